@@ -1,0 +1,20 @@
+-- Claims this one message, if it is due, nobody else is claiming it, and no hold stands in its way.
+create or replace function sms_retry.claim_sms_now(message_id bigint) returns setof sms_retry.claimed_sms
+language plpgsql set search_path = sms_retry, pg_temp
+as $$
+declare
+    ids bigint[];
+begin
+    with due as materialized (
+        select id from sms_retry_queue q
+        where q.message_id = claim_sms_now.message_id and status = 'pending' and scheduled_for <= now()
+        limit let_through_sms_holds(1)
+        for update skip locked
+    )
+    select array_agg(id) into ids from due;
+
+    if ids is not null then
+        return query select * from take_sms_claims(ids);
+    end if;
+end
+$$;

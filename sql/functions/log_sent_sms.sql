@@ -1,0 +1,40 @@
+-- Takes in a message that the application has sent itself, so that a failed delivery of it is retried like any other.
+create or replace function sms_retry.log_sent_sms(
+    provider_sid text,
+    to_number    text,
+    body         text,
+    message_key  text = null,
+    business_id  text = 'default',
+    kind         text = 'transactional',
+    on_unknown   text = 'resend',
+    time_zone    text = null,
+    expires_at   timestamptz = null
+) returns bigint
+language plpgsql set search_path = sms_retry, pg_temp
+as $$
+#variable_conflict use_column
+<<this>>
+declare
+    id       bigint;
+    queue_id bigint;
+begin
+    select q.message_id into this.id from sms_attempts a join sms_retry_queue q on q.id = a.queue_id
+    where a.message_sid = log_sent_sms.provider_sid;
+    if this.id is not null then
+        return this.id;
+    end if;
+
+    this.id := queue_sms_retry(to_number => log_sent_sms.to_number, body => log_sent_sms.body,
+        message_key => log_sent_sms.message_key, business_id => log_sent_sms.business_id, kind => log_sent_sms.kind,
+        on_unknown => log_sent_sms.on_unknown, time_zone => log_sent_sms.time_zone, expires_at => log_sent_sms.expires_at);
+
+    -- Never claimed: nobody else has sent it or is about to.
+    update sms_retry_queue q set status = 'processing', claimed_at = now()
+    where q.message_id = this.id and q.status = 'pending' and q.attempt = 0
+    returning q.id into this.queue_id;
+    if this.queue_id is not null then
+        perform finish_sms_retries(array[this.queue_id], array[0], array['accepted'], array[log_sent_sms.provider_sid]);
+    end if;
+    return this.id;
+end
+$$;

@@ -1,0 +1,10 @@
+-- Opens a hold, or keeps an open one shut for longer: nothing goes there until its time is up and a probe went through.
+create or replace function sms_retry.open_sms_hold(scope text, key text, wait interval, reason text) returns void
+language sql set search_path = sms_retry, pg_temp
+as $$
+    insert into sms_holds (scope, key, until, wait, reason)
+    values (open_sms_hold.scope, open_sms_hold.key, now() + open_sms_hold.wait, open_sms_hold.wait, open_sms_hold.reason)
+    on conflict (scope, key) do update
+        set until = greatest(sms_holds.until, excluded.until), wait = excluded.wait, reason = excluded.reason,
+            probe_id = null, probe_attempt = null;
+$$;

@@ -1,0 +1,25 @@
+-- Takes a message in and claims it in one call. The id is always there; the claim only where the message may go now.
+create or replace function sms_retry.queue_and_claim_sms(
+    to_number     text,
+    body          text,
+    message_key   text = null,
+    business_id   text = 'default',
+    kind          text = 'transactional',
+    on_unknown    text = 'resend',
+    time_zone     text = null,
+    scheduled_for timestamptz = null,
+    expires_at    timestamptz = null
+) returns setof sms_retry.claimed_sms
+language plpgsql set search_path = sms_retry, pg_temp
+as $$
+#variable_conflict use_variable
+declare
+    queued  bigint := queue_sms_retry(to_number, body, message_key, business_id, kind, on_unknown, time_zone,
+                                      scheduled_for, expires_at);
+    claimed claimed_sms;
+begin
+    select * into claimed from claim_sms_now(queued);
+    claimed.message_id := queued;
+    return next claimed;
+end
+$$;

@@ -1,0 +1,65 @@
+-- The sender's door: takes a message in, once per key, and gives its id.
+-- With an error_code its first send has failed already: it waits for the first of `delays` (a minute where there are none)
+-- and has spent a retry; given a scheduled_for it waits until then and has spent none; with empty delays it has failed.
+create or replace function sms_retry.queue_sms_retry(
+    to_number     text,
+    body          text,
+    message_key   text = null,
+    business_id   text = 'default',
+    kind          text = 'transactional',
+    on_unknown    text = 'resend',
+    time_zone     text = null,
+    scheduled_for timestamptz = null,
+    expires_at    timestamptz = null,
+    error_code    int = null,
+    error_message text = null,
+    delays        interval[] = null
+) returns bigint
+language plpgsql set search_path = sms_retry, pg_temp
+as $$
+#variable_conflict use_column
+<<this>>
+declare
+    id       bigint;
+    queue_id bigint;
+    has_failed boolean := queue_sms_retry.error_code is not null and queue_sms_retry.scheduled_for is null;
+    is_final   boolean := has_failed and coalesce(queue_sms_retry.delays = '{}', false);
+    due        timestamptz := coalesce(queue_sms_retry.scheduled_for,
+                   case when has_failed and not is_final
+                       then now() + coalesce(queue_sms_retry.delays[1], interval '1 minute') end,
+                   now());
+    expiry     timestamptz := coalesce(queue_sms_retry.expires_at, now() + interval '3 days');
+    queued     text := case when is_final then 'failed' when has_failed and due >= expiry then 'expired' else 'pending' end;
+begin
+    perform now() at time zone queue_sms_retry.time_zone;
+
+    insert into sms_messages
+        (message_key, business_id, to_number, body, kind, on_unknown, time_zone, expires_at, status,
+         error_code, error_message, retry_count)
+    values
+        (queue_sms_retry.message_key, queue_sms_retry.business_id, queue_sms_retry.to_number, queue_sms_retry.body,
+         queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.time_zone, expiry,
+         case queued when 'pending' then 'queued' else queued end,
+         queue_sms_retry.error_code, queue_sms_retry.error_message, (has_failed and queued = 'pending')::int)
+    on conflict (business_id, message_key) where message_key is not null do nothing
+    returning sms_messages.id into this.id;
+
+    if this.id is null then
+        select m.id into this.id from sms_messages m
+        where m.business_id = queue_sms_retry.business_id and m.message_key = queue_sms_retry.message_key;
+        return this.id;
+    end if;
+
+    insert into sms_retry_queue (message_id, status, scheduled_for, retry_count, last_error_code, reason, finished_at)
+    values (this.id, queued, due, (has_failed and queued = 'pending')::int, queue_sms_retry.error_code,
+            case when queue_sms_retry.error_code is not null then 'first_send_failed' end,
+            case when queued <> 'pending' then now() end)
+    returning sms_retry_queue.id into this.queue_id;
+
+    if queue_sms_retry.error_code is not null then
+        insert into sms_attempts (queue_id, attempt, outcome, error_code, error_message)
+        values (this.queue_id, 0, 'refused', queue_sms_retry.error_code, queue_sms_retry.error_message);
+    end if;
+    return this.id;
+end
+$$;

@@ -1,0 +1,24 @@
+-- Makes one message due now, by somebody's wish: one that waits, one that failed, which gets one more try, and one that
+-- may have been sent only by force. Any other is left as it is. Says whether it is due.
+create or replace function sms_retry.retry_sms_now(message_id bigint, force boolean = false) returns boolean
+language plpgsql set search_path = sms_retry, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    due boolean;
+begin
+    update sms_retry_queue q
+    set status = 'pending', scheduled_for = now(), claimed_at = null, finished_at = null,
+        reason = case when q.status = 'pending' then q.reason else 'by_hand' end,
+        retry_count = q.retry_count + (q.status <> 'pending')::int,
+        max_retries = q.max_retries + (q.status <> 'pending')::int
+    where q.message_id = retry_sms_now.message_id
+        and (q.status in ('pending', 'failed') or q.status = 'unknown' and force);
+    due := found;
+
+    update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now()
+    from sms_retry_queue q
+    where due and m.id = retry_sms_now.message_id and q.message_id = m.id and m.status <> 'queued';
+    return due;
+end
+$$;

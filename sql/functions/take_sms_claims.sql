@@ -1,0 +1,49 @@
+-- Claims messages that the caller has locked: a new ticket each, and all that is needed to judge and send them.
+-- A message that meets a hold whose time is up becomes its probe, and the hold stays shut for everybody else.
+create or replace function sms_retry.take_sms_claims(ids bigint[]) returns setof sms_retry.claimed_sms
+language plpgsql set search_path = sms_retry, pg_temp
+-- Always by key, whatever the statistics say: they may have been taken while the queue was empty.
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+begin
+    update sms_retry_queue q
+    set status = 'processing', attempt = q.attempt + 1, claimed_at = now(), reason = null
+    where q.id = any (ids);
+
+    update sms_holds h
+    set until = now() + h.wait, probe_id = probe.id, probe_attempt = probe.attempt
+    from (
+        select distinct on (o.scope, o.key) o.scope, o.key, q.id, q.attempt
+        from sms_holds o
+        join sms_retry_queue q on q.id = any (ids)
+        join sms_messages m on m.id = q.message_id
+        where o.until <= now()
+            and case o.scope
+                when 'country' then starts_with(m.to_number, o.key)
+                when 'recipient' then m.to_number = o.key
+                else true
+            end
+        order by o.scope, o.key, q.scheduled_for, q.id
+    ) probe
+    where h.scope = probe.scope and h.key = probe.key and h.until <= now();
+
+    return query
+    select q.id, q.attempt, m.id, m.business_id, m.to_number, m.body, m.kind, m.time_zone,
+        coalesce(own.time_zone, everybodys.time_zone),
+        -- A stop for everybody outweighs one business's yes, which outweighs what is general.
+        case when everybodys.consent = 'opted_out' then 'opted_out'
+            else coalesce(nullif(own.consent, 'unknown'), everybodys.consent, 'unknown') end,
+        m.expires_at, hold.until, q.claimed_at
+    from sms_retry_queue q
+    join sms_messages m on m.id = q.message_id
+    left join sms_recipients own on own.phone_number = m.to_number and own.business_id = m.business_id
+    left join sms_recipients everybodys on everybodys.phone_number = m.to_number and everybodys.business_id = '*'
+    left join lateral (
+        select max(h.until) as until from sms_holds h
+        where (h.scope = 'recipient' and h.key = m.to_number or h.scope = 'country' and starts_with(m.to_number, h.key))
+            and (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
+    ) hold on true
+    where q.id = any (ids)
+    order by q.scheduled_for, q.id;
+end
+$$;

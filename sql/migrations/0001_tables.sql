@@ -1,0 +1,139 @@
+-- One logical message to one person: the send log.
+create table sms_retry.sms_messages (
+    id            bigint generated always as identity primary key,
+    message_key   text,
+    business_id   text not null,
+    to_number     text not null check (to_number ~ '^\+[1-9][0-9]{1,14}$'),
+    body          text not null check (char_length(body) between 1 and 1600),
+    kind          text not null check (kind in ('transactional', 'marketing', 'otp', 'emergency')),
+    on_unknown    text not null check (on_unknown in ('resend', 'hold')),
+    time_zone     text,
+    expires_at    timestamptz not null,
+    status        text not null check (status in
+                      ('queued', 'sent', 'delivered', 'undelivered', 'failed', 'unknown', 'cancelled', 'expired')),
+    provider_sid  text,
+    error_code    int,
+    error_message text,
+    retry_count   int not null default 0,
+    ask_at        timestamptz,
+    sent_at       timestamptz,
+    delivered_at  timestamptz,
+    created_at    timestamptz not null default now(),
+    updated_at    timestamptz not null default now(),
+    constraint sent_has_a_sid check (status <> 'sent' or (provider_sid is not null and sent_at is not null)),
+    constraint delivered_has_a_time check ((status = 'delivered') = (delivered_at is not null))
+);
+
+-- The same key twice is one message.
+create unique index sms_messages_key on sms_retry.sms_messages (business_id, message_key)
+    where message_key is not null;
+-- Whatever waits for one person.
+create index sms_messages_recipient on sms_retry.sms_messages (to_number);
+-- Sent, and nothing was heard of it since.
+create index sms_messages_silent on sms_retry.sms_messages (ask_at) where status = 'sent';
+
+-- The state of a message's sending: narrow, and rewritten at every step.
+create table sms_retry.sms_retry_queue (
+    id              bigint generated always as identity primary key,
+    message_id      bigint not null unique references sms_retry.sms_messages,
+    status          text not null check (status in
+                        ('pending', 'processing', 'completed', 'failed', 'unknown', 'cancelled', 'expired')),
+    scheduled_for   timestamptz not null,
+    attempt         int not null default 0,
+    retry_count     int not null default 0,
+    max_retries     int not null default 3,
+    claimed_at      timestamptz,
+    reason          text,
+    last_error_code int,
+    finished_at     timestamptz,
+    constraint claimed_has_a_time check ((claimed_at is not null) = (status in ('processing', 'unknown'))),
+    constraint waiting_has_no_end check (finished_at is null or status not in ('pending', 'processing')),
+    constraint ended_has_a_time
+        check (finished_at is not null or status not in ('completed', 'failed', 'cancelled', 'expired'))
+) with (
+    -- Every row is rewritten several times in its life, so dead tuples are cleared early and without a pause.
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 500
+);
+
+-- The claim walks this index, in this order.
+create index sms_retry_queue_due on sms_retry.sms_retry_queue (scheduled_for, id) where status = 'pending';
+-- The claims that a dead worker may hold.
+create index sms_retry_queue_leased on sms_retry.sms_retry_queue (claimed_at) where status = 'processing';
+-- Unknown, and due to be asked about.
+create index sms_retry_queue_unknown on sms_retry.sms_retry_queue (scheduled_for)
+    where status = 'unknown' and finished_at is null;
+-- Ended, the longest ago first: what the clean-up takes.
+create index sms_retry_queue_finished on sms_retry.sms_retry_queue (finished_at) where finished_at is not null;
+
+-- One POST and what came of it. An unknown that is settled later adds a second line; nothing is rewritten.
+create table sms_retry.sms_attempts (
+    queue_id          bigint not null,
+    attempt           int not null,
+    outcome           text not null check (outcome in ('accepted', 'refused', 'unknown')),
+    at                timestamptz not null default now(),
+    message_sid       text,
+    error_code        int,
+    error_message     text,
+    http_status       int,
+    twilio_request_id text,
+    primary key (queue_id, attempt, outcome),
+    constraint accepted_has_a_sid check ((outcome = 'accepted') = (message_sid is not null))
+);
+
+-- A callback without a ticket finds its attempt by the SID; one SID belongs to one attempt.
+create unique index sms_attempts_sid on sms_retry.sms_attempts (message_sid) where message_sid is not null;
+
+-- What is known of a person. business_id '*' speaks for every business.
+create table sms_retry.sms_recipients (
+    business_id        text not null,
+    phone_number       text not null,
+    consent            text not null default 'unknown' check (consent in ('opted_in', 'opted_out', 'unknown')),
+    consent_changed_at timestamptz,
+    time_zone          text,
+    primary key (phone_number, business_id)
+);
+
+-- One callback, as it came, with the waits that its error was granted.
+create table sms_retry.sms_delivery_events (
+    message_sid text not null,
+    status      text not null,
+    error_code  int,
+    ticket      text,
+    delays      interval[],
+    spends      boolean not null default true,
+    reason      text,
+    received_at timestamptz not null default now(),
+    constraint sms_delivery_events_once unique nulls not distinct (message_sid, status, error_code)
+);
+
+-- A circuit breaker that is open. When its time is up one message probes it, and it stays shut for `wait` more.
+create table sms_retry.sms_holds (
+    scope          text not null check (scope in ('account', 'sender', 'country', 'recipient')),
+    key            text not null,
+    until          timestamptz not null,
+    wait           interval not null,
+    reason         text not null,
+    probe_id       bigint,
+    probe_attempt  int,
+    opened_at      timestamptz not null default now(),
+    primary key (scope, key)
+);
+
+-- All that is needed to judge a claimed message and to send it.
+create type sms_retry.claimed_sms as (
+    id                  bigint,
+    attempt             int,
+    message_id          bigint,
+    business_id         text,
+    to_number           text,
+    body                text,
+    kind                text,
+    time_zone           text,
+    recipient_time_zone text,
+    consent             text,
+    expires_at          timestamptz,
+    held_until          timestamptz,
+    claimed_at          timestamptz
+);
