@@ -1,0 +1,17 @@
+"""Every five minutes: ask Twilio about what never got an answer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from sms_retry import delivery, reconcile, runtime
+
+
+@runtime.invocation
+def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    record = partial(delivery.record, runtime.store(), now=runtime.now())
+    with runtime.asking() as (sent_to, look_up):
+        findings = reconcile.reconcile(runtime.store(), sent_to, look_up, record, runtime.seconds_left(context))
+    return asdict(findings)

@@ -1,0 +1,27 @@
+"""POST /twilio/status and POST /twilio/inbound: what Twilio, and the people it reaches, tell us."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sms_retry import delivery, runtime, twilio
+from sms_retry.retry import Forged, NotACallback, Receipt, Reply
+
+NO_ANSWER = {"statusCode": 200, "headers": {"content-type": "text/xml"}, "body": "<Response/>"}
+
+
+@runtime.invocation
+def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    match twilio.read_callback(event, *runtime.signers()):
+        case Forged():
+            runtime.count("ForgedCallbacks")
+            return {"statusCode": 403}
+        case NotACallback(why=why):
+            runtime.logger.warning("not a callback", extra={"why": why})
+            return {"statusCode": 400}
+        case Receipt() as receipt:
+            runtime.count(f"{delivery.record(runtime.store(), receipt, runtime.now()).capitalize()}Callbacks")
+            return {"statusCode": 204}
+        case Reply() as reply:
+            delivery.heed(runtime.store(), reply)
+            return NO_ANSWER

@@ -1,0 +1,9 @@
+"""Sends a failed text message again: at the right time, as often as it makes sense, and never twice.
+
+Read it from the bottom up; a module imports only from the floors below its own.
+
+    3  runtime                                what a Lambda container keeps between invocations
+    2  intake · resend · delivery · reconcile the use cases
+    1  policy · store · twilio                when, if ever, to try again · Postgres · Twilio's wire, both ways
+    0  retry · settings · migrate             the nouns · the environment · the migrator
+"""

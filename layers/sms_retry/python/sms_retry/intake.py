@@ -1,0 +1,181 @@
+"""An application's event, read into a message: every wrong field is named at once, and nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from sms_retry import policy
+from sms_retry.retry import Ask, Final, Hold, Message, Refused, Retry, StopSending
+from sms_retry.store import Store
+
+KINDS = ("transactional", "marketing", "otp", "emergency")
+ON_UNKNOWN = ("resend", "hold")
+LONGEST_BODY = 1600
+
+
+class InvalidEvent(ValueError):
+    """The event cannot be taken in; the message names every wrong field and says what belongs there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The application's own first send was refused with this."""
+
+    error_code: int
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The application's own first send went through under this SID."""
+
+    provider_sid: str
+
+
+def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
+    """The message in a `send_sms` event, and what the application has done with it itself, if anything."""
+    fields = _Fields(event)
+    message = Message(
+        to_number=fields.number("to"),
+        body=fields.text("body", most=LONGEST_BODY) or "",
+        message_key=fields.text("message_key", required=False, most=255),
+        business_id=fields.text("business_id", required=False, most=255) or "default",
+        kind=fields.choice("kind", KINDS),
+        on_unknown=fields.choice("on_unknown", ON_UNKNOWN),
+        time_zone=fields.zone("time_zone"),
+        scheduled_for=fields.instant("scheduled_for"),
+        expires_at=fields.instant("expires_at"),
+    )
+    done = _done(fields)
+    fields.check({"to", "body", "failed", "sent", *Message.__dataclass_fields__} - {"to_number"})
+    return message, done
+
+
+def read_message_id(event: Mapping[str, Any]) -> tuple[int, bool]:
+    """The message in a `retry_sms` event, and whether one that may have been sent is sent again all the same."""
+    fields = _Fields(event)
+    message_id, force = event.get("message_id"), event.get("force", False)
+    if not isinstance(message_id, int) or isinstance(message_id, bool) or not 0 < message_id < 2**63:
+        fields.wrong("message_id", "must be the id that send_sms gave")
+    if not isinstance(force, bool):
+        fields.wrong("force", "must be true or false")
+    fields.check({"message_id", "force"})
+    return int(message_id or 0), bool(force)
+
+
+def take_failed(store: Store, message: Message, failed: Failed, now: datetime) -> int:
+    """Queue a message whose first send failed, with the waits that its error is granted; gives its id."""
+    delays: tuple[timedelta, ...] = ()
+    refused = Refused(400, failed.error_code, failed.error_message or "")
+    match policy.judge(refused, 1, message.to_number, now):
+        case Retry(delays=delays):
+            pass
+        case Hold(wait=wait):
+            # The application's own account or sender was refused; ours finds out for itself.
+            delays = (wait,)
+        case Ask():
+            delays = policy.SCHEDULE
+        case StopSending():
+            store.set_consent("*", message.to_number, "opted_out")
+        case Final():
+            pass
+    return store.queue(message, failed.error_code, failed.error_message, delays)
+
+
+def _done(fields: _Fields) -> Failed | Sent | None:
+    failed, sent = fields.event.get("failed"), fields.event.get("sent")
+    if failed is not None and sent is not None:
+        fields.wrong("sent", "cannot stand beside failed")
+    if failed is not None:
+        inner = failed if isinstance(failed, Mapping) else {}
+        code, message = inner.get("error_code"), inner.get("error_message")
+        if not isinstance(code, int) or isinstance(code, bool) or not 0 < code < 10**9:
+            fields.wrong("failed.error_code", "must be Twilio's error code, a whole number")
+            code = 0
+        if message is not None and not isinstance(message, str):
+            fields.wrong("failed.error_message", "must be text")
+        return Failed(code, message if isinstance(message, str) else None)
+    if sent is not None:
+        sid = sent.get("provider_sid") if isinstance(sent, Mapping) else None
+        if not isinstance(sid, str) or len(sid) != 34 or sid[:2] not in ("SM", "MM"):
+            fields.wrong("sent.provider_sid", "must be the SID that Twilio gave, SM... or MM...")
+            sid = ""
+        return Sent(sid)
+    return None
+
+
+class _Fields:
+    """Reads an event's fields and keeps what is wrong with them until `check`."""
+
+    def __init__(self, event: Mapping[str, Any]) -> None:
+        if not isinstance(event, Mapping):
+            raise InvalidEvent("the event must be a JSON object")
+        self.event = event
+        self.faults: list[str] = []
+
+    def wrong(self, name: str, why: str) -> None:
+        self.faults.append(f"{name} {why}")
+
+    def text(self, name: str, required: bool = True, most: int = 0) -> str | None:
+        value = self.event.get(name)
+        if value is None and not required:
+            return None
+        if not isinstance(value, str) or not 1 <= len(value) <= most or "\0" in value:
+            self.wrong(name, f"must be text of 1 to {most} characters")
+            return None
+        return value
+
+    def number(self, name: str) -> str:
+        import phonenumbers
+
+        value = self.event.get(name)
+        try:
+            is_number = isinstance(value, str) and phonenumbers.is_possible_number(phonenumbers.parse(value))
+        except phonenumbers.NumberParseException:
+            is_number = False
+        if not (
+            is_number and isinstance(value, str) and value[0] == "+" and value[1:].isascii() and value[1:].isdigit()
+        ):
+            self.wrong(name, "must be a phone number in E.164, such as +14155550123")
+            return ""
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        value = self.event.get(name)
+        if value is None:
+            return choices[0]
+        if value not in choices:
+            self.wrong(name, f"must be one of {', '.join(choices)}")
+        return str(value)
+
+    def zone(self, name: str) -> str | None:
+        value = self.event.get(name)
+        try:
+            if value is not None:
+                ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+            self.wrong(name, "must be a time zone of the IANA list, such as America/New_York")
+            return None
+        return value
+
+    def instant(self, name: str) -> datetime | None:
+        value = self.event.get(name)
+        try:
+            instant = datetime.fromisoformat(value) if value is not None else None
+        except (ValueError, TypeError):
+            instant = None
+        if value is not None and (instant is None or instant.tzinfo is None):
+            self.wrong(name, "must be an ISO 8601 instant with an offset, such as 2026-01-31T09:00:00+00:00")
+            return None
+        return instant
+
+    def check(self, known: set[str]) -> None:
+        for name in self.event:
+            if name not in known:
+                self.wrong(str(name), "is not a field of this event")
+        if self.faults:
+            raise InvalidEvent("nothing was stored: " + "; ".join(self.faults))

@@ -1,0 +1,248 @@
+"""The worker: claims what is due, sends it, and writes down what came of it, until nothing is due or time is short."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Event
+
+from sms_retry import policy
+from sms_retry.retry import (
+    Accepted,
+    Answer,
+    Ask,
+    Claim,
+    Deferred,
+    Expired,
+    Final,
+    Go,
+    Hold,
+    OptedOut,
+    Refused,
+    Report,
+    Retry,
+    Settled,
+    StopSending,
+    Ticket,
+    Unknown,
+    Unreached,
+)
+from sms_retry.store import Store
+
+# Connecting and reading at their longest (seconds), and what is left to write the results down after it.
+SLOWEST_SEND = 34.0
+RESERVE = 6.0
+# A claim older than this is given back rather than sent: a worker that slept must not send what may be taken from it.
+OLDEST_CLAIM = 240.0
+# A result waits no longer than this for others to be written down with.
+FLUSH_AFTER = 0.05
+
+Send = Callable[[Claim, timedelta], Answer]
+
+
+@dataclass
+class Tally:
+    """What one run did; the five after `processed` add up to it, and `failed` counts expired and opted out."""
+
+    recovered: int = 0
+    processed: int = 0
+    success: int = 0
+    failed: int = 0
+    rescheduled: int = 0
+    deferred: int = 0
+    unknown: int = 0
+    stale: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+
+
+def drain(store: Store, send: Send, seconds_left: Callable[[], float], concurrency: int) -> Tally:
+    """Take back, claim and send until nothing is due or `seconds_left` is too short for one more send.
+
+    Raises what surprised it, after everything in flight has been waited for and written down.
+    """
+    tally = Tally(recovered=store.recover_stuck())
+    claims = _claim(store, concurrency + ahead(concurrency), seconds_left)
+    if not claims:
+        return tally
+    with ThreadPoolExecutor(concurrency, thread_name_prefix="send") as senders:
+        _Pipeline(store, send, seconds_left, concurrency, senders, tally).run(claims)
+    return tally
+
+
+def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> None:
+    """Send one claimed message the way the worker does, and write down what came of it."""
+    _write(store, [_Worker(send, seconds_left).attempt(claim, time.time())])
+
+
+def ahead(concurrency: int) -> int:
+    """How many rows are claimed beyond what is in flight: what a killed worker holds is unknown for a while."""
+    return max(1, concurrency // 2)
+
+
+def _claim(store: Store, limit: int, seconds_left: Callable[[], float]) -> list[Claim]:
+    return store.claim_due(limit) if seconds_left() > SLOWEST_SEND + RESERVE else []
+
+
+class _Worker:
+    """Makes one attempt: looks at the lease and the rules, sends, and says what is to be written down."""
+
+    def __init__(self, send: Send, seconds_left: Callable[[], float]) -> None:
+        self._send = send
+        self._seconds_left = seconds_left
+        # Set when an answer has shown that every further send would fail alike.
+        self.held = Event()
+
+    def attempt(self, claim: Claim, claimed: float) -> Report:
+        """`claimed` is this machine's wall clock at the claim: a frozen machine's other clocks may stand still."""
+        age = time.time() - claimed
+        if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
+            return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back")
+        if self.held.is_set():
+            return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="hold")
+        now = claim.claimed_at + timedelta(seconds=age)
+        match policy.before_sending(claim, now):
+            case Go(valid_for=valid_for):
+                report = _report(claim, self._send(claim, valid_for))
+            case Deferred(wait=wait, reason=reason):
+                return Report(claim.ticket, "deferred", delays=(wait,), reason=reason)
+            case Expired():
+                return Report(claim.ticket, "expired")
+            case OptedOut():
+                return Report(claim.ticket, "opted_out")
+        if report.hold and report.hold.scope in ("account", "sender"):
+            self.held.set()
+        return report
+
+
+class _Pipeline:
+    """Keeps every sender busy: refills from a small claim ahead, and writes results down in batches meanwhile."""
+
+    def __init__(
+        self,
+        store: Store,
+        send: Send,
+        seconds_left: Callable[[], float],
+        concurrency: int,
+        senders: ThreadPoolExecutor,
+        tally: Tally,
+    ) -> None:
+        self._store = store
+        self._worker = _Worker(send, seconds_left)
+        self._seconds_left = seconds_left
+        self._senders = senders
+        self._tally = tally
+        self._depth = concurrency + ahead(concurrency)
+        self._batch = ahead(concurrency)
+        self._in_hand = 0
+        self._more = True
+        self._answered: SimpleQueue[Future[Report]] = SimpleQueue()
+        self._reports: list[Report] = []
+        self._surprise: Exception | None = None
+
+    def run(self, claims: list[Claim]) -> None:
+        self._take(claims, asked=self._depth)
+        while self._in_hand:
+            self._collect()
+            self._refill()
+            if len(self._reports) >= self._batch or not self._in_hand:
+                self._flush()
+        self._flush()
+        if self._surprise:
+            raise self._surprise
+
+    def _take(self, claims: list[Claim], asked: int) -> None:
+        claimed = time.time()
+        for claim in claims:
+            self._senders.submit(self._worker.attempt, claim, claimed).add_done_callback(self._answered.put)
+        self._in_hand += len(claims)
+        self._tally.processed += len(claims)
+        self._more = len(claims) == asked and not self._surprise
+
+    def _refill(self) -> None:
+        room = self._depth - self._in_hand
+        if not self._more or 2 * room < self._batch:
+            return
+        try:
+            self._take(_claim(self._store, room, self._seconds_left), asked=room)
+        except Exception as surprise:
+            self._surprise, self._more = surprise, False
+
+    def _collect(self) -> None:
+        """Wait for one answer, then take all that are there; write down what waits if none comes soon."""
+        try:
+            answered = self._answered.get(timeout=FLUSH_AFTER if self._reports else None)
+        except Empty:
+            self._flush()
+            return
+        while True:
+            self._in_hand -= 1
+            if error := answered.exception():
+                self._surprise, self._more = RuntimeError(f"a send failed: {type(error).__name__}"), False
+                self._surprise.__cause__ = error
+            else:
+                self._reports.append(answered.result())
+            try:
+                answered = self._answered.get_nowait()
+            except Empty:
+                return
+
+    def _flush(self) -> None:
+        reports, self._reports = self._reports, []
+        written = _write(self._store, reports)
+        for report in reports:
+            _count(self._tally, report, written.get(report.ticket))
+
+
+def _report(claim: Claim, answer: Answer) -> Report:
+    """What is written down about an answer, with the waits that it is granted."""
+    ticket = claim.ticket
+    match answer:
+        case Accepted(sid=sid, http_status=status, request_id=request_id):
+            return Report(ticket, "accepted", sid=sid, http_status=status, request_id=request_id)
+        case Unknown(why=why, http_status=status, request_id=request_id):
+            return Report(ticket, "unknown", message=why, http_status=status, request_id=request_id)
+        case Unreached(why=why):
+            seen = Report(ticket, "refused", message=why)
+        case Refused(http_status=status, code=code, message=message, request_id=request_id):
+            seen = Report(ticket, "refused", None, code, message, status, request_id)
+    match policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at):
+        case Retry(delays=delays, reason=reason, spends=spends):
+            return replace(seen, delays=delays, reason=reason, spends=spends)
+        case Hold(wait=wait, reason=reason) as hold:
+            return replace(seen, delays=(wait,), reason=reason, spends=False, hold=hold)
+        case StopSending(reason=reason) | Final(reason=reason):
+            return replace(seen, reason=reason)
+        case Ask(reason=reason):
+            return replace(seen, outcome="unknown", reason=reason)
+
+
+def _write(store: Store, reports: Sequence[Report]) -> dict[Ticket, Settled]:
+    # The hold first: were it last, a worker that dies in between would leave the next one to find out again.
+    for report in reports:
+        if report.hold:
+            store.open_hold(report.hold)
+    return store.finish(reports)
+
+
+def _count(tally: Tally, report: Report, settled: Settled | None) -> None:
+    if settled is None:
+        tally.stale += 1
+    if report.code is not None:
+        tally.codes[f"{report.code}"] += 1
+    believed = {"accepted": "completed", "unknown": "unknown", "deferred": "pending"}.get(report.outcome, "failed")
+    match settled.status if settled else believed:
+        case "completed":
+            tally.success += 1
+        case "unknown":
+            tally.unknown += 1
+        case "pending" if report.outcome == "deferred":
+            tally.deferred += 1
+        case "pending":
+            tally.rescheduled += 1
+        case _:
+            tally.failed += 1

@@ -1,0 +1,148 @@
+"""What a Lambda container keeps between invocations: settings, connection, Twilio account, logger and metrics."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cache, wraps
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from sms_retry import settings, twilio
+from sms_retry.resend import Send, Tally
+from sms_retry.store import Store
+
+# How long a secret is trusted before it is read again (seconds).
+SECRET_LIFETIME = 300
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+logger = Logger(service="sms-retry")
+metrics = Metrics(namespace="SmsRetry", service="sms-retry")
+_terminating = threading.Event()
+
+
+def invocation(handler: Handler) -> Handler:
+    """Wraps a handler: request id in every log line, metrics out at the end, a time to stop on SIGTERM.
+
+    A surprise is not caught: it fails the invocation, raises an alarm, and recovery does the rest.
+    """
+
+    @wraps(handler)
+    def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        logger.append_keys(function=context.function_name, request_id=context.aws_request_id)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: _terminating.set())
+        try:
+            return handler(event, context)
+        finally:
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+    return lambda_handler
+
+
+def seconds_left(context: Any) -> Callable[[], float]:
+    """How much of this invocation is left; nothing once Lambda has asked the container to end."""
+
+    def left() -> float:
+        return 0.0 if _terminating.is_set() else context.get_remaining_time_in_millis() / 1000
+
+    return left
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@cache
+def store() -> Store:
+    """The database of this container; it connects when it is first used."""
+    settings.database(os.environ)
+    return Store(conninfo)
+
+
+def conninfo() -> str:
+    """How to connect to Postgres."""
+    database = settings.database(os.environ)
+    if database.url:
+        return database.url
+    from psycopg.conninfo import make_conninfo
+
+    secret = _secret(database.secret_arn or "")
+    named = {"host": "host", "port": "port", "user": "username", "password": "password", "dbname": "dbname"}
+    return make_conninfo(sslmode="require", **{ours: secret[theirs] for ours, theirs in named.items()})
+
+
+@cache
+def concurrency() -> int:
+    return settings.sending(os.environ)[2].concurrency
+
+
+@contextmanager
+def sender() -> Iterator[Send]:
+    """Sends through Twilio; its connections live for this invocation only."""
+    _database, account, sender = settings.sending(os.environ)
+    with twilio.open_sender(_credentials(account), account.api_url, sender.sender, sender.webhook_url) as send:
+        yield send
+
+
+@contextmanager
+def asking() -> Iterator[tuple[Any, Any]]:
+    """Asks Twilio: what was sent to a number, and what became of a SID."""
+    _database, account = settings.asking(os.environ)
+    with twilio.open_asking(_credentials(account), account.api_url) as questions:
+        yield questions
+
+
+def signers() -> tuple[str, tuple[str, ...]]:
+    """The URL that callbacks are signed for, and the tokens that may have signed them."""
+    _database, account, webhook_url = settings.listening(os.environ)
+    return webhook_url, _credentials(account).signing_tokens
+
+
+def state(message_id: int) -> dict[str, Any]:
+    """How a message stands, as `send_sms` and `retry_sms` return it."""
+    found = store().state(message_id)
+    if found is None:
+        raise LookupError(f"message_id {message_id}: there is no such message")
+    next_attempt_at = found.next_attempt_at and found.next_attempt_at.isoformat()
+    return {**asdict(found), "next_attempt_at": next_attempt_at}
+
+
+def count(name: str, number: int = 1) -> None:
+    metrics.add_metric(name, MetricUnit.Count, number)
+
+
+def report(tally: Tally, started: float) -> dict[str, int]:
+    """A worker's tally as metrics, and as what its handler returns; `started` is `time.monotonic()` at the start."""
+    counts = {name: number for name, number in asdict(tally).items() if isinstance(number, int)}
+    stale = counts.pop("stale")
+    for name, number in {**counts, "stale": stale}.items():
+        count(f"{name.capitalize()}Messages", number)
+    if tally.codes:
+        logger.info("refused", extra={"codes": dict(tally.codes)})
+    return {**counts, "duration_ms": int((time.monotonic() - started) * 1000)}
+
+
+def _credentials(account: settings.Account) -> twilio.Credentials:
+    if not account.secret_arn:
+        return twilio.Credentials(account.account_sid or "", account.auth_token or "")
+    secret = _secret(account.secret_arn)
+    names = twilio.Credentials.__dataclass_fields__
+    return twilio.Credentials(**{name: value for name, value in secret.items() if name in names})
+
+
+def _secret(arn: str) -> dict[str, Any]:
+    from aws_lambda_powertools.utilities import parameters
+
+    secret: Any = parameters.get_secret(arn, transform="json", max_age=SECRET_LIFETIME)
+    return dict(secret)

@@ -1,0 +1,209 @@
+"""Postgres by function name: the only module that knows that there is a database."""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+
+from sms_retry.retry import Claim, Hold, Message, Report, Settled, State, Ticket
+
+# How long a write that may be repeated is tried while the database is away: a failover takes this long.
+PATIENCE = timedelta(seconds=30)
+
+CONNECTION: dict[str, Any] = {
+    "autocommit": True,
+    # A named statement pins RDS Proxy and is unknown to the next server behind PgBouncer.
+    "prepare_threshold": None,
+    "connect_timeout": 5,
+    # Without these a flow that was dropped while the Lambda was frozen hangs for minutes.
+    "tcp_user_timeout": 5000,
+    "keepalives_idle": 30,
+    "application_name": "sms_retry",
+}
+
+
+class Store:
+    """One connection, made when it is first needed and again when it is found dead."""
+
+    def __init__(self, conninfo: Callable[[], str]) -> None:
+        self._conninfo = conninfo
+        self._connection: psycopg.Connection | None = None
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def queue(
+        self,
+        message: Message,
+        error_code: int | None = None,
+        error_message: str | None = None,
+        delays: Sequence[timedelta] | None = None,
+    ) -> int:
+        """Take a message in, after its first send failed where there is an error; gives its id."""
+        statement = f"select sms_retry.queue_sms_retry({_MESSAGE}, error_code => %s, error_message => %s, delays => %s)"
+        given = [*_message(message), error_code, error_message, delays if delays is None else list(delays)]
+        return int(self._once(statement, given)[0][0])
+
+    def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
+        """Take a message in and claim it if it may go now; gives its id."""
+        row = self._once(f"select * from sms_retry.queue_and_claim_sms({_MESSAGE})", _message(message))[0]
+        claim = Claim(*row) if row[0] is not None else None
+        return int(row[2]), claim
+
+    def log_sent(self, message: Message, provider_sid: str) -> int:
+        """Take in a message that its application has sent itself; gives its id."""
+        statement = """select sms_retry.log_sent_sms(%s, to_number => %s, body => %s, message_key => %s,
+            business_id => %s, kind => %s, on_unknown => %s, time_zone => %s, expires_at => %s)"""
+        *given, _scheduled_for, expires_at = _message(message)
+        return int(self._once(statement, [provider_sid, *given, expires_at])[0][0])
+
+    def claim_due(self, limit: int) -> list[Claim]:
+        """Claim at most `limit` of what is due, the longest due first."""
+        return [Claim(*row) for row in self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])]
+
+    def claim_now(self, message_id: int) -> Claim | None:
+        """Claim this one, if it is due and nothing holds it."""
+        rows = self._once("select * from sms_retry.claim_sms_now(%s)", [message_id])
+        return Claim(*rows[0]) if rows else None
+
+    def recover_stuck(self) -> int:
+        """Take back what dead workers hold; gives how many."""
+        return int(self._again("select sms_retry.recover_stuck_sms_retries()", [])[0][0])
+
+    def finish(self, reports: Sequence[Report]) -> dict[Ticket, Settled]:
+        """Write reports down; a ticket that is missing from the answer was stale."""
+        if not reports:
+            return {}
+        columns = [list(column) for column in zip(*map(_report, reports), strict=True)]
+        rows = self._again(f"select * from sms_retry.finish_sms_retries({_REPORTS})", columns)
+        settled = [Settled(Ticket(row[0], row[1]), row[2], row[3], row[4]) for row in rows]
+        return {each.ticket: each for each in settled}
+
+    def open_hold(self, hold: Hold) -> None:
+        """Nothing goes there until the hold's wait is over and a probe went through."""
+        self._again("select sms_retry.open_sms_hold(%s, %s, %s, %s)", [*astuple(hold)])
+
+    def set_consent(self, business_id: str, phone_number: str, consent: str) -> int:
+        """Write down what a person agreed to; gives how many waiting messages that ended."""
+        given = [business_id, phone_number, consent]
+        return int(self._again("select sms_retry.set_sms_consent(%s, %s, %s)", given)[0][0])
+
+    def record_delivery(
+        self,
+        message_sid: str,
+        status: str,
+        error_code: int | None,
+        ticket: Ticket | None,
+        delays: Sequence[timedelta] | None,
+        spends: bool,
+        reason: str | None,
+    ) -> str:
+        """Take in one callback: settled, noted, repeated or unheard_of."""
+        given = [message_sid, status, error_code, *(ticket or (None, None))]
+        given += [None if delays is None else list(delays), spends, reason]
+        statement = "select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)"
+        return str(self._again(statement, given)[0][0])
+
+    def state(self, message_id: int) -> State | None:
+        """How one message stands; None where there is no such message."""
+        rows = self._again("select * from sms_retry.sms_message_state(%s)", [message_id])
+        return State(*rows[0]) if rows else None
+
+    def retry_now(self, message_id: int, force: bool) -> bool:
+        """Make one message due now; says whether it is."""
+        return bool(self._once("select sms_retry.retry_sms_now(%s, %s)", [message_id, force])[0][0])
+
+    def unknown_due(self, limit: int) -> list[tuple[Ticket, str, str, datetime]]:
+        """The unknown to ask Twilio about now: ticket, recipient, body, and when it was claimed."""
+        rows = self._once("select * from sms_retry.unknown_sms_due(%s)", [limit])
+        return [(Ticket(id, attempt), to, body, claimed_at) for id, attempt, to, body, claimed_at in rows]
+
+    def release_unknown(self, tickets: Sequence[Ticket]) -> list[str]:
+        """Twilio did not know these; gives the status of each whose time was up."""
+        if not tickets:
+            return []
+        ids, attempts = zip(*tickets, strict=True)
+        statement = "select status from sms_retry.release_unknown_sms(%s::bigint[], %s::int[])"
+        return [status for (status,) in self._once(statement, [list(ids), list(attempts)])]
+
+    def silent_due(self, limit: int) -> list[str]:
+        """The SIDs to ask Twilio about now, since no final callback came."""
+        return [sid for _, sid in self._once("select * from sms_retry.silent_sms_due(%s)", [limit])]
+
+    def unowned_sids(self, sids: Sequence[str]) -> set[str]:
+        """Of these SIDs the ones that none of our attempts owns."""
+        return {sid for (sid,) in self._again("select sms_retry.unowned_sms_sids(%s::text[])", [list(sids)])}
+
+    def cleanup(self) -> int:
+        """Remove one batch of what ended long ago; gives how many, 0 when nothing is left."""
+        return int(self._once("select sms_retry.cleanup_sms_retries()", [])[0][0])
+
+    def health(self) -> dict[str, Any]:
+        """The counts of SQL's sms_retry_health."""
+        found: dict[str, Any] = self._again("select sms_retry.sms_retry_health()::text", [])[0][0]
+        return json.loads(found) if isinstance(found, str) else found
+
+    def _once(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """For what must not be done twice: a connection that is found dead beforehand is replaced, nothing more."""
+        return self._live().execute(statement, given).fetchall()
+
+    def _again(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """For what may be done twice: repeated while the database is away, but not for longer than PATIENCE."""
+        give_up = time.monotonic() + PATIENCE.total_seconds()
+        pause = 0.05
+        while True:
+            try:
+                return self._once(statement, given)
+            except psycopg.OperationalError:
+                self.close()
+                if time.monotonic() + pause > give_up:
+                    raise
+                time.sleep(pause)
+                pause = min(2 * pause, 2.0)
+
+    def _live(self) -> psycopg.Connection:
+        """The connection, made anew if it is closed or has something to read unasked, as one that was ended has."""
+        connection = self._connection
+        if connection and (connection.closed or select.select([connection.fileno()], [], [], 0)[0]):
+            self.close()
+            connection = None
+        if connection is None:
+            connection = self._connection = psycopg.connect(self._conninfo(), **CONNECTION)
+        return connection
+
+
+_MESSAGE = """to_number => %s, body => %s, message_key => %s, business_id => %s, kind => %s, on_unknown => %s,
+    time_zone => %s, scheduled_for => %s, expires_at => %s"""
+
+_REPORTS = """%s::bigint[], %s::int[], %s::text[], %s::text[], %s::int[], %s::text[], %s::int[], %s::text[],
+    %s::text[], %s::boolean[], %s::text[]"""
+
+
+def _message(message: Message) -> list[Any]:
+    return list(astuple(message))
+
+
+def _report(report: Report) -> tuple[Any, ...]:
+    delays = ",".join(f"{wait.total_seconds()}s" for wait in report.delays)
+    return (
+        report.ticket.id,
+        report.ticket.attempt,
+        report.outcome,
+        report.sid,
+        report.code,
+        report.message,
+        report.http_status,
+        report.request_id,
+        f"{{{delays}}}",
+        report.spends,
+        report.reason,
+    )

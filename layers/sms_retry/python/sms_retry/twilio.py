@@ -1,0 +1,343 @@
+"""Twilio's wire, both ways: a message out, an answer read; a callback in, its signature checked."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import select
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from sms_retry.retry import (
+    Accepted,
+    Answer,
+    Claim,
+    Forged,
+    Gone,
+    Listed,
+    NotACallback,
+    NoWord,
+    Receipt,
+    Refused,
+    Reply,
+    Ticket,
+    Unknown,
+    Unreached,
+)
+
+CONNECT_TIMEOUT = 3.0
+# Twilio may take 26 s; giving up earlier only turns an answer into an unknown.
+READ_TIMEOUT = 30.0
+
+# Twilio repeats a callback only if the URL's fragment says so; it does not sign the fragment.
+CALLBACK_RETRIES = "#rc=3&rp=5xx,ct,rt"
+LARGEST_CALLBACK = 64 * 1024
+
+STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
+START_WORDS = frozenset(("start", "yes", "unstop"))
+
+Send = Callable[[Claim, timedelta], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to sign in; an API key sends where there is one, and only auth tokens sign callbacks."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    api_key_sid: str | None = None
+    api_key_secret: str | None = field(default=None, repr=False)
+    next_auth_token: str | None = field(default=None, repr=False)
+
+    @property
+    def signing_tokens(self) -> tuple[str, ...]:
+        return tuple(token for token in (self.auth_token, self.next_auth_token) if token)
+
+
+class NotSent(Exception):
+    """No connection: no byte of the request was written."""
+
+
+class NoAnswer(Exception):
+    """The request was written, at least in part, and no whole answer came back."""
+
+
+@contextmanager
+def open_sender(credentials: Credentials, api_url: str, sender: str, webhook_url: str) -> Iterator[Send]:
+    """A `send` for any number of threads, each with a client of its own; its connections end with the context."""
+    who = {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}
+
+    with _clients(credentials, api_url) as client:
+
+        def send(claim: Claim, valid_for: timedelta) -> Answer:
+            twilio, wire = client()
+            try:
+                twilio.messages.create(
+                    to=claim.to_number,
+                    body=claim.body,
+                    status_callback=f"{webhook_url}/twilio/status?t={claim.ticket}{CALLBACK_RETRIES}",
+                    validity_period=int(valid_for.total_seconds()),
+                    **who,
+                )
+            except NotSent as error:
+                return Unreached(str(error))
+            except NoAnswer as error:
+                return Unknown(str(error))
+            except (_sdk_error(), ValueError):
+                # The SDK's exceptions carry no headers and it cannot read every answer: the wire has it whole.
+                pass
+            return read_answer(*wire.answer)
+
+        yield send
+
+
+def read_answer(status: int, headers: Mapping[str, str] | HTTPMessage, text: str) -> Answer:
+    """What an answer to POST /Messages says. Only what Twilio has surely not taken counts as refused."""
+    request_id = headers.get("Twilio-Request-Id")
+    body = _json_object(text)
+    if 200 <= status < 300:
+        sid = body.get("sid")
+        if isinstance(sid, str) and sid:
+            return Accepted(sid, status, request_id)
+        return Unknown(f"HTTP {status} without a SID", status, request_id)
+    code = body.get("code") if isinstance(body.get("code"), int) else None
+    if 400 <= status < 500 or (status == 503 and code == 20503):
+        message = str(body.get("message") or f"HTTP {status}")
+        return Refused(status, code, message, _retry_after(headers), request_id)
+    return Unknown(f"HTTP {status}", status, request_id)
+
+
+@contextmanager
+def open_asking(
+    credentials: Credentials, api_url: str
+) -> Iterator[tuple[Callable[[str, datetime], list[Listed] | NoWord], Callable[[str], Listed | Gone | NoWord]]]:
+    """Two questions to Twilio: what was sent to this number since; and what became of this SID."""
+    with _clients(credentials, api_url) as client:
+
+        def sent_to(to_number: str, since: datetime) -> list[Listed] | NoWord:
+            twilio, wire = client()
+            found: list[Listed] = []
+            try:
+                for record in twilio.messages.stream(to=to_number, page_size=100):
+                    message = _listed(record)
+                    if message.created < since:
+                        break
+                    found.append(message)
+            except (NotSent, NoAnswer) as error:
+                return NoWord(str(error))
+            except (_sdk_error(), ValueError):
+                return NoWord(f"HTTP {wire.answer[0]}")
+            return found
+
+        def look_up(sid: str) -> Listed | Gone | NoWord:
+            twilio, wire = client()
+            try:
+                return _listed(twilio.messages(sid).fetch())
+            except (NotSent, NoAnswer) as error:
+                return NoWord(str(error))
+            except (_sdk_error(), ValueError):
+                return Gone() if wire.answer[0] == 404 else NoWord(f"HTTP {wire.answer[0]}")
+
+        yield sent_to, look_up
+
+
+def read_callback(
+    event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str]
+) -> Receipt | Reply | Forged | NotACallback:
+    """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for `webhook_url`."""
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    signature = headers.get("x-twilio-signature")
+    if not signature:
+        return Forged()
+    path = next((p for p in ("/twilio/status", "/twilio/inbound") if str(event.get("rawPath")).endswith(p)), None)
+    form = _form(event, headers)
+    if path is None or form is None:
+        return NotACallback("it is not a form that is posted to /twilio/status or /twilio/inbound")
+    query = event.get("rawQueryString") or ""
+    url = f"{webhook_url}{path}{'?' if query else ''}{query}"
+    if not any(_signed(token, url, form, signature) for token in tokens):
+        return Forged()
+    if path == "/twilio/inbound":
+        return _reply(form)
+    return _receipt(form, dict(parse_qsl(query)).get("t"))
+
+
+class Wire:
+    """The SDK's HttpClient on one connection that is kept open, and that knows whether a request has begun to leave."""
+
+    def __init__(self, api_url: str) -> None:
+        self._url = urlsplit(api_url)
+        self._connection: HTTPConnection | None = None
+        self.answer: tuple[int, Mapping[str, str] | HTTPMessage, str] = (0, {}, "")
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, object] | None = None,
+        data: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ARG002  the SDK's signature; ours are fixed
+        allow_redirects: bool = False,  # noqa: ARG002
+    ) -> Any:
+        """One request, never repeated. Raises NotSent before and NoAnswer after its first byte was written."""
+        from twilio.http.response import Response
+
+        self.answer = 0, {}, ""
+        sent = dict(headers or {})
+        if auth:
+            sent["Authorization"] = "Basic " + base64.b64encode(":".join(auth).encode()).decode()
+        target = self._url.path + urlsplit(url).path
+        query = "&".join(part for part in (urlsplit(url).query, urlencode(params or {}, doseq=True)) if part)
+        connection = self._connected()
+        try:
+            body = urlencode(data, doseq=True).encode() if data else None
+            connection.request(method, f"{target}?{query}" if query else target, body, sent)
+            response = connection.getresponse()
+            text = response.read().decode(errors="replace")
+        except (OSError, HTTPException) as error:
+            self.close()
+            raise NoAnswer(f"no answer: {type(error).__name__}") from error
+        self.answer = response.status, response.headers, text
+        return Response(response.status, text, response.headers)
+
+    def _connected(self) -> HTTPConnection:
+        """The open connection, or a new one where there is none or the other side has ended it."""
+        connection = self._connection
+        if connection and connection.sock and not select.select([connection.sock], [], [], 0)[0]:
+            return connection
+        self.close()
+        try:
+            connection = self._connection = self._new()
+            connection.connect()
+        except OSError as error:
+            self.close()
+            raise NotSent(f"no connection: {type(error).__name__}") from error
+        connection.sock.settimeout(READ_TIMEOUT)
+        return connection
+
+    def _new(self) -> HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            return HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT, context=_tls())
+        return HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
+
+
+@contextmanager
+def _clients(credentials: Credentials, api_url: str) -> Iterator[Callable[[], tuple[Any, Wire]]]:
+    """Gives each thread its own SDK client and wire; an SDK client is not made to be shared."""
+    from twilio.rest import Client
+
+    own = threading.local()
+    wires: list[Wire] = []
+
+    def client() -> tuple[Any, Wire]:
+        if not hasattr(own, "client"):
+            own.wire = Wire(api_url)
+            wires.append(own.wire)
+            user = credentials.api_key_sid or credentials.account_sid
+            secret = credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token
+            own.client = Client(user, secret, credentials.account_sid, http_client=own.wire)
+        return own.client, own.wire
+
+    try:
+        yield client
+    finally:
+        for wire in wires:
+            wire.close()
+
+
+def _sdk_error() -> type[Exception]:
+    from twilio.base.exceptions import TwilioException
+
+    error: type[Exception] = TwilioException
+    return error
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _retry_after(headers: Mapping[str, str] | HTTPMessage) -> timedelta | None:
+    seconds = headers.get("Retry-After", "")
+    return timedelta(seconds=int(seconds)) if seconds.isdigit() and len(seconds) < 6 else None
+
+
+def _listed(record: Any) -> Listed:
+    return Listed(
+        record.sid, record.status, record.error_code, record.to, record.body, record.direction, record.date_created
+    )
+
+
+class _Form(dict[str, list[str]]):
+    """A form's fields as the SDK's validator reads repeated ones."""
+
+    def getall(self, name: str) -> list[str]:
+        return self[name]
+
+    def first(self, name: str) -> str:
+        return self.get(name, [""])[0]
+
+
+def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
+    if not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return None
+    body = event.get("body") or ""
+    try:
+        raw = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+        if len(raw) > LARGEST_CALLBACK:
+            return None
+        fields = parse_qsl(raw.decode(), keep_blank_values=True)
+    except (binascii.Error, UnicodeError, ValueError, AttributeError):
+        return None
+    form = _Form()
+    for name, value in fields:
+        form.setdefault(name, []).append(value)
+    return form
+
+
+def _signed(token: str, url: str, form: _Form, signature: str) -> bool:
+    from twilio.request_validator import RequestValidator
+
+    return bool(RequestValidator(token).validate(url, form, signature))
+
+
+def _receipt(form: _Form, ticket: str | None) -> Receipt | NotACallback:
+    sid, status, code = form.first("MessageSid"), form.first("MessageStatus"), form.first("ErrorCode")
+    if not sid or not status:
+        return NotACallback("it has no MessageSid or no MessageStatus")
+    known = code.isascii() and code.isdigit() and len(code) <= 9
+    return Receipt(sid, status, int(code) if known else None, Ticket.parse(ticket), form.first("To"))
+
+
+def _reply(form: _Form) -> Reply | NotACallback:
+    sender = form.first("From")
+    if not sender:
+        return NotACallback("it has no From")
+    word = (form.first("OptOutType") or form.first("Body")).strip().lower()
+    consent = "opted_out" if word in STOP_WORDS else "opted_in" if word in START_WORDS else None
+    return Reply(sender, consent)
