@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test check build bench clean
+
+# What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
+ARCHITECTURE ?= arm64
+PYTHON ?= python3
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export SAM_CLI_TELEMETRY := 0
+export PYTHONDONTWRITEBYTECODE := 1
+
+help: ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: .venv/ready ## install what the project needs into .venv
+
+demo: setup ## watch 200 messages go through a Twilio that fails, in under a minute
+	@python -m tests.local demo
+
+dev: setup ## the whole stack on this machine at real speed, until Ctrl-C
+	@python -m tests.local dev
+
+test: setup ## run the tests
+	@pytest -n auto
+
+check: setup ## format, lint, types, floors, template, migrations
+	ruff format --check .
+	ruff check .
+	mypy
+	PYTHONPATH=layers/sms_retry/python lint-imports
+	squawk sql/migrations/*.sql
+	sam validate --lint
+
+build: setup ## build the Lambdas and their layers into .aws-sam
+	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+
+bench: setup ## measure claim, finish and drain on this machine
+	@python -m tests.benchmarks
+
+clean: ## remove what the other targets made
+	rm -rf .venv .aws-sam build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/ready: pyproject.toml uv.lock
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv sync --quiet --frozen
+	touch $@

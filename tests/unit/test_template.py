@@ -1,0 +1,257 @@
+"""template.yaml as AWS will see it: expanded by SAM's own translator, without network or credentials."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import boto3
+import pytest
+from cfnlint.api import lint_all
+from samcli.yamlhelper import yaml_parse
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from twilio.request_validator import RequestValidator
+from uv import find_uv_bin
+
+ROOT = Path(__file__).parents[2]
+STUCK_AFTER_SECONDS = 600
+PARAMETERS = {
+    "DatabaseSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:sms/database-AbCdEf",
+    "TwilioSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:sms/twilio-GhIjKl",
+    "TwilioSender": "+15005550006",
+    "PublicWebhookUrl": "https://sms.example.com",
+}
+DATABASE = {"DATABASE_SECRET_ARN", "DATABASE_URL"}
+TWILIO = {"TWILIO_SECRET_ARN", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
+SENDING = DATABASE | TWILIO | {"TWILIO_SENDER", "TWILIO_API_URL", "PUBLIC_WEBHOOK_URL", "SEND_CONCURRENCY"}
+ENVIRONMENT = {
+    "process_retries": SENDING,
+    "send_sms": SENDING,
+    "retry_sms": SENDING,
+    "twilio_webhook": DATABASE | TWILIO | {"PUBLIC_WEBHOOK_URL"},
+    "reconcile": DATABASE | TWILIO | {"TWILIO_SENDER", "TWILIO_API_URL"},
+    "health_check": DATABASE,
+    "cleanup_retries": DATABASE,
+    "migrate": DATABASE,
+}
+SCHEDULES = {
+    "process_retries": "rate(1 minute)",
+    "reconcile": "rate(5 minutes)",
+    "health_check": "rate(15 minutes)",
+    "cleanup_retries": "cron(0 3 * * ? *)",
+}
+ONLY_FOR_SAM_LOCAL = {"DATABASE_URL", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
+
+Resource = dict[str, Any]
+
+
+def expand(changed: str | None = None) -> dict[str, Any]:
+    """The CloudFormation template that a deployment makes; the code of the resource `changed` is another."""
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    for name, resource in template["Resources"].items():
+        for code in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
+            version = "2" if name == changed else "1"
+            resource["Properties"][code] = f"s3://bucket/{name}-{version}"
+    session = boto3.Session(region_name="eu-west-1")
+    expanded: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(template, dict(PARAMETERS))
+    return expanded
+
+
+@pytest.fixture(scope="module")
+def source() -> dict[str, Any]:
+    template: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+    return template
+
+
+@pytest.fixture(scope="module")
+def expanded() -> dict[str, Any]:
+    return expand()
+
+
+def of_type(template: dict[str, Any], kind: str) -> dict[str, Resource]:
+    return {name: r["Properties"] for name, r in template["Resources"].items() if r["Type"] == kind}
+
+
+def by_folder(source: dict[str, Any]) -> dict[str, str]:
+    """Logical id of each function, by its folder's name."""
+    functions = of_type(source, "AWS::Serverless::Function")
+    return {Path(properties["CodeUri"]).name: name for name, properties in functions.items()}
+
+
+def test_every_function_of_the_design_is_there_and_has_its_handler(source: dict[str, Any]) -> None:
+    assert by_folder(source).keys() == ENVIRONMENT.keys()
+    assert source["Globals"]["Function"]["Handler"] == "app.lambda_handler"
+    for properties in of_type(source, "AWS::Serverless::Function").values():
+        handler = ROOT / properties["CodeUri"] / "app.py"
+        assert "def lambda_handler(" in handler.read_text(), f"{handler} has no lambda_handler"
+
+
+@pytest.mark.parametrize("folder", ENVIRONMENT)
+def test_a_function_gets_the_environment_that_it_uses_and_no_other(
+    folder: str, source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    variables = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)[folder]]["Environment"]["Variables"]
+    assert variables.keys() == ENVIRONMENT[folder]
+
+
+def test_no_secret_is_in_the_environment_on_aws(expanded: dict[str, Any]) -> None:
+    for properties in of_type(expanded, "AWS::Lambda::Function").values():
+        variables = properties["Environment"]["Variables"]
+        for name in ONLY_FOR_SAM_LOCAL & variables.keys():
+            assert variables[name] == {"Ref": "AWS::NoValue"}
+
+
+def test_sam_local_overrides_only_variables_that_the_template_names() -> None:
+    overrides = json.loads((ROOT / "tests/env.json").read_text())["Parameters"]
+    assert overrides.keys() == set().union(*ENVIRONMENT.values())
+
+
+def test_every_schedule_invokes_the_alias_once_and_leaves_what_failed_in_the_queue(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    schedules = of_type(expanded, "AWS::Scheduler::Schedule")
+    clocks = {p["Target"]["Arn"]["Ref"]: p["ScheduleExpression"] for p in schedules.values()}
+    assert clocks == {f"{by_folder(source)[folder]}Aliaslive": when for folder, when in SCHEDULES.items()}
+    for properties in schedules.values():
+        assert properties["Target"]["RetryPolicy"] == {
+            "MaximumRetryAttempts": 0,
+            "MaximumEventAgeInSeconds": 60,
+        }
+        assert properties["Target"]["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}
+
+
+def test_two_stacks_in_one_account_have_no_schedule_name_in_common(expanded: dict[str, Any]) -> None:
+    assert not [name for name, p in of_type(expanded, "AWS::Scheduler::Schedule").items() if "Name" in p]
+
+
+def test_lambda_itself_tries_nothing_twice(source: dict[str, Any], expanded: dict[str, Any]) -> None:
+    configs = of_type(expanded, "AWS::Lambda::EventInvokeConfig").values()
+    assert {c["FunctionName"]["Ref"] for c in configs} == set(by_folder(source).values())
+    for config in configs:
+        assert config["MaximumRetryAttempts"] == 0
+        assert 60 <= config["MaximumEventAgeInSeconds"] <= 3600
+        assert config["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+
+
+def test_every_function_logs_json_to_a_group_of_its_own_that_forgets(expanded: dict[str, Any]) -> None:
+    groups = of_type(expanded, "AWS::Logs::LogGroup")
+    used = []
+    for properties in of_type(expanded, "AWS::Lambda::Function").values():
+        logging = properties["LoggingConfig"]
+        assert logging["LogFormat"] == "JSON"
+        used.append(logging["LogGroup"]["Ref"])
+    assert len(used) == len(set(used))
+    assert set(used) < groups.keys()
+    assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
+
+
+def test_a_worker_ends_before_its_claims_count_as_stuck(source: dict[str, Any], expanded: dict[str, Any]) -> None:
+    functions = of_type(expanded, "AWS::Lambda::Function")
+    for folder in ("process_retries", "send_sms", "retry_sms"):
+        assert functions[by_folder(source)[folder]]["Timeout"] < STUCK_AFTER_SECONDS
+
+
+def statements(expanded: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (role, statement)
+        for role, properties in of_type(expanded, "AWS::IAM::Role").items()
+        for policy in properties.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def test_no_statement_is_for_every_resource_or_every_action(expanded: dict[str, Any]) -> None:
+    found = statements(expanded)
+    assert found
+    for role, statement in found:
+        assert "*" not in json.dumps([statement["Action"], statement["Resource"]]), role
+
+
+def test_the_only_managed_policies_are_those_that_sam_adds(expanded: dict[str, Any]) -> None:
+    # Logs, X-Ray, network interfaces: AWS's own policies; most of their actions take no resource but "*".
+    managed = {
+        re.sub(r"^.*/", "", json.dumps(arn).strip('"'))
+        for properties in of_type(expanded, "AWS::IAM::Role").values()
+        for arn in properties.get("ManagedPolicyArns", [])
+    }
+    assert managed <= {
+        "AWSLambdaBasicExecutionRole",
+        "AWSLambdaVPCAccessExecutionRole",
+        "AWSXrayWriteOnlyAccess",
+    }
+
+
+def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    readable: dict[str, set[str]] = {}
+    for role, statement in statements(expanded):
+        if statement["Action"] == ["secretsmanager:GetSecretValue"]:
+            secret = statement["Resource"]["Fn::Sub"][1]["secretArn"]["Ref"]
+            readable.setdefault(role, set()).add(secret)
+    for folder, name in by_folder(source).items():
+        wanted = {"DatabaseSecretArn"}
+        if "TWILIO_SECRET_ARN" in ENVIRONMENT[folder]:
+            wanted.add("TwilioSecretArn")
+        assert readable[f"{name}Role"] == wanted
+
+
+@pytest.mark.parametrize("layer", ["DependenciesLayer", "SmsRetryLayer"])
+def test_a_change_of_a_layer_alone_reaches_every_alias(layer: str, expanded: dict[str, Any]) -> None:
+    before = of_type(expanded, "AWS::Lambda::Version").keys()
+    after = of_type(expand(changed=layer), "AWS::Lambda::Version").keys()
+    assert len(before) == len(after) == len(ENVIRONMENT)
+    assert not before & after
+
+
+def test_the_functions_are_in_a_vpc_only_when_subnets_are_named(expanded: dict[str, Any]) -> None:
+    for properties in of_type(expanded, "AWS::Lambda::Function").values():
+        condition, _, otherwise = properties["VpcConfig"]["Fn::If"]
+        assert condition == "InVpc"
+        assert otherwise == {"Ref": "AWS::NoValue"}
+
+
+def test_no_parameter_asks_for_a_secret(source: dict[str, Any]) -> None:
+    assert not [name for name in source["Parameters"] if re.search(r"(?i)password|token|secret(?!arn)", name)]
+
+
+@pytest.mark.parametrize("name", ["DatabaseSecretArn", "TwilioSender", "PublicWebhookUrl"])
+def test_what_samconfig_leaves_to_fill_in_is_refused(name: str, source: dict[str, Any]) -> None:
+    pattern = source["Parameters"][name]["AllowedPattern"]
+    assert re.fullmatch(pattern, PARAMETERS[name])
+    assert not re.fullmatch(pattern, "FILL-IN")
+
+
+def test_the_expanded_template_has_no_circular_dependency_and_no_warning(expanded: dict[str, Any]) -> None:
+    assert [str(match) for match in lint_all(json.dumps(expanded)) if match.rule.severity != "informational"] == []
+
+
+def test_the_layer_installs_what_the_lock_file_says() -> None:
+    command = ["export", "--frozen", "--no-dev", "--no-emit-project", "--format", "requirements-txt"]
+    exported = subprocess.run([find_uv_bin(), *command], cwd=ROOT, check=True, capture_output=True, text=True)
+    wanted = (ROOT / "layers/dependencies/requirements.txt").read_text()
+    assert exported.stdout == wanted, f"run: uv {' '.join(command)} > layers/dependencies/requirements.txt"
+    assert "://" not in wanted
+
+
+@pytest.mark.parametrize("name", [*sorted(ENVIRONMENT.keys() - {"twilio_webhook"}), "twilio_status", "twilio_inbound"])
+def test_there_is_an_event_to_invoke_each_function_with(name: str) -> None:
+    assert isinstance(json.loads((ROOT / f"tests/events/{name}.json").read_text()), dict)
+
+
+@pytest.mark.parametrize("name", ["twilio_status", "twilio_inbound"])
+def test_the_example_callbacks_are_signed_with_the_token_of_the_local_stack(name: str) -> None:
+    event = json.loads((ROOT / f"tests/events/{name}.json").read_text())
+    local = json.loads((ROOT / "tests/env.json").read_text())["Parameters"]
+    url = local["PUBLIC_WEBHOOK_URL"] + event["rawPath"]
+    if event["rawQueryString"]:
+        url += "?" + event["rawQueryString"]
+    form = dict(parse_qsl(base64.b64decode(event["body"]).decode(), keep_blank_values=True))
+    signature = event["headers"]["x-twilio-signature"]
+    assert RequestValidator(local["TWILIO_AUTH_TOKEN"]).validate(url, form, signature)
