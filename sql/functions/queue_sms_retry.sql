@@ -30,7 +30,14 @@ declare
                    now());
     expiry     timestamptz := coalesce(queue_sms_retry.expires_at, now() + interval '3 days');
     queued     text := case when is_final then 'failed' when has_failed and due >= expiry then 'expired' else 'pending' end;
+    faults     text := sms_faults(queue_sms_retry.to_number, queue_sms_retry.body, queue_sms_retry.business_id,
+                   queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
+                   queue_sms_retry.expires_at);
 begin
+    if faults is not null then
+        raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
+    end if;
+    -- Refuses what is no time zone.
     perform now() at time zone queue_sms_retry.time_zone;
 
     insert into sms_messages

@@ -1,4 +1,5 @@
--- The messages that Twilio took and never spoke of again: asked about 1, 12, 24 and 72 hours after they were sent.
+-- The messages that Twilio took and never spoke of again, and that it is to be asked about now; whoever asks has five
+-- minutes to say that it did.
 create or replace function sms_retry.silent_sms_due(limit_count int default 100)
 returns table (message_id bigint, provider_sid text)
 language sql set search_path = sms_retry, pg_temp
@@ -11,11 +12,7 @@ as $$
         limit limit_count
         for update skip locked
     )
-    update sms_messages m
-    set ask_at = (
-        select min(m.sent_at + step)
-        from unnest(array[interval '12 hours', interval '24 hours', interval '72 hours']) as step
-        where m.sent_at + step > now())
+    update sms_messages m set ask_at = now() + interval '5 minutes'
     from due where m.id = due.id
     returning m.id, m.provider_sid;
 $$;

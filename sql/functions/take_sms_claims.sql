@@ -39,7 +39,10 @@ begin
     left join sms_recipients own on own.phone_number = m.to_number and own.business_id = m.business_id
     left join sms_recipients everybodys on everybodys.phone_number = m.to_number and everybodys.business_id = '*'
     left join lateral (
-        select max(h.until) as until from sms_holds h
+        -- While a probe is out its answer is near: wait for that, and not for the whole of the hold.
+        select max(case when h.probe_id is not null and h.until - h.wait > now() - interval '5 minutes'
+            then least(h.until, now() + interval '1 minute') else h.until end) as until
+        from sms_holds h
         where (h.scope = 'recipient' and h.key = m.to_number or h.scope = 'country' and starts_with(m.to_number, h.key))
             and (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
     ) hold on true

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sms_retry.retry import Gone, Listed, NoWord, Receipt, Report, Ticket
 from sms_retry.store import Store
@@ -13,16 +15,23 @@ SentTo = Callable[[str, datetime], list[Listed] | NoWord]
 LookUp = Callable[[str], Listed | Gone | NoWord]
 Record = Callable[[Receipt], str]
 
+Asked = TypeVar("Asked")
+Word = TypeVar("Word")
+
 # Two clocks are compared, Twilio's and the database's.
 CLOCK_SKEW = timedelta(seconds=5)
 BATCH = 50
+# Sending has the first claim on what Twilio allows an account at a time.
+IN_FLIGHT = 4
 # One question at its longest, and the time to write its answer down (seconds).
 SLOWEST_QUESTION = 40.0
 
 
 @dataclass
 class Findings:
-    """What one run did: `found` and `silent` were settled by Twilio's word, `released` goes out again, `held` ended."""
+    """What one run did. Of the unknown that were `asked` about, how many were found, go out again, or ended held; and how
+    many silent ones were asked about, with those that Twilio has no more.
+    """
 
     asked: int = 0
     found: int = 0
@@ -37,26 +46,31 @@ def reconcile(
 ) -> Findings:
     """Settle what can be settled, until nothing is due, time is short, or Twilio stops answering."""
     findings = Findings()
-    while seconds_left() > SLOWEST_QUESTION and _unknown(store, sent_to, record, seconds_left, findings):
-        pass
-    while seconds_left() > SLOWEST_QUESTION and _silent(store, look_up, record, seconds_left, findings):
-        pass
+    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ask") as askers:
+        while seconds_left() > SLOWEST_QUESTION and _unknown(store, sent_to, record, seconds_left, askers, findings):
+            pass
+        while seconds_left() > SLOWEST_QUESTION and _silent(store, look_up, record, seconds_left, askers, findings):
+            pass
     return findings
 
 
 def _unknown(
-    store: Store, sent_to: SentTo, record: Record, seconds_left: Callable[[], float], findings: Findings
+    store: Store,
+    sent_to: SentTo,
+    record: Record,
+    seconds_left: Callable[[], float],
+    askers: ThreadPoolExecutor,
+    findings: Findings,
 ) -> bool:
     """One batch of the unknown; says whether there may be more. A row is released only after Twilio was asked."""
-    due = store.unknown_due(BATCH)
+    due = sorted(store.unknown_due(BATCH), key=lambda row: row[3])
     not_known: list[Ticket] = []
-    answering = True
-    for ticket, to_number, body, claimed_at in sorted(due, key=lambda row: row[3]):
-        listed = sent_to(to_number, claimed_at - CLOCK_SKEW) if seconds_left() > SLOWEST_QUESTION else NoWord("no time")
+    answered = 0
+    words = _answers(askers, seconds_left, lambda row: sent_to(row[1], row[3] - CLOCK_SKEW), due)
+    for (ticket, to_number, body, claimed_at), listed in words:
         if isinstance(listed, NoWord):
-            answering = False
-            break
-        findings.asked += 1
+            continue
+        answered += 1
         match = _match(store, listed, body, claimed_at)
         if match is None:
             not_known.append(ticket)
@@ -64,10 +78,11 @@ def _unknown(
         findings.found += 1
         store.finish([Report(ticket, "accepted", sid=match.sid)])
         record(Receipt(match.sid, match.status, match.error_code, ticket, to_number))
+    findings.asked += answered
     for status in store.release_unknown(not_known):
         findings.released += status == "pending"
         findings.held += status == "unknown"
-    return answering and len(due) == BATCH
+    return answered == BATCH
 
 
 def _match(store: Store, listed: list[Listed], body: str, claimed_at: datetime) -> Listed | None:
@@ -84,18 +99,45 @@ def _match(store: Store, listed: list[Listed], body: str, claimed_at: datetime) 
 
 
 def _silent(
-    store: Store, look_up: LookUp, record: Record, seconds_left: Callable[[], float], findings: Findings
+    store: Store,
+    look_up: LookUp,
+    record: Record,
+    seconds_left: Callable[[], float],
+    askers: ThreadPoolExecutor,
+    findings: Findings,
 ) -> bool:
-    due = store.silent_due(BATCH)
-    for sid in due:
-        found = look_up(sid) if seconds_left() > SLOWEST_QUESTION else NoWord("no time")
+    """One batch of the silent; says whether there may be more."""
+    gone: dict[int, bool] = {}
+    for (message_id, sid), found in _answers(
+        askers, seconds_left, lambda row: look_up(row[1]), store.silent_due(BATCH)
+    ):
         match found:
             case NoWord():
-                return False
-            case Gone():
-                findings.gone += 1
+                continue
             case Listed():
-                findings.silent += 1
-                receipt = Receipt(sid, found.status, found.error_code, None, found.to_number)
-                record(receipt)
-    return len(due) == BATCH
+                record(Receipt(sid, found.status, found.error_code, None, found.to_number))
+        gone[message_id] = isinstance(found, Gone)
+    store.note_asked(gone)
+    findings.silent += len(gone)
+    findings.gone += sum(gone.values())
+    return len(gone) == BATCH
+
+
+def _answers(
+    askers: ThreadPoolExecutor,
+    seconds_left: Callable[[], float],
+    question: Callable[[Asked], Word | NoWord],
+    about: Iterable[Asked],
+) -> Iterator[tuple[Asked, Word | NoWord]]:
+    """Ask about each, a few at a time; once Twilio gives no word, or time is short, nothing more is asked."""
+    silent: list[NoWord] = []
+
+    def ask(each: Asked) -> tuple[Asked, Word | NoWord]:
+        if silent or seconds_left() < SLOWEST_QUESTION:
+            return each, NoWord("not asked")
+        word = question(each)
+        if isinstance(word, NoWord):
+            silent.append(word)
+        return each, word
+
+    return askers.map(ask, about)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
@@ -135,9 +135,14 @@ class Store:
         statement = "select status from sms_retry.release_unknown_sms(%s::bigint[], %s::int[])"
         return [status for (status,) in self._once(statement, [list(ids), list(attempts)])]
 
-    def silent_due(self, limit: int) -> list[str]:
-        """The SIDs to ask Twilio about now, since no final callback came."""
-        return [sid for _, sid in self._once("select * from sms_retry.silent_sms_due(%s)", [limit])]
+    def silent_due(self, limit: int) -> list[tuple[int, str]]:
+        """The messages, with their SIDs, to ask Twilio about now, since no final callback came."""
+        return [(id, sid) for id, sid in self._once("select * from sms_retry.silent_sms_due(%s)", [limit])]
+
+    def note_asked(self, gone: Mapping[int, bool]) -> None:
+        """Twilio was asked about these silent messages, and has them no more where it says so."""
+        statement = "select sms_retry.note_silent_sms_asked(%s::bigint[], %s::boolean[])"
+        self._again(statement, [list(gone), list(gone.values())])
 
     def unowned_sids(self, sids: Sequence[str]) -> set[str]:
         """Of these SIDs the ones that none of our attempts owns."""

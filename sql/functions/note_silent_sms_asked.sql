@@ -1,0 +1,12 @@
+-- Twilio was asked about these messages: again 12, 24 and 72 hours after they were sent, and never about one that is gone.
+create or replace function sms_retry.note_silent_sms_asked(message_ids bigint[], gone boolean[]) returns void
+language sql set search_path = sms_retry, pg_temp
+as $$
+    update sms_messages m
+    set ask_at = case when not asked.gone then (
+        select min(m.sent_at + step)
+        from unnest(array[interval '12 hours', interval '24 hours', interval '72 hours']) as step
+        where m.sent_at + step > now()) end
+    from unnest(message_ids, note_silent_sms_asked.gone) as asked (id, gone)
+    where m.id = asked.id and m.status = 'sent';
+$$;
