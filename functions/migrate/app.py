@@ -10,4 +10,6 @@ from sms_retry import migrate, runtime
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    return asdict(migrate.migrate(runtime.conninfo()))
+    done = migrate.migrate(runtime.conninfo())
+    runtime.logger.info("migrated", extra=asdict(done))
+    return {"migrations": len(done.migrations), "functions": done.functions, "dropped": len(done.dropped)}

@@ -11,7 +11,7 @@ from sms_retry import delivery, reconcile, runtime
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    record = partial(delivery.record, runtime.store(), now=runtime.now())
     with runtime.asking() as (sent_to, look_up):
+        record = partial(delivery.record, runtime.store(), now=runtime.now())
         findings = reconcile.reconcile(runtime.store(), sent_to, look_up, record, runtime.seconds_left(context))
     return asdict(findings)

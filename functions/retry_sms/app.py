@@ -10,8 +10,8 @@ from sms_retry import intake, resend, runtime
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     message_id, force = intake.read_message_id(event)
-    store = runtime.store()
     with runtime.sender() as send:
+        store = runtime.store()
         if store.retry_now(message_id, force) and (claim := store.claim_now(message_id)):
             resend.send_claimed(store, send, claim, runtime.seconds_left(context))
     return runtime.state(message_id)

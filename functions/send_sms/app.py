@@ -10,13 +10,13 @@ from sms_retry import intake, resend, runtime
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     message, done = intake.read(event)
-    store = runtime.store()
     match done:
         case intake.Failed() as failed:
-            return runtime.state(intake.take_failed(store, message, failed, runtime.now()))
+            return runtime.state(intake.take_failed(runtime.store(), message, failed, runtime.now()))
         case intake.Sent(provider_sid=sid):
-            return runtime.state(store.log_sent(message, sid))
+            return runtime.state(runtime.store().log_sent(message, sid))
     with runtime.sender() as send:
+        store = runtime.store()
         message_id, claim = store.queue_and_claim(message)
         if claim:
             resend.send_claimed(store, send, claim, runtime.seconds_left(context))

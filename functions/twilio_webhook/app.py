@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import delivery, runtime, twilio
+from sms_retry import callback, delivery, runtime
 from sms_retry.retry import Forged, NotACallback, Receipt, Reply
 
 NO_ANSWER = {"statusCode": 200, "headers": {"content-type": "text/xml"}, "body": "<Response/>"}
@@ -12,7 +12,7 @@ NO_ANSWER = {"statusCode": 200, "headers": {"content-type": "text/xml"}, "body":
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    match twilio.read_callback(event, *runtime.signers()):
+    match callback.read(event, *runtime.signers()):
         case Forged():
             runtime.count("ForgedCallbacks")
             return {"statusCode": 403}

@@ -6,6 +6,9 @@ as $$
 declare
     cancelled boolean;
 begin
+    -- Whoever is about to change the row comes first: an unknown one that is being released waits again by now.
+    perform from sms_retry_queue q where q.message_id = cancel_sms_retry.message_id for update;
+
     update sms_retry_queue q set status = 'cancelled', reason = 'called_off', finished_at = now()
     where q.message_id = cancel_sms_retry.message_id and q.status = 'pending';
     cancelled := found;

@@ -1,4 +1,5 @@
 -- Takes in a message that the application has sent itself, so that a failed delivery of it is retried like any other.
+-- Without a SID nobody knows whether it went: Twilio is asked, as after a send of our own that had no answer.
 create or replace function sms_retry.log_sent_sms(
     provider_sid text,
     to_number    text,
@@ -29,11 +30,15 @@ begin
         on_unknown => log_sent_sms.on_unknown, time_zone => log_sent_sms.time_zone, expires_at => log_sent_sms.expires_at);
 
     -- Never claimed: nobody else has sent it or is about to.
-    update sms_retry_queue q set status = 'processing', claimed_at = now()
+    update sms_retry_queue q set status = 'processing',
+        -- It may have been tried a while ago, and what Twilio lists is looked at from here on.
+        claimed_at = now() - interval '5 minutes'
     where q.message_id = this.id and q.status = 'pending' and q.attempt = 0
     returning q.id into this.queue_id;
     if this.queue_id is not null then
-        perform finish_sms_retries(array[this.queue_id], array[0], array['accepted'], array[log_sent_sms.provider_sid]);
+        perform finish_sms_retries(array[this.queue_id], array[0],
+            array[case when log_sent_sms.provider_sid is null then 'unknown' else 'accepted' end],
+            array[log_sent_sms.provider_sid]);
     end if;
     return this.id;
 end

@@ -57,8 +57,10 @@ begin
         return this.id;
     end if;
 
-    insert into sms_retry_queue (message_id, status, scheduled_for, retry_count, last_error_code, reason, finished_at)
-    values (this.id, queued, due, (has_failed and queued = 'pending')::int, queue_sms_retry.error_code,
+    insert into sms_retry_queue
+        (message_id, lane, status, scheduled_for, retry_count, last_error_code, reason, finished_at)
+    values (this.id, hashtext(queue_sms_retry.business_id), queued, due, (has_failed and queued = 'pending')::int,
+            queue_sms_retry.error_code,
             case when queue_sms_retry.error_code is not null then 'first_send_failed' end,
             case when queued <> 'pending' then now() end)
     returning sms_retry_queue.id into this.queue_id;

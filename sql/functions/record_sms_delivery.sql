@@ -14,8 +14,9 @@ language plpgsql set search_path = sms_retry, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    event  sms_delivery_events;
-    ticket record;
+    event   sms_delivery_events;
+    ticket  record;
+    is_news boolean;
 begin
     insert into sms_delivery_events as e (message_sid, status, error_code, ticket, delays, spends, reason)
     values (record_sms_delivery.message_sid, record_sms_delivery.status, record_sms_delivery.error_code,
@@ -23,22 +24,30 @@ begin
             record_sms_delivery.delays, record_sms_delivery.spends, record_sms_delivery.reason)
     on conflict do nothing
     returning e.* into event;
-    if event.message_sid is null then
-        return 'repeated';
+    is_news := found;
+    if not is_news then
+        -- It may have come while nobody knew its SID, so it is told again; what it has settled before stays as it is.
+        select e.* into event from sms_delivery_events e
+        where e.message_sid = record_sms_delivery.message_sid and e.status = record_sms_delivery.status
+            and e.error_code is not distinct from record_sms_delivery.error_code;
     end if;
 
     select a.queue_id, a.attempt into ticket from sms_attempts a where a.message_sid = event.message_sid;
     if not found then
         select q.id as queue_id, record_sms_delivery.attempt into ticket
         from sms_retry_queue q
-        where q.id = record_sms_delivery.ticket_id and q.attempt >= record_sms_delivery.attempt
+        where q.id = record_sms_delivery.ticket_id and record_sms_delivery.attempt between 1 and q.attempt
             -- A ticket that has its SID is about another message: one from before the database was set back, say.
             and not exists (select from sms_attempts a where a.queue_id = q.id
                 and a.attempt = record_sms_delivery.attempt and a.outcome = 'accepted');
         if not found then
-            return 'unheard_of';
+            return case when is_news then 'unheard_of' else 'repeated' end;
         end if;
     end if;
-    return case when settle_sms_receipt(ticket.queue_id, ticket.attempt, event) then 'settled' else 'noted' end;
+    return case
+        when settle_sms_receipt(ticket.queue_id, ticket.attempt, event) then 'settled'
+        when is_news then 'noted'
+        else 'repeated'
+    end;
 end
 $$;

@@ -11,7 +11,7 @@ begin
     set status = 'pending', scheduled_for = now(), claimed_at = null, finished_at = null,
         reason = case when q.status = 'pending' then q.reason else 'by_hand' end,
         retry_count = q.retry_count + (q.status <> 'pending')::int,
-        max_retries = q.max_retries + (q.status <> 'pending')::int
+        max_retries = case q.status when 'pending' then q.max_retries else q.retry_count + 1 end
     where q.message_id = retry_sms_now.message_id
         and (q.status in ('pending', 'failed') or q.status = 'unknown' and force);
     due := found;

@@ -33,7 +33,7 @@ begin
         -- A stop for everybody outweighs one business's yes, which outweighs what is general.
         case when everybodys.consent = 'opted_out' then 'opted_out'
             else coalesce(nullif(own.consent, 'unknown'), everybodys.consent, 'unknown') end,
-        m.expires_at, hold.until, q.claimed_at
+        m.expires_at, hold.until, allowance.again_at, q.claimed_at
     from sms_retry_queue q
     join sms_messages m on m.id = q.message_id
     left join sms_recipients own on own.phone_number = m.to_number and own.business_id = m.business_id
@@ -46,6 +46,25 @@ begin
         where (h.scope = 'recipient' and h.key = m.to_number or h.scope = 'country' and starts_with(m.to_number, h.key))
             and (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
     ) hold on true
+    left join lateral (
+        -- Sent within a day, and those before it in this claim, which are about to be.
+        select coalesce(
+            (select sent.sent_at + interval '1 day' from sms_messages sent
+                where sent.to_number = m.to_number and l.business_id in ('*', sent.business_id)
+                    and sent.kind <> 'emergency' and sent.sent_at > now() - interval '1 day'
+                order by sent.sent_at desc offset greatest(l.messages_a_day - before.n, 1) - 1 limit 1),
+            case when before.n >= l.messages_a_day then now() + interval '1 day' end) as again_at
+        from sms_limits l
+        cross join lateral (
+            select count(*) as n
+            from sms_retry_queue other join sms_messages o on o.id = other.message_id
+            where other.id = any (ids) and other.id < q.id and o.to_number = m.to_number
+                and l.business_id in ('*', o.business_id) and o.kind <> 'emergency'
+        ) before
+        where l.business_id in ('*', m.business_id) and m.kind <> 'emergency'
+        order by 1 desc nulls last
+        limit 1
+    ) allowance on true
     where q.id = any (ids)
     order by q.scheduled_for, q.id;
 end

@@ -13,7 +13,10 @@ as $$
     ),
     asked as (
         update sms_retry_queue q
-        set scheduled_for = now() + greatest(interval '5 minutes', (now() - q.claimed_at) / 8)
+        -- And once more when the 72 hours of a held one are over.
+        set scheduled_for = least(
+            now() + greatest(interval '5 minutes', (now() - q.claimed_at) / 8),
+            greatest(now() + interval '5 minutes', q.claimed_at + interval '72 hours'))
         from due where q.id = due.id
         returning q.id, q.attempt, q.message_id, q.claimed_at
     )

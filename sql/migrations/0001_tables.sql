@@ -36,6 +36,8 @@ create index sms_messages_silent on sms_retry.sms_messages (ask_at) where status
 create table sms_retry.sms_retry_queue (
     id              bigint generated always as identity primary key,
     message_id      bigint not null unique references sms_retry.sms_messages,
+    -- The business, as a number: those whose numbers meet share a lane.
+    lane            int not null default 0,
     status          text not null check (status in
                         ('pending', 'processing', 'completed', 'failed', 'unknown', 'cancelled', 'expired')),
     scheduled_for   timestamptz not null,
@@ -59,6 +61,8 @@ create table sms_retry.sms_retry_queue (
 
 -- The claim walks this index, in this order.
 create index sms_retry_queue_due on sms_retry.sms_retry_queue (scheduled_for, id) where status = 'pending';
+-- The longest due of each lane, so that one business's million does not keep another's single message waiting.
+create index sms_retry_queue_lanes on sms_retry.sms_retry_queue (lane, scheduled_for, id) where status = 'pending';
 -- The claims that a dead worker may hold.
 create index sms_retry_queue_leased on sms_retry.sms_retry_queue (claimed_at) where status = 'processing';
 -- Unknown, and due to be asked about.
@@ -108,6 +112,9 @@ create table sms_retry.sms_delivery_events (
     constraint sms_delivery_events_once unique nulls not distinct (message_sid, status, error_code)
 );
 
+-- In the order in which they came, as the table is: what the clean-up looks for costs a callback next to nothing.
+create index sms_delivery_events_received on sms_retry.sms_delivery_events using brin (received_at);
+
 -- A circuit breaker that is open. When its time is up one message probes it, and it stays shut for `wait` more.
 create table sms_retry.sms_holds (
     scope          text not null check (scope in ('account', 'sender', 'country', 'recipient')),
@@ -119,6 +126,27 @@ create table sms_retry.sms_holds (
     probe_attempt  int,
     opened_at      timestamptz not null default now(),
     primary key (scope, key)
+);
+
+-- What an operator has decided about a code, instead of the release's own line; the columns are those of its table.
+create table sms_retry.sms_error_overrides (
+    code         int primary key check (code > 0),
+    verdict      text not null check (verdict in ('retry', 'final', 'hold', 'opt_out', 'unknown')),
+    strategy     text not null default '' check (strategy in ('', 'immediate', 'linear', 'exponential', 'schedule')),
+    base_seconds int not null default 0 check (base_seconds between 0 and 86400),
+    retries      int not null default 0 check (retries between 0 and 5),
+    scope        text not null default '' check (scope in ('', 'account', 'sender', 'country', 'recipient')),
+    spends       boolean not null default true,
+    reason       text not null,
+    constraint hold_has_a_scope check ((verdict = 'hold') = (scope <> '')),
+    constraint hold_has_a_length check (verdict <> 'hold' or base_seconds > 0),
+    constraint growing_has_a_base check (strategy not in ('linear', 'exponential') or base_seconds > 0 and retries > 0)
+);
+
+-- At most so many messages to one number in 24 hours, emergencies aside. business_id '*' counts for all together.
+create table sms_retry.sms_limits (
+    business_id    text primary key,
+    messages_a_day int not null check (messages_a_day > 0)
 );
 
 -- All that is needed to judge a claimed message and to send it.
@@ -135,5 +163,6 @@ create type sms_retry.claimed_sms as (
     consent             text,
     expires_at          timestamptz,
     held_until          timestamptz,
+    limited_until       timestamptz,
     claimed_at          timestamptz
 );

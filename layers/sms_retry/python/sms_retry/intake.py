@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,11 @@ from sms_retry.store import Store
 KINDS = ("transactional", "marketing", "otp", "emergency")
 ON_UNKNOWN = ("resend", "hold")
 LONGEST_BODY = 1600
+# libphonenumber takes up to 17 digits after the country's own; nobody can be sent more than 15 in all.
+E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
+# What JSON can say and Postgres cannot keep: a zero, and half of a surrogate pair.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 class InvalidEvent(ValueError):
@@ -71,14 +77,14 @@ def take_failed(store: Store, message: Message, failed: Failed, now: datetime) -
     """Queue a message whose first send failed, with the waits that its error is granted; gives its id."""
     delays: tuple[timedelta, ...] = ()
     refused = Refused(400, failed.error_code, failed.error_message or "")
-    match policy.judge(refused, 1, message.to_number, now):
+    match policy.judge(refused, 1, message.to_number, now, lines=policy.overridden(store.overrides())):
         case Retry(delays=delays):
             pass
         case Hold(wait=wait):
             # The application's own account or sender was refused; ours finds out for itself.
             delays = (wait,)
         case Ask():
-            delays = policy.SCHEDULE
+            return store.log_sent(message, None)
         case StopSending():
             store.set_consent("*", message.to_number, "opted_out")
         case Final():
@@ -96,12 +102,12 @@ def _done(fields: _Fields) -> Failed | Sent | None:
         if not isinstance(code, int) or isinstance(code, bool) or not 0 < code < 10**9:
             fields.wrong("failed.error_code", "must be Twilio's error code, a whole number")
             code = 0
-        if message is not None and not isinstance(message, str):
+        if message is not None and (not isinstance(message, str) or UNSTORABLE.search(message)):
             fields.wrong("failed.error_message", "must be text")
         return Failed(code, message if isinstance(message, str) else None)
     if sent is not None:
         sid = sent.get("provider_sid") if isinstance(sent, Mapping) else None
-        if not isinstance(sid, str) or len(sid) != 34 or sid[:2] not in ("SM", "MM"):
+        if not isinstance(sid, str) or not SID.fullmatch(sid):
             fields.wrong("sent.provider_sid", "must be the SID that Twilio gave, SM... or MM...")
             sid = ""
         return Sent(sid)
@@ -124,7 +130,7 @@ class _Fields:
         value = self.event.get(name)
         if value is None and not required:
             return None
-        if not isinstance(value, str) or not 1 <= len(value) <= most or "\0" in value:
+        if not isinstance(value, str) or not 1 <= len(value) <= most or UNSTORABLE.search(value):
             self.wrong(name, f"must be text of 1 to {most} characters")
             return None
         return value
@@ -137,9 +143,7 @@ class _Fields:
             is_number = isinstance(value, str) and phonenumbers.is_possible_number(phonenumbers.parse(value))
         except phonenumbers.NumberParseException:
             is_number = False
-        if not (
-            is_number and isinstance(value, str) and value[0] == "+" and value[1:].isascii() and value[1:].isdigit()
-        ):
+        if not (is_number and isinstance(value, str) and E164.fullmatch(value)):
             self.wrong(name, "must be a phone number in E.164, such as +14155550123")
             return ""
         return value
@@ -168,7 +172,8 @@ class _Fields:
             instant = datetime.fromisoformat(value) if value is not None else None
         except (ValueError, TypeError):
             instant = None
-        if value is not None and (instant is None or instant.tzinfo is None):
+        # The years are those of SQL's sms_faults.
+        if value is not None and (instant is None or instant.tzinfo is None or not 2000 <= instant.year < 9999):
             self.wrong(name, "must be an ISO 8601 instant with an offset, such as 2026-01-31T09:00:00+00:00")
             return None
         return instant

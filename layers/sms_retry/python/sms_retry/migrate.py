@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ LEFT_BEHIND = """
 select oid::regprocedure::text from pg_proc
 where pronamespace = 'sms_retry'::regnamespace and xmin <> pg_current_xact_id()::xid
 """
+
+# What may stand before a statement's first word.
+COMMENTS = re.compile(r"\A(?:\s|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ def _run(connection: psycopg.Connection, path: Path) -> None:
         try:
             connection.execute(statement)
         except psycopg.Error as error:
-            position = int(error.diag.statement_position or 1) - 1
+            first_word = len(statement) - len(COMMENTS.sub("", statement, count=1))
+            position = int(error.diag.statement_position or first_word + 1) - 1
             line = text.count("\n", 0, start + position) + 1
             reason = error.diag.message_primary or str(error)
             raise MigrationError(f"{path.parent.name}/{path.name}, line {line}: {reason}") from error

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from functools import cache, lru_cache
+from functools import cache
 from importlib.resources import files
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
+from sms_retry.hours import next_window
 from sms_retry.retry import (
     Ask,
     Claim,
@@ -37,7 +38,6 @@ LONGEST_FREE_WAIT = timedelta(minutes=5)
 # Wider than the minute between two ticks, or what failed together would come back together.
 NARROWEST_SPREAD = timedelta(seconds=90)
 
-OPENS, CLOSES = time(8), time(21)
 ALWAYS_OPEN = ("otp", "emergency")
 OPENING_SPREAD = timedelta(minutes=10)
 # Twilio's longest; and the shortest that leaves it time to hand the message on.
@@ -58,34 +58,57 @@ class Line:
     reason: str
 
 
+Lines = Mapping[int, Line]
+
+
 @cache
-def table() -> dict[int, Line]:
-    """The table of codes, by code."""
-    lines = (files("sms_retry") / "error_policy.csv").read_text().splitlines()
-    return {line.code: line for line in map(_line, csv.DictReader(lines))}
+def table() -> Lines:
+    """The release's table of codes, by code."""
+    rows = csv.reader((files("sms_retry") / "error_policy.csv").read_text().splitlines()[1:])
+    return {line.code: line for line in map(_line, rows)}
+
+
+def overridden(overrides: Iterable[Sequence[object]]) -> Lines:
+    """The table with an operator's own lines in it, each in the order of the table's columns."""
+    ours = {line.code: line for line in map(_line, overrides)}
+    return {**table(), **ours} if ours else table()
 
 
 def judge(
-    failure: Refused | Unreached, attempt: int, to_number: str, now: datetime, roll: Callable[[], float] = random.random
+    failure: Refused | Unreached,
+    attempt: int,
+    to_number: str,
+    now: datetime,
+    roll: Callable[[], float] = random.random,
+    lines: Lines | None = None,
 ) -> Verdict:
-    """What a POST that was not taken calls for. `attempt` counts claims; `roll` gives 0..1 for the jitter."""
+    """What a POST that was not taken calls for.
+
+    `attempt` counts claims; `roll` gives 0..1 for the jitter; `lines` is the table with what operators overrode in it.
+    """
     match failure:
         case Unreached():
             return Retry((_free_wait(timedelta(seconds=5), attempt, roll),), "not_connected", spends=False)
         case Refused(http_status=status, code=code):
-            verdict = _verdict(_meant(status, code), attempt, to_number, now, roll)
+            known = table() if lines is None else lines
+            verdict = _verdict(_meant(status, code, known), attempt, to_number, now, roll, known)
     if isinstance(verdict, Retry) and failure.retry_after:
         return Retry(tuple(max(wait, failure.retry_after) for wait in verdict.delays), verdict.reason, verdict.spends)
     return verdict
 
 
 def judge_receipt(
-    code: int | None, attempt: int, to_number: str, now: datetime, roll: Callable[[], float] = random.random
+    code: int | None,
+    attempt: int,
+    to_number: str,
+    now: datetime,
+    roll: Callable[[], float] = random.random,
+    lines: Lines | None = None,
 ) -> Verdict:
     """What a receipt that says `undelivered` or `failed` calls for."""
     if code is None:
         return Final("no_code")
-    verdict = _verdict(code, attempt, to_number, now, roll)
+    verdict = _verdict(code, attempt, to_number, now, roll, table() if lines is None else lines)
     # The receipt itself says that it did not arrive: nothing is left to ask.
     return Final(verdict.reason) if isinstance(verdict, Ask) else verdict
 
@@ -100,80 +123,43 @@ def before_sending(
         return OptedOut()
     if claim.held_until and claim.held_until > now:
         return Deferred(claim.held_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "hold")
+    if claim.limited_until and claim.limited_until > now:
+        return Deferred(claim.limited_until - claim.claimed_at, "daily_limit")
     if claim.kind in ALWAYS_OPEN:
         return Go(min(LONGEST_VALIDITY, claim.expires_at - now))
-    zones = zones_of(claim.to_number, claim.time_zone or claim.recipient_time_zone)
-    opens = next_opening(zones, now)
-    closes = min(closing(zone, opens) for zone in zones)
-    if opens == now and closes - now >= SHORTEST_VALIDITY:
-        return Go(min(LONGEST_VALIDITY, claim.expires_at - now, closes - now))
-    opens = next_opening(zones, max(opens, now + SHORTEST_VALIDITY))
-    return Deferred(opens - claim.claimed_at + roll() * OPENING_SPREAD, "quiet_hours")
+    window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, now)
+    if window.opens <= now and window.closes - now < SHORTEST_VALIDITY:
+        window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, window.closes)
+    if window.opens > now:
+        return Deferred(window.opens - claim.claimed_at + roll() * OPENING_SPREAD, "quiet_hours")
+    return Go(min(LONGEST_VALIDITY, claim.expires_at - now, window.closes - now))
 
 
-def next_opening(zones: tuple[ZoneInfo, ...], now: datetime) -> datetime:
-    """The first instant from `now` on at which it is day in every one of `zones`, in UTC."""
-    at = now.astimezone(UTC)
-    settled = False
-    while not settled:
-        settled = True
-        for zone in zones:
-            local = at.astimezone(zone)
-            if OPENS <= local.time() < CLOSES:
-                continue
-            day = local.date() if local.time() < OPENS else local.date() + timedelta(days=1)
-            at = datetime.combine(day, OPENS, zone).astimezone(UTC)
-            settled = False
-        if at - now > timedelta(days=8):
-            raise ValueError(f"no hour is day in all of {', '.join(z.key for z in zones)}")
-    return at
-
-
-def closing(zone: ZoneInfo, at: datetime) -> datetime:
-    """When the day that `zone` has at `at` ends for texting, in UTC."""
-    return datetime.combine(at.astimezone(zone).date(), CLOSES, zone).astimezone(UTC)
-
-
-@lru_cache(maxsize=4096)
-def zones_of(to_number: str, stated: str | None) -> tuple[ZoneInfo, ...]:
-    """The zones in which this person may be: the one that is stated, or every one that the number allows."""
-    if stated:
-        try:
-            return (ZoneInfo(stated),)
-        except (ZoneInfoNotFoundError, ValueError):
-            pass
-    import phonenumbers
-    from phonenumbers import timezone
-
-    number = phonenumbers.parse(to_number)
-    for names in (timezone.time_zones_for_number(number), timezone.time_zones_for_geographical_number(number)):
-        if timezone.UNKNOWN_TIMEZONE not in names:
-            return tuple(ZoneInfo(name) for name in names)
-    return (ZoneInfo("UTC"),)
-
-
-def _line(row: dict[str, str]) -> Line:
+def _line(row: Sequence[object]) -> Line:
+    code, verdict, strategy, base, retries, scope, spends, reason = map(str, row)
     return Line(
-        code=int(row["code"]),
-        verdict=row["verdict"],
-        strategy=row["strategy"],
-        base=timedelta(seconds=int(row["base_seconds"] or 0)),
-        retries=int(row["retries"] or 0),
-        scope=row["scope"],
-        spends=row["spends"] != "no",
-        reason=row["reason"],
+        code=int(code),
+        verdict=verdict,
+        strategy=strategy,
+        base=timedelta(seconds=int(base or 0)),
+        retries=int(retries or 0),
+        scope=scope,
+        spends=spends not in ("no", "False"),
+        reason=reason,
     )
 
 
-def _meant(http_status: int, code: int | None) -> int | None:
+def _meant(http_status: int, code: int | None, lines: Lines) -> int | None:
     """Twilio's code, or the one that an answer without a code amounts to."""
-    if code in table():
+    if code in lines:
         return code
     return {401: 20003, 403: 20403, 404: 20404, 429: 20429}.get(http_status, code)
 
 
-def _verdict(code: int | None, attempt: int, to_number: str, now: datetime, roll: Callable[[], float]) -> Verdict:
-    line = table().get(code) if code is not None else None
+def _verdict(
+    code: int | None, attempt: int, to_number: str, now: datetime, roll: Callable[[], float], lines: Lines
+) -> Verdict:
+    line = lines.get(code) if code is not None else None
     match line:
         case None:
             return Final("unlisted")

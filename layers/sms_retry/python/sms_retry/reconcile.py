@@ -29,8 +29,8 @@ SLOWEST_QUESTION = 40.0
 
 @dataclass
 class Findings:
-    """What one run did. Of the unknown that were `asked` about, how many were found, go out again, or ended held; and how
-    many silent ones were asked about, with those that Twilio has no more.
+    """What one run did: the unknown that were asked about, found, released to go again, or ended as held;
+    and the silent that were asked about, with those that Twilio has no more.
     """
 
     asked: int = 0

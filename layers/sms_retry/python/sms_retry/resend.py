@@ -41,6 +41,9 @@ RESERVE = 6.0
 OLDEST_CLAIM = 240.0
 # A result waits no longer than this for others to be written down with.
 FLUSH_AFTER = 0.05
+# So many sends in a row without an answer that can be trusted, and Twilio is down: one message a minute finds out.
+DOWN_AFTER = 10
+DOWN_FOR = timedelta(minutes=1)
 
 Send = Callable[[Claim, timedelta], Answer]
 
@@ -70,13 +73,17 @@ def drain(store: Store, send: Send, seconds_left: Callable[[], float], concurren
     if not claims:
         return tally
     with ThreadPoolExecutor(concurrency, thread_name_prefix="send") as senders:
-        _Pipeline(store, send, seconds_left, concurrency, senders, tally).run(claims)
+        pipeline = _Pipeline(store, send, seconds_left, concurrency, senders, tally)
+        # What came due meanwhile, and what a hold that closed lets through.
+        while claims:
+            pipeline.run(claims)
+            claims = _claim(store, concurrency + ahead(concurrency), seconds_left)
     return tally
 
 
 def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> None:
     """Send one claimed message the way the worker does, and write down what came of it."""
-    _write(store, [_Worker(send, seconds_left).attempt(claim, time.time())])
+    _write(store, [_Worker(send, seconds_left, policy.overridden(store.overrides())).attempt(claim, time.time())])
 
 
 def ahead(concurrency: int) -> int:
@@ -91,31 +98,43 @@ def _claim(store: Store, limit: int, seconds_left: Callable[[], float]) -> list[
 class _Worker:
     """Makes one attempt: looks at the lease and the rules, sends, and says what is to be written down."""
 
-    def __init__(self, send: Send, seconds_left: Callable[[], float]) -> None:
+    def __init__(self, send: Send, seconds_left: Callable[[], float], lines: policy.Lines) -> None:
         self._send = send
+        self._lines = lines
         self._seconds_left = seconds_left
-        # Set when an answer has shown that every further send would fail alike.
-        self.held = Event()
+        self._unanswered = 0
+        # Set when an answer, or the lack of any, has shown that every further send would fail alike.
+        self._held = Event()
 
     def attempt(self, claim: Claim, claimed: float) -> Report:
         """`claimed` is this machine's wall clock at the claim: a frozen machine's other clocks may stand still."""
         age = time.time() - claimed
         if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
             return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back")
-        if self.held.is_set():
+        if self._held.is_set():
             return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="hold")
         now = claim.claimed_at + timedelta(seconds=age)
         match policy.before_sending(claim, now):
             case Go(valid_for=valid_for):
-                report = _report(claim, self._send(claim, valid_for))
+                return self._judged(claim, self._send(claim, valid_for))
             case Deferred(wait=wait, reason=reason):
                 return Report(claim.ticket, "deferred", delays=(wait,), reason=reason)
             case Expired():
                 return Report(claim.ticket, "expired")
             case OptedOut():
                 return Report(claim.ticket, "opted_out")
+
+    def _judged(self, claim: Claim, answer: Answer) -> Report:
+        report = _report(claim, answer, self._lines)
+        match answer:
+            case Unreached() | Unknown() | Refused(http_status=503):
+                self._unanswered += 1
+            case _:
+                self._unanswered = 0
+        if self._unanswered >= DOWN_AFTER and not report.hold:
+            report = replace(report, hold=Hold("account", "*", DOWN_FOR, "twilio_down"))
         if report.hold and report.hold.scope in ("account", "sender"):
-            self.held.set()
+            self._held.set()
         return report
 
 
@@ -132,7 +151,7 @@ class _Pipeline:
         tally: Tally,
     ) -> None:
         self._store = store
-        self._worker = _Worker(send, seconds_left)
+        self._worker = _Worker(send, seconds_left, policy.overridden(store.overrides()))
         self._seconds_left = seconds_left
         self._senders = senders
         self._tally = tally
@@ -198,7 +217,7 @@ class _Pipeline:
             _count(self._tally, report, written.get(report.ticket))
 
 
-def _report(claim: Claim, answer: Answer) -> Report:
+def _report(claim: Claim, answer: Answer, lines: policy.Lines) -> Report:
     """What is written down about an answer, with the waits that it is granted."""
     ticket = claim.ticket
     match answer:
@@ -210,7 +229,7 @@ def _report(claim: Claim, answer: Answer) -> Report:
             seen = Report(ticket, "refused", message=why)
         case Refused(http_status=status, code=code, message=message, request_id=request_id):
             seen = Report(ticket, "refused", None, code, message, status, request_id)
-    match policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at):
+    match policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at, lines=lines):
         case Retry(delays=delays, reason=reason, spends=spends):
             return replace(seen, delays=delays, reason=reason, spends=spends)
         case Hold(wait=wait, reason=reason) as hold:
@@ -223,9 +242,8 @@ def _report(claim: Claim, answer: Answer) -> Report:
 
 def _write(store: Store, reports: Sequence[Report]) -> dict[Ticket, Settled]:
     # The hold first: were it last, a worker that dies in between would leave the next one to find out again.
-    for report in reports:
-        if report.hold:
-            store.open_hold(report.hold)
+    for hold in {report.hold for report in reports if report.hold}:
+        store.open_hold(hold)
     return store.finish(reports)
 
 

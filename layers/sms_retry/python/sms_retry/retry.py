@@ -62,6 +62,7 @@ class Claim:
     consent: str
     expires_at: datetime
     held_until: datetime | None
+    limited_until: datetime | None
     claimed_at: datetime
 
     @property

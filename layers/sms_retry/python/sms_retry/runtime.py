@@ -7,18 +7,22 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from sms_retry import settings, twilio
-from sms_retry.resend import Send, Tally
+from sms_retry import settings
+from sms_retry.retry import Answer, Claim, Refused
 from sms_retry.store import Store
+
+if TYPE_CHECKING:
+    from sms_retry.resend import Tally
+    from sms_retry.twilio import Send
 
 # How long a secret is trusted before it is read again (seconds).
 SECRET_LIFETIME = 300
@@ -89,15 +93,41 @@ def concurrency() -> int:
 
 @contextmanager
 def sender() -> Iterator[Send]:
-    """Sends through Twilio; its connections live for this invocation only."""
+    """Sends through Twilio; its connections live for this invocation only.
+
+    When Twilio refuses the credentials, the secret is read once more: it may have been rotated since.
+    """
+    from sms_retry import twilio
+
     _database, account, sender = settings.sending(os.environ)
-    with twilio.open_sender(_credentials(account), account.api_url, sender.sender, sender.webhook_url) as send:
+    with ExitStack() as opened:
+
+        def open_with(credentials: settings.Credentials) -> Send:
+            return opened.enter_context(
+                twilio.open_sender(credentials, account.api_url, sender.sender, sender.webhook_url)
+            )
+
+        current = open_with(_credentials(account))
+        lock = threading.Lock()
+        fresh: list[Send] = []
+
+        def send(claim: Claim, valid_for: timedelta) -> Answer:
+            answer = (fresh or [current])[0](claim, valid_for)
+            if not (account.secret_arn and isinstance(answer, Refused) and answer.http_status == 401):
+                return answer
+            with lock:
+                if not fresh:
+                    fresh.append(open_with(_credentials(account, again=True)))
+            return fresh[0](claim, valid_for)
+
         yield send
 
 
 @contextmanager
 def asking() -> Iterator[tuple[Any, Any]]:
     """Asks Twilio: what was sent to a number, and what became of a SID."""
+    from sms_retry import twilio
+
     _database, account = settings.asking(os.environ)
     with twilio.open_asking(_credentials(account), account.api_url) as questions:
         yield questions
@@ -133,16 +163,16 @@ def report(tally: Tally, started: float) -> dict[str, int]:
     return {**counts, "duration_ms": int((time.monotonic() - started) * 1000)}
 
 
-def _credentials(account: settings.Account) -> twilio.Credentials:
+def _credentials(account: settings.Account, again: bool = False) -> settings.Credentials:
     if not account.secret_arn:
-        return twilio.Credentials(account.account_sid or "", account.auth_token or "")
-    secret = _secret(account.secret_arn)
-    names = twilio.Credentials.__dataclass_fields__
-    return twilio.Credentials(**{name: value for name, value in secret.items() if name in names})
+        return settings.Credentials(account.account_sid or "", account.auth_token or "")
+    secret = _secret(account.secret_arn, again)
+    names = settings.Credentials.__dataclass_fields__
+    return settings.Credentials(**{name: value for name, value in secret.items() if name in names})
 
 
-def _secret(arn: str) -> dict[str, Any]:
+def _secret(arn: str, again: bool = False) -> dict[str, Any]:
     from aws_lambda_powertools.utilities import parameters
 
-    secret: Any = parameters.get_secret(arn, transform="json", max_age=SECRET_LIFETIME)
+    secret: Any = parameters.get_secret(arn, transform="json", max_age=SECRET_LIFETIME, force_fetch=again)
     return dict(secret)

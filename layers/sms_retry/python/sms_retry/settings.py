@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 
@@ -27,6 +27,21 @@ class Account:
     auth_token: str | None
     secret_arn: str | None
     api_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to sign in; an API key sends where there is one, and only auth tokens sign callbacks."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    api_key_sid: str | None = None
+    api_key_secret: str | None = field(default=None, repr=False)
+    next_auth_token: str | None = field(default=None, repr=False)
+
+    @property
+    def signing_tokens(self) -> tuple[str, ...]:
+        return tuple(token for token in (self.auth_token, self.next_auth_token) if token)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ CONNECTION: dict[str, Any] = {
     # A named statement pins RDS Proxy and is unknown to the next server behind PgBouncer.
     "prepare_threshold": None,
     "connect_timeout": 5,
+    # After a failover the name may lead to the old primary for a while.
+    "target_session_attrs": "read-write",
     # Without these a flow that was dropped while the Lambda was frozen hangs for minutes.
     "tcp_user_timeout": 5000,
     "keepalives_idle": 30,
@@ -59,8 +61,8 @@ class Store:
         claim = Claim(*row) if row[0] is not None else None
         return int(row[2]), claim
 
-    def log_sent(self, message: Message, provider_sid: str) -> int:
-        """Take in a message that its application has sent itself; gives its id."""
+    def log_sent(self, message: Message, provider_sid: str | None) -> int:
+        """Take in a message that its application has sent itself, or may have, where it has no SID; gives its id."""
         statement = """select sms_retry.log_sent_sms(%s, to_number => %s, body => %s, message_key => %s,
             business_id => %s, kind => %s, on_unknown => %s, time_zone => %s, expires_at => %s)"""
         *given, _scheduled_for, expires_at = _message(message)
@@ -112,6 +114,10 @@ class Store:
         given += [None if delays is None else list(delays), spends, reason]
         statement = "select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)"
         return str(self._again(statement, given)[0][0])
+
+    def overrides(self) -> list[tuple[Any, ...]]:
+        """What operators have decided about codes, in the columns of the table of codes."""
+        return self._again("select * from sms_retry.sms_policy_overrides()", [])
 
     def state(self, message_id: int) -> State | None:
         """How one message stands; None where there is no such message."""

@@ -1,38 +1,32 @@
-"""Twilio's wire, both ways: a message out, an answer read; a callback in, its signature checked."""
+"""Twilio's wire: a message out and an answer read; a question and what Twilio says to it."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import select
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from sms_retry.retry import (
     Accepted,
     Answer,
     Claim,
-    Forged,
     Gone,
     Listed,
-    NotACallback,
     NoWord,
-    Receipt,
     Refused,
-    Reply,
-    Ticket,
     Unknown,
     Unreached,
 )
+from sms_retry.settings import Credentials
 
 CONNECT_TIMEOUT = 3.0
 # Twilio may take 26 s; giving up earlier only turns an answer into an unknown.
@@ -40,27 +34,8 @@ READ_TIMEOUT = 30.0
 
 # Twilio repeats a callback only if the URL's fragment says so; it does not sign the fragment.
 CALLBACK_RETRIES = "#rc=3&rp=5xx,ct,rt"
-LARGEST_CALLBACK = 64 * 1024
-
-STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
-START_WORDS = frozenset(("start", "yes", "unstop"))
 
 Send = Callable[[Claim, timedelta], Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How to sign in; an API key sends where there is one, and only auth tokens sign callbacks."""
-
-    account_sid: str
-    auth_token: str = field(repr=False)
-    api_key_sid: str | None = None
-    api_key_secret: str | None = field(default=None, repr=False)
-    next_auth_token: str | None = field(default=None, repr=False)
-
-    @property
-    def signing_tokens(self) -> tuple[str, ...]:
-        return tuple(token for token in (self.auth_token, self.next_auth_token) if token)
 
 
 class NotSent(Exception):
@@ -148,27 +123,6 @@ def open_asking(
                 return Gone() if wire.answer[0] == 404 else NoWord(f"HTTP {wire.answer[0]}")
 
         yield sent_to, look_up
-
-
-def read_callback(
-    event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str]
-) -> Receipt | Reply | Forged | NotACallback:
-    """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for `webhook_url`."""
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
-    signature = headers.get("x-twilio-signature")
-    if not signature:
-        return Forged()
-    path = next((p for p in ("/twilio/status", "/twilio/inbound") if str(event.get("rawPath")).endswith(p)), None)
-    form = _form(event, headers)
-    if path is None or form is None:
-        return NotACallback("it is not a form that is posted to /twilio/status or /twilio/inbound")
-    query = event.get("rawQueryString") or ""
-    url = f"{webhook_url}{path}{'?' if query else ''}{query}"
-    if not any(_signed(token, url, form, signature) for token in tokens):
-        return Forged()
-    if path == "/twilio/inbound":
-        return _reply(form)
-    return _receipt(form, dict(parse_qsl(query)).get("t"))
 
 
 class Wire:
@@ -291,53 +245,3 @@ def _listed(record: Any) -> Listed:
     return Listed(
         record.sid, record.status, record.error_code, record.to, record.body, record.direction, record.date_created
     )
-
-
-class _Form(dict[str, list[str]]):
-    """A form's fields as the SDK's validator reads repeated ones."""
-
-    def getall(self, name: str) -> list[str]:
-        return self[name]
-
-    def first(self, name: str) -> str:
-        return self.get(name, [""])[0]
-
-
-def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
-    if not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        return None
-    body = event.get("body") or ""
-    try:
-        raw = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
-        if len(raw) > LARGEST_CALLBACK:
-            return None
-        fields = parse_qsl(raw.decode(), keep_blank_values=True)
-    except (binascii.Error, UnicodeError, ValueError, AttributeError):
-        return None
-    form = _Form()
-    for name, value in fields:
-        form.setdefault(name, []).append(value)
-    return form
-
-
-def _signed(token: str, url: str, form: _Form, signature: str) -> bool:
-    from twilio.request_validator import RequestValidator
-
-    return bool(RequestValidator(token).validate(url, form, signature))
-
-
-def _receipt(form: _Form, ticket: str | None) -> Receipt | NotACallback:
-    sid, status, code = form.first("MessageSid"), form.first("MessageStatus"), form.first("ErrorCode")
-    if not sid or not status:
-        return NotACallback("it has no MessageSid or no MessageStatus")
-    known = code.isascii() and code.isdigit() and len(code) <= 9
-    return Receipt(sid, status, int(code) if known else None, Ticket.parse(ticket), form.first("To"))
-
-
-def _reply(form: _Form) -> Reply | NotACallback:
-    sender = form.first("From")
-    if not sender:
-        return NotACallback("it has no From")
-    word = (form.first("OptOutType") or form.first("Body")).strip().lower()
-    consent = "opted_out" if word in STOP_WORDS else "opted_in" if word in START_WORDS else None
-    return Reply(sender, consent)

@@ -1,0 +1,98 @@
+"""Twilio's callbacks, read: what it has signed becomes a receipt or a reply, and nothing else does."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from sms_retry.retry import Forged, NotACallback, Receipt, Reply, Ticket
+
+LARGEST_BODY = 64 * 1024
+PATHS = ("/twilio/status", "/twilio/inbound")
+
+# https://help.twilio.com/articles/223134027: the words that Twilio itself heeds, alone in a message.
+STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
+START_WORDS = frozenset(("start", "yes", "unstop"))
+
+
+def read(event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str]) -> Receipt | Reply | Forged | NotACallback:
+    """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for `webhook_url`.
+
+    The URL that was signed is put together from ours and the raw query, never from what the event says of its host.
+    """
+    headers = _headers(event.get("headers"))
+    signature = headers.get("x-twilio-signature")
+    if not signature:
+        return Forged()
+    path = next((path for path in PATHS if _text(event.get("rawPath")).endswith(path)), None)
+    form = _form(event, headers)
+    if path is None or form is None:
+        return NotACallback(f"it is not a form of at most {LARGEST_BODY} bytes that is posted to {' or '.join(PATHS)}")
+    query = _text(event.get("rawQueryString"))
+    if not is_signed(f"{webhook_url}{path}{'?' if query else ''}{query}", form, signature, tokens):
+        return Forged()
+    return _reply(form) if path == "/twilio/inbound" else _receipt(form, dict(parse_qsl(query)).get("t"))
+
+
+def is_signed(url: str, form: Mapping[str, Sequence[str]], signature: str, tokens: Sequence[str]) -> bool:
+    """Whether one of `tokens` signed this form, which has each field's values, for this URL."""
+    from twilio.request_validator import RequestValidator
+
+    fields = _Form({name: list(values) for name, values in form.items()})
+    return any(RequestValidator(token).validate(url, fields, signature) for token in tokens)
+
+
+class _Form(dict[str, list[str]]):
+    """A form's fields, as the SDK's validator reads repeated ones."""
+
+    def getall(self, name: str) -> list[str]:
+        return self[name]
+
+    def first(self, name: str) -> str:
+        return self.get(name, [""])[0]
+
+
+def _headers(given: object) -> dict[str, str]:
+    pairs = given.items() if isinstance(given, Mapping) else ()
+    return {name.lower(): value for name, value in pairs if isinstance(name, str) and isinstance(value, str)}
+
+
+def _text(given: object) -> str:
+    return given if isinstance(given, str) else ""
+
+
+def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
+    if not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return None
+    body = _text(event.get("body"))
+    try:
+        raw = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+        fields = parse_qsl(raw.decode(), keep_blank_values=True) if len(raw) <= LARGEST_BODY else None
+    except (binascii.Error, ValueError):
+        return None
+    if fields is None:
+        return None
+    form = _Form()
+    for name, value in fields:
+        form.setdefault(name, []).append(value)
+    return form
+
+
+def _receipt(form: _Form, ticket: str | None) -> Receipt | NotACallback:
+    sid, status, code = form.first("MessageSid"), form.first("MessageStatus"), form.first("ErrorCode")
+    if not sid or not status:
+        return NotACallback("it has no MessageSid or no MessageStatus")
+    known = code.isascii() and code.isdigit() and len(code) <= 9
+    return Receipt(sid, status, int(code) if known else None, Ticket.parse(ticket), form.first("To"))
+
+
+def _reply(form: _Form) -> Reply | NotACallback:
+    sender = form.first("From")
+    if not sender:
+        return NotACallback("it has no From")
+    word = (form.first("OptOutType") or form.first("Body")).strip().lower()
+    consent = "opted_out" if word in STOP_WORDS else "opted_in" if word in START_WORDS else None
+    return Reply(sender, consent)
