@@ -1,0 +1,34 @@
+"""`python -m tests.local demo`, `dev` or `send`: the whole stack on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.local")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="200 messages through a Twilio that fails, in under a minute")
+    commands.add_parser("dev", help="the stack at real speed, until Ctrl-C")
+    send = commands.add_parser("send", help="send a message through the stack that dev runs")
+    send.add_argument("to", help="a number, such as +4917612345678")
+    send.add_argument("body")
+    given = parser.parse_args()
+    match given.command:
+        case "demo":
+            from tests.local.demo import demo
+
+            return demo()
+        case "dev":
+            from tests.local.dev import dev
+
+            return dev()
+        case _:
+            from tests.local.dev import send_one
+
+            return send_one(given.to, given.body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""A Lambda container in this process: a function loaded as Lambda loads it, its modules its own."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import gc
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+
+import psycopg
+
+from tests.local.template import properties, timeout
+
+ROOT = Path(__file__).parents[2]
+REGION, ACCOUNT = "eu-west-1", "123456789012"
+# Powertools too: its metrics and its cold start are kept in its modules.
+OWN = frozenset({"app", "sms_retry", "aws_lambda_powertools"})
+
+
+def load(function: str, root: Path = ROOT) -> Handler:
+    """A new container of `functions/<function>/app.py`, its modules imported and nothing more.
+
+    Lambda's environment variables are set where they are unset. They are the process's, so the name and the
+    memory are those of the function that was loaded last. Raises whatever the import raises.
+    """
+    its = properties(root / "template.yaml", function)
+    memory = str(its.get("MemorySize", 128))
+    os.environ |= {"AWS_LAMBDA_FUNCTION_NAME": function, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory}
+    for name, value in _environment(its).items():
+        os.environ.setdefault(name, value)
+    layer = str(root / "layers" / "sms_retry" / "python")
+    if layer not in sys.path:
+        sys.path.append(layer)
+    modules = _Modules([str(root / "functions" / function), layer, *sys.path])
+    with modules.installed():
+        entry = importlib.import_module("app").lambda_handler
+    _forget_its_loggers()
+    return Handler(function, memory, timeout(root / "template.yaml", function), entry, modules)
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One container of a function. It handles one event at a time; another caller waits."""
+
+    function: str
+    memory: str
+    timeout: int
+    _entry: Callable[[Any, LambdaContext], object]
+    _modules: _Modules
+    _busy: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: object, timeout_seconds: float | None = None) -> Any:
+        """What the function returns; event and answer have been JSON. Its exception comes out as it is.
+
+        Raises TimeoutError when it took longer than it may: Lambda would have killed it before it returned.
+        """
+        limit = self.timeout if timeout_seconds is None else timeout_seconds
+        with self._busy, _signals_put_back():
+            context = LambdaContext(self.function, self.memory, time.monotonic() + limit)
+            answer = json.dumps(self._entry(json.loads(json.dumps(event)), context))
+        if time.monotonic() > context.deadline:
+            raise TimeoutError(f"{self.function} took longer than the {limit} seconds that it may.")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Closes the connections to Postgres that it keeps, as Lambda does by taking the container away."""
+        with self._busy:
+            for thing in self._modules.kept():
+                if isinstance(thing, psycopg.Connection):
+                    thing.close()
+
+
+@dataclass(frozen=True)
+class LambdaContext:
+    """The second argument of a handler, as Lambda makes it. `deadline` is of `time.monotonic()`."""
+
+    function_name: str
+    memory_limit_in_mb: str
+    deadline: float
+    function_version: str = "1"
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    identity: None = None
+    client_context: None = None
+
+    @property
+    def invoked_function_arn(self) -> str:
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.function_name}:live"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(0, int((self.deadline - time.monotonic()) * 1000))
+
+
+def _environment(its: dict[str, Any]) -> dict[str, str]:
+    """What Lambda sets, and those of the template's variables that have a value of their own."""
+    declared = its.get("Environment", {}).get("Variables", {})
+    return {
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{its.get('Runtime', 'python3.13')}",
+        "AWS_LAMBDA_FUNCTION_VERSION": "1",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+    } | {name: str(value) for name, value in declared.items() if not isinstance(value, Mapping)}
+
+
+def _forget_its_loggers() -> None:
+    """The next container makes loggers of its own: Powertools keeps the invocation's keys and stdout in them."""
+    loggers = logging.Logger.manager.loggerDict
+    for name in [name for name, logger in loggers.items() if getattr(logger, "init", False)]:
+        del loggers[name]
+
+
+@contextmanager
+def _signals_put_back() -> Iterator[None]:
+    """A handler may listen for its container's SIGTERM; afterwards the process ends by one again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Modules(MetaPathFinder):
+    """The modules that are this container's own.
+
+    Python has one table of modules, so they are in it only while one of them is being imported. An import in
+    their code, also a later one, in any thread, calls the `__import__` of the builtins they were given: ours.
+    """
+
+    _swap = threading.RLock()
+
+    def __init__(self, path: list[str]) -> None:
+        self._path = path
+        self._mine: dict[str, ModuleType] = {}
+        self._builtins = vars(builtins) | {"__import__": self._import}
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        with self._swap:
+            if self in sys.meta_path:
+                yield
+                return
+            aside = _take_out()
+            sys.modules.update(self._mine)
+            sys.meta_path.insert(0, self)
+            try:
+                yield
+            finally:
+                sys.meta_path.remove(self)
+                self._mine = _take_out()
+                sys.modules.update(aside)
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if not _is_own(name):
+            return None
+        spec = PathFinder.find_spec(name, self._path if path is None else path)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
+        return spec
+
+    def kept(self) -> Iterator[object]:
+        """What the modules' globals lead to by way of collections, closures, caches and their own objects."""
+        todo: list[object] = [vars(module) for name, module in self._mine.items()]
+        seen = set()
+        while todo:
+            thing = todo.pop()
+            if id(thing) not in seen:
+                seen.add(id(thing))
+                yield thing
+                todo += filter(_leads_on, gc.get_referents(thing))
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        if not level and not _is_own(name):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        with self.installed():
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, name: str, path: str, its_builtins: dict[str, object]) -> None:
+        super().__init__(name, path)
+        self._builtins = its_builtins
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = self._builtins
+        super().exec_module(module)
+
+
+def _is_own(name: str | None) -> bool:
+    return name is not None and name.partition(".")[0] in OWN
+
+
+def _take_out() -> dict[str, ModuleType]:
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if _is_own(name)}
+
+
+def _leads_on(thing: object) -> bool:
+    match thing:
+        case psycopg.Connection() | dict() | list() | tuple() | set() | CellType() | functools._lru_cache_wrapper():
+            return True
+        case FunctionType() | type():
+            return _is_own(thing.__module__)
+        case _:
+            return _is_own(type(thing).__module__)

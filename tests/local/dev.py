@@ -1,0 +1,149 @@
+"""`make dev`: the stack at real speed until Ctrl-C, where a shell, an application and `sam local` can reach it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.local.aws import load
+from tests.local.postgres import postgres
+from tests.local.stack import ENVIRONMENT, POSTGRES_PORT, TWILIO_PORT, Stack, environment, stack
+from tests.local.twilio import Behaviour, Callbacks
+
+BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)
+# Linux's request for an interface's IPv4 address.
+SIOCGIFADDR = 0x8915
+
+HELP = """
+The stack is up, until Ctrl-C. Its clock strikes every minute.
+
+  Postgres   {database}
+  Twilio     {twilio}
+  callbacks  {front}
+
+Send a message:
+  python -m tests.local send +4917612345678 "Your table is ready."
+  psql {database} -c "select sms_retry.queue_sms_retry('+4917612345678', 'Your table is ready.', kind => 'otp')"
+
+Let Twilio fail, and see what it took:
+  curl {twilio}/stand-in/plan -d '{{"to": "+4917612345678", "steps": [{{"step": "refuse", "http_status": 429, "code": 20429}}]}}'
+  curl {twilio}/stand-in/plan -d '{{"down": true}}'
+  curl {twilio}/stand-in/accepted
+
+See what became of it:
+  psql {database} -c "select id, status, retry_count, error_code from sms_retry.sms_messages"
+
+From Lambda's own container, after `make build ARCHITECTURE={architecture}`:
+  sam local invoke ProcessRetriesFunction -e tests/events/process_retries.json -n tests/env.json \\
+      --parameter-overrides Architecture={architecture} --add-host host.docker.internal:host-gateway
+"""  # noqa: E501
+
+
+def dev() -> int:
+    """Runs until SIGINT or SIGTERM; 1 when a port is taken."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    # A line of the log is there when it is written, also in a pipe.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    try:
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            postgres(port=POSTGRES_PORT) as server,
+            stack(server.url, BEHAVIOUR, real_time=True) as parts,
+            _reachable_from_containers(),
+            parts.clock.running(),
+        ):
+            print(_help(parts))
+            while True:
+                signal.pause()
+    except (OSError, RuntimeError) as error:
+        print(f"{error}\nIs another `make dev` running?", file=sys.stderr)
+        return 1
+    return 0
+
+
+def send_one(to: str, body: str) -> int:
+    """Sends at any hour through the stack that `dev` runs, and prints what the handler returns."""
+    with environment(DATABASE_URL=os.environ.get("DATABASE_URL") or ENVIRONMENT["DATABASE_URL"]):
+        send_sms = load("send_sms")
+        try:
+            print(json.dumps(send_sms({"to": to, "body": body, "kind": "otp"}), indent=2))
+        finally:
+            send_sms.close()
+    return 0
+
+
+def _help(parts: Stack) -> str:
+    architecture = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
+    front = f"{parts.front.url}/twilio/status"
+    return HELP.format(database=parts.database_url, twilio=parts.twilio.url, front=front, architecture=architecture)
+
+
+@contextmanager
+def _reachable_from_containers() -> Iterator[None]:
+    """Relays the address of Docker's bridge, if there is one, to loopback: a container on Linux sees only that."""
+    address = _address("docker0")
+    if address is None:
+        yield
+        return
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="relay")
+    thread.start()
+    try:
+        ports = (POSTGRES_PORT, TWILIO_PORT)
+        servers = [asyncio.run_coroutine_threadsafe(_listen(address, port), loop).result() for port in ports]
+        yield
+        for server in servers:
+            loop.call_soon_threadsafe(server.close)
+    finally:
+        asyncio.run_coroutine_threadsafe(_hang_up(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _address(interface: str) -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        answer = fcntl.ioctl(probe.fileno(), SIOCGIFADDR, struct.pack("256s", interface.encode()))
+        return socket.inet_ntoa(answer[20:24])
+    return None
+
+
+async def _listen(address: str, port: int) -> asyncio.Server:
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, onwards = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(_copy(reader, onwards), _copy(there, writer), return_exceptions=True)
+
+    return await asyncio.start_server(relay, address, port)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+async def _hang_up() -> None:
+    mine = asyncio.current_task()
+    others = [task for task in asyncio.all_tasks() if task is not mine]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -1,0 +1,85 @@
+"""What the local stack reads from template.yaml, by the name of a function's folder (`process_retries`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a function is invoked (`rate(5 minutes)`, `cron(0 3 * * ? *)`), and with what JSON."""
+
+    expression: str
+    input: str = "{}"
+
+
+def schedules(template: Path) -> dict[str, Schedule]:
+    """Function to schedule, in the template's order."""
+    return {
+        function: Schedule(event["ScheduleExpression"], event.get("Input", "{}"))
+        for function, event in _events(template, "ScheduleV2")
+    }
+
+
+def routes(template: Path) -> dict[str, str]:
+    """Route to function: `{"POST /twilio/status": "twilio_webhook"}`."""
+    return {f"{event['Method'].upper()} {event['Path']}": function for function, event in _events(template, "HttpApi")}
+
+
+def timeout(template: Path, function: str) -> int:
+    """Seconds; where the template says nothing, AWS's 3."""
+    return int(properties(template, function).get("Timeout", 3))
+
+
+def properties(template: Path, function: str) -> dict[str, Any]:
+    """A function's properties over those of Globals; `!Ref X` reads as `{"Ref": "X"}`. Raises LookupError."""
+    functions = _functions(template)
+    if function not in functions:
+        raise LookupError(f"{template.name} has no function with the CodeUri functions/{function}/.")
+    return functions[function]
+
+
+def _events(template: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for function, its in _functions(template).items():
+        for event in its.get("Events", {}).values():
+            if event["Type"] == kind:
+                yield function, event["Properties"]
+
+
+def _functions(template: Path) -> dict[str, dict[str, Any]]:
+    return _parsed(template, template.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(template: Path, _modified: int) -> dict[str, dict[str, Any]]:
+    with template.open() as text:
+        document = yaml.load(text, _CloudFormation)
+    everywhere = document.get("Globals", {}).get("Function", {})
+    return {
+        Path(resource["Properties"]["CodeUri"]).name: everywhere | resource["Properties"]
+        for resource in document["Resources"].values()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+
+
+class _CloudFormation(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML with CloudFormation's short forms: `!Ref X` reads as `{"Ref": "X"}`."""
+
+
+def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:
+    match node:
+        case yaml.SequenceNode():
+            return {name: loader.construct_sequence(node, deep=True)}
+        case yaml.MappingNode():
+            return {name: loader.construct_mapping(node, deep=True)}
+        case _:
+            return {name: loader.construct_scalar(node)}
+
+
+_CloudFormation.add_multi_constructor("!", _short_form)

@@ -1,0 +1,206 @@
+"""Reading a callback: what Twilio has signed, and nothing else, becomes a receipt or a reply."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+from twilio.request_validator import RequestValidator
+
+from sms_retry import callback
+from sms_retry.callback import is_signed
+from sms_retry.retry import Forged, NotACallback, Receipt, Reply, Ticket
+
+URL = "https://sms.example.com"
+TOKEN = "12345"
+SID = "SM" + "0" * 32
+
+
+def event(
+    form: dict[str, str] | list[tuple[str, str]],
+    path: str = "/twilio/status",
+    query: str = "t=17-2",
+    token: str = TOKEN,
+    signed_url: str | None = None,
+    is_base64: bool = True,
+) -> dict[str, Any]:
+    """An HTTP API event with a form that Twilio has signed with `token`."""
+    url = signed_url or f"{URL}{path}{'?' if query else ''}{query}"
+    body = urlencode(form)
+    return {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": {
+            "content-type": "application/x-www-form-urlencoded; charset=UTF-8",
+            "host": "abc123.execute-api.eu-west-1.amazonaws.com",
+            "x-twilio-signature": RequestValidator(token).compute_signature(url, dict(form)),
+        },
+        "body": base64.b64encode(body.encode()).decode() if is_base64 else body,
+        "isBase64Encoded": is_base64,
+    }
+
+
+def read(event: dict[str, Any], *tokens: str) -> Receipt | Reply | Forged | NotACallback:
+    return callback.read(event, URL, tokens or (TOKEN,))
+
+
+STATUS = {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "30003", "To": "+14155550123"}
+
+
+def test_a_signed_form_is_a_receipt_under_its_ticket() -> None:
+    expected = Receipt(SID, "undelivered", 30003, Ticket(17, 2), "+14155550123")
+    assert expected == read(event(STATUS))
+    assert expected == read(event(STATUS, is_base64=False))
+
+
+def test_header_names_are_told_apart_by_no_case() -> None:
+    lower = event(STATUS)
+    upper = {**lower, "headers": {name.title(): value for name, value in lower["headers"].items()}}
+    assert isinstance(read(upper), Receipt)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {**STATUS, "ErrorCode": ""},
+        {**STATUS, "SomethingNew": "Twilio adds fields without notice"},
+        {**STATUS, "ChannelStatusMessage": "ünïcödé & = + %"},
+    ],
+)
+def test_blank_and_unknown_fields_are_part_of_what_is_signed(form: dict[str, str]) -> None:
+    assert isinstance(read(event(form)), Receipt)
+
+
+def test_a_field_that_is_repeated_is_signed_with_all_its_values() -> None:
+    given = event(STATUS)
+    fields = CIMultiDict([*STATUS.items(), ("Media", "b"), ("Media", "a")])
+    signature = RequestValidator(TOKEN).compute_signature(f"{URL}/twilio/status?t=17-2", fields)
+    given["headers"]["x-twilio-signature"] = signature
+    body = urlencode(list(fields.items()))
+    assert isinstance(read({**given, "body": body, "isBase64Encoded": False}), Receipt)
+
+
+def test_twilios_published_vector_is_accepted() -> None:
+    form = {
+        "CallSid": ["CA1234567890ABCDE"],
+        "Caller": ["+14158675310"],
+        "Digits": ["1234"],
+        "From": ["+14158675310"],
+        "To": ["+18005551212"],
+    }
+    url = "https://example.com/myapp.php?foo=1&bar=2"
+    assert is_signed(url, form, "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12345"])
+    assert not is_signed(url, form, "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12346"])
+    assert not is_signed(url, {**form, "Digits": ["12345"]}, "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12345"])
+
+
+@pytest.mark.parametrize(
+    "tampered",
+    [
+        {"rawQueryString": "t=18-2"},
+        {"rawQueryString": ""},
+        {"rawPath": "/twilio/inbound"},
+        {"body": base64.b64encode(urlencode({**STATUS, "MessageStatus": "delivered"}).encode()).decode()},
+        {"headers": {"content-type": "application/x-www-form-urlencoded"}},
+        {"headers": {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": "nonsense"}},
+        {"headers": {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": "ÿ"}},
+        {"headers": None},
+        {},
+    ],
+)
+def test_what_is_not_signed_as_it_came_is_forged(tampered: dict[str, Any]) -> None:
+    given = {**event(STATUS), **tampered}
+    assert isinstance(read(given, TOKEN if tampered else "another"), Forged)
+
+
+def test_the_event_s_host_counts_for_nothing() -> None:
+    signed_for_the_host = event(
+        STATUS, signed_url="https://abc123.execute-api.eu-west-1.amazonaws.com/twilio/status?t=17-2"
+    )
+    assert isinstance(read(signed_for_the_host), Forged)
+
+
+def test_the_query_is_signed_byte_for_byte() -> None:
+    assert isinstance(read(event(STATUS, query="b=%7E&t=17-2&a=%2f")), Receipt)
+
+
+def test_the_next_token_signs_before_the_old_one_stops() -> None:
+    for token in ("old", "next"):
+        assert isinstance(read(event(STATUS, token=token), "old", "next"), Receipt)
+    assert isinstance(read(event(STATUS, token="third"), "old", "next"), Forged)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"body": "%%%"},
+        {"body": base64.b64encode(b"x=" + b"y" * 64 * 1024).decode()},
+        {"body": base64.b64encode(b"\xff\xfe").decode()},
+        {"headers": {"content-type": "application/json", "x-twilio-signature": "x"}},
+        {"rawPath": "/somewhere"},
+    ],
+)
+def test_what_is_no_form_is_no_callback(changed: dict[str, Any]) -> None:
+    assert isinstance(read({**event(STATUS), **changed}), NotACallback)
+
+
+@pytest.mark.parametrize("form", [{"MessageStatus": "sent"}, {"MessageSid": SID}, {"To": "+14155550123"}])
+def test_a_form_without_a_sid_or_a_status_is_no_callback(form: dict[str, str]) -> None:
+    assert isinstance(read(event(form)), NotACallback)
+
+
+@pytest.mark.parametrize(
+    "query", ["", "t=", "t=x", "t=1", "t=1-", "t=-1-2", "t=1-2-3", "t=٣-1", f"t={'9' * 30}-1", "t=1-9999999999"]
+)
+def test_a_ticket_that_is_none_is_left_out(query: str) -> None:
+    receipt = read(event(STATUS, query=query))
+    assert isinstance(receipt, Receipt)
+    assert receipt.ticket is None
+
+
+@pytest.mark.parametrize("word", ["STOP", " stop ", "StopAll", "UNSUBSCRIBE", "Cancel", "END", "quit"])
+def test_a_stop_word_alone_opts_out(word: str) -> None:
+    given = event({"From": "+14155550123", "Body": word}, "/twilio/inbound", "")
+    assert read(given) == Reply("+14155550123", "opted_out")
+
+
+@pytest.mark.parametrize(
+    ("form", "consent"),
+    [
+        ({"OptOutType": "STOP", "Body": "Arrêt"}, "opted_out"),
+        ({"OptOutType": "START", "Body": "oui"}, "opted_in"),
+        ({"OptOutType": "HELP", "Body": "stop"}, None),
+        ({"Body": "start"}, "opted_in"),
+        ({"Body": "help"}, None),
+        ({"Body": "please stop by at nine"}, None),
+        ({"Body": ""}, None),
+    ],
+)
+def test_start_opts_in_and_all_else_changes_nothing(form: dict[str, str], consent: str | None) -> None:
+    given = event({"From": "+14155550123", **form}, "/twilio/inbound", "")
+    assert read(given) == Reply("+14155550123", consent)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["version", "rawPath", "rawQueryString", "headers", "body", "isBase64Encoded", "routeKey"]),
+        anything
+        | st.sampled_from(["/twilio/status", "/twilio/inbound"])
+        | st.dictionaries(st.sampled_from(["content-type", "x-twilio-signature", "X-Twilio-Signature"]), anything),
+    )
+)
+def test_no_event_that_is_not_signed_is_anything_else_whatever_it_holds(given_event: dict[str, Any]) -> None:
+    assert isinstance(read(given_event), Forged | NotACallback)
