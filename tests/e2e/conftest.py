@@ -1,0 +1,49 @@
+"""The local stack, one a session, empty for each test; and nothing that it logs may tell on anybody."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+
+import pytest
+
+from tests.e2e.messages import BODY, PEOPLE
+from tests.local.postgres import Server
+from tests.local.stack import ENVIRONMENT, Stack
+from tests.local.stack import stack as local_stack
+
+
+@pytest.fixture(scope="package")
+def log() -> io.StringIO:
+    """What the handlers' loggers write; a file would be written to by several threads at once."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="package")
+def stack_of_the_session(server: Server, worker_id: str, log: io.StringIO) -> Iterator[Stack]:
+    url = server.create_database(f"sms_retry_e2e_{worker_id}")
+    with redirect_stdout(log), local_stack(url) as stack:
+        yield stack
+
+
+@pytest.fixture
+def stack(
+    stack_of_the_session: Stack,
+    log: io.StringIO,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> Iterator[Stack]:
+    """No message, a Twilio that forgot everything; afterwards no number, text or token has been logged."""
+    stack = stack_of_the_session
+    stack.twilio.reset()
+    stack.db.execute(
+        "truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,"
+        " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds restart identity"
+    )
+    already = len(log.getvalue())
+    yield stack
+    printed = capsys.readouterr()
+    logged = log.getvalue()[already:] + printed.out + printed.err + caplog.text
+    for private in (PEOPLE, BODY, ENVIRONMENT["TWILIO_AUTH_TOKEN"]):
+        assert private not in logged

@@ -1,0 +1,41 @@
+"""The messages that the e2e tests send, and how they look them up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from tests.local.stack import ENVIRONMENT, Stack
+from tests.local.twilio_callbacks import Answer, post_callback
+
+PEOPLE, BODY = "+49176", "Your parcel is here."
+
+
+def number(n: int) -> str:
+    return f"{PEOPLE}{n:08}"
+
+
+def message(n: int = 0, **fields: Any) -> dict[str, Any]:
+    """An event of send_sms that may go at any hour."""
+    return {"to": number(n), "body": BODY, "kind": "otp", **fields}
+
+
+def queue(stack: Stack, n: int = 0) -> int:
+    """As an application does in its own transaction."""
+    row = stack.db.execute("select sms_retry.queue_sms_retry(%s, %s, kind => 'otp')", [number(n), BODY]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def statuses(stack: Stack) -> Counter[str]:
+    return Counter(status for (status,) in stack.db.execute("select status from sms_retry.sms_messages"))
+
+
+def posts_to(stack: Stack, n: int) -> int:
+    return sum(post.to == number(n) for post in stack.twilio.posts())
+
+
+def call_back(stack: Stack, path: str, params: dict[str, str], token: str | None = None) -> tuple[Answer, ...]:
+    """What our webhook answers to a callback that `token`, by default Twilio's, has signed."""
+    url = ENVIRONMENT["PUBLIC_WEBHOOK_URL"] + path
+    return post_callback(url, params, token or stack.twilio.auth_token, stack.twilio.route)

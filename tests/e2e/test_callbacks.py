@@ -1,0 +1,121 @@
+"""Twilio's callbacks, signed and posted to the HTTP API in front of the webhook."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.e2e.messages import call_back, message, number, posts_to, statuses
+from tests.local.stack import ENVIRONMENT, Stack
+from tests.local.twilio import Accept, Callbacks
+from tests.local.twilio_callbacks import signature
+
+TABLES = ("sms_messages", "sms_retry_queue", "sms_attempts", "sms_recipients", "sms_delivery_events", "sms_holds")
+
+
+def everything(stack: Stack) -> list[list[tuple[object, ...]]]:
+    return [stack.db.execute(f"select * from sms_retry.{table} order by 1, 2").fetchall() for table in TABLES]
+
+
+def test_receipts_carry_a_message_from_sent_to_delivered(stack: Stack) -> None:
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+
+    assert stack.twilio.call_back(sid, "sent").answers == (204,)
+    assert statuses(stack) == {"sent": 1}
+    assert stack.twilio.call_back(sid, "delivered").answers == (204,)
+    assert statuses(stack) == {"delivered": 1}
+
+
+def test_a_message_that_was_not_delivered_is_sent_again(stack: Stack) -> None:
+    stack.twilio.plan(number(0), Accept(("sent", ("undelivered", 30003))), Accept())
+    stack.invoke("send_sms", message())
+
+    stack.twilio.deliver_callbacks()
+    assert statuses(stack) == {"queued": 1}
+    stack.let_minutes_pass(10)
+
+    assert statuses(stack) == {"delivered": 1}
+    assert posts_to(stack, 0) == 2
+
+
+def test_a_message_that_can_never_be_delivered_ends_as_undelivered(stack: Stack) -> None:
+    stack.twilio.plan(number(0), Accept(("sent", ("undelivered", 30005))))
+    stack.invoke("send_sms", message())
+
+    stack.let_minutes_pass(20)
+
+    assert statuses(stack) == {"undelivered": 1}
+    assert posts_to(stack, 0) == 1
+
+
+def test_a_late_delivery_cancels_the_waiting_retry(stack: Stack) -> None:
+    stack.twilio.plan(number(0), Accept((("undelivered", 30003),)))
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    stack.twilio.deliver_callbacks()
+    assert statuses(stack) == {"queued": 1}
+
+    stack.twilio.call_back(sid, "delivered")
+    stack.let_minutes_pass(10)
+
+    assert statuses(stack) == {"delivered": 1}
+    assert posts_to(stack, 0) == 1
+
+
+def test_receipts_out_of_order_and_repeated_change_nothing_that_is_settled(stack: Stack) -> None:
+    stack.twilio.plan(number(0), Accept(callbacks=Callbacks(out_of_order=1, repeated=1)))
+    stack.invoke("send_sms", message())
+
+    callbacks = stack.twilio.deliver_callbacks()
+
+    assert [callback.params["MessageStatus"] for callback in callbacks] == ["delivered", "sent"] * 2
+    assert {callback.answers for callback in callbacks} == {(204,)}
+    assert statuses(stack) == {"delivered": 1}
+
+
+def test_a_forged_callback_changes_nothing(stack: Stack) -> None:
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    before = everything(stack)
+
+    receipt = {"MessageSid": sid, "MessageStatus": "delivered", "To": number(0)}
+    assert call_back(stack, "/twilio/status?t=1-1", receipt, token="a guess") == (403,)
+    stop = {"From": number(0), "Body": "STOP"}
+    assert call_back(stack, "/twilio/inbound", stop, token="a guess") == (403,)
+
+    assert everything(stack) == before
+
+
+def test_a_callback_without_a_signature_or_under_another_ticket_is_forged(stack: Stack) -> None:
+    sid = stack.invoke("send_sms", message(0))["provider_sid"]
+    stack.invoke("send_sms", message(1))
+    before = everything(stack)
+
+    receipt = {"MessageSid": sid, "MessageStatus": "delivered", "To": number(0)}
+    its_own = signature(stack.twilio.auth_token, f"{ENVIRONMENT['PUBLIC_WEBHOOK_URL']}/twilio/status?t=1-1", receipt)
+    for ticket, headers in (("1-1", {}), ("2-1", {"X-Twilio-Signature": its_own})):
+        url = f"{stack.front.url}/twilio/status?t={ticket}"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, urlencode(receipt).encode(), headers), timeout=10)
+        with refused.value:
+            assert refused.value.code == 403
+
+    assert everything(stack) == before
+
+
+def test_what_is_no_callback_is_refused(stack: Stack) -> None:
+    assert call_back(stack, "/twilio/status", {"To": number(0)}) == (400,)
+    assert statuses(stack) == {}
+
+
+def test_a_person_who_says_stop_is_sent_nothing_more(stack: Stack) -> None:
+    stack.invoke("send_sms", message(0, failed={"error_code": 30001}))
+    assert statuses(stack) == {"queued": 1}
+
+    assert call_back(stack, "/twilio/inbound", {"From": number(0), "Body": "Stop"}) == (200,)
+    assert stack.invoke("send_sms", message(0))["status"] == "failed"
+    stack.let_minutes_pass(5)
+
+    assert statuses(stack) == {"failed": 2}
+    assert posts_to(stack, 0) == 0

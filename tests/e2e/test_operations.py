@@ -1,0 +1,104 @@
+"""What runs beside the sending: chores on the clock, settings, the webhook's container, the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.messages import message, queue, statuses
+from tests.local.aws import load
+from tests.local.container import ROOT
+from tests.local.postgres import Server
+from tests.local.stack import ENVIRONMENT, Stack
+from tests.local.waiting import let_time_pass
+
+DATABASE, TWILIO = {"DATABASE_URL"}, {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
+SENDING = DATABASE | TWILIO | {"TWILIO_SENDER", "PUBLIC_WEBHOOK_URL"}
+
+
+@pytest.mark.parametrize(
+    ("function", "event", "needed"),
+    [
+        ("process_retries", {}, SENDING),
+        ("send_sms", message(), SENDING),
+        ("retry_sms", {"message_id": 1}, SENDING),
+        ("twilio_webhook", {}, DATABASE | TWILIO | {"PUBLIC_WEBHOOK_URL"}),
+        ("reconcile", {}, DATABASE | TWILIO),
+        ("health_check", {}, DATABASE),
+        ("cleanup_retries", {}, DATABASE),
+        ("migrate", {}, DATABASE),
+    ],
+)
+def test_every_missing_variable_is_named_at_once_and_no_other(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, function: str, event: object, needed: set[str]
+) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name)
+    with pytest.raises(Exception, match="the environment is not complete") as refused:
+        load(function)(event)
+    assert {name for name in ENVIRONMENT if name in str(refused.value).replace("DATABASE_SECRET_ARN", "")} - {
+        "TWILIO_SECRET_ARN"
+    } == needed
+
+
+def test_the_health_check_says_how_the_queue_is(stack: Stack) -> None:
+    assert stack.invoke("health_check")["health_status"] == "healthy"
+    queue(stack)
+
+    health = stack.invoke("health_check")
+
+    assert (health["pending"], health["due"], health["unknown"]) == (1, 1, 0)
+
+
+def test_what_ended_more_than_a_week_ago_is_removed(stack: Stack) -> None:
+    stack.invoke("send_sms", message())
+    stack.twilio.deliver_callbacks()
+    assert stack.invoke("cleanup_retries") == {"removed": 0}
+    let_time_pass(stack.db, days=8)
+    assert stack.invoke("cleanup_retries")["removed"] > 0
+
+
+def test_a_migrated_database_is_left_as_it_is(stack: Stack) -> None:
+    returned = stack.invoke("migrate")
+    assert (returned["migrations"], returned["dropped"]) == (0, 0)
+    assert returned["functions"] > 0
+
+
+def test_the_clock_runs_what_the_template_says(stack: Stack) -> None:
+    ran = [function for function, _ in stack.let_minutes_pass(15)]
+    assert (ran.count("process_retries"), ran.count("reconcile"), ran.count("health_check")) == (15, 3, 1)
+
+
+def test_a_webhooks_container_has_neither_twilios_client_nor_boto3(stack: Stack) -> None:
+    program = """
+import json, sys, types
+import app
+context = types.SimpleNamespace(function_name="twilio_webhook", aws_request_id="1")
+answer = app.lambda_handler(json.load(sys.stdin), context)
+print(json.dumps([answer["statusCode"], sorted({"twilio.rest", "boto3"} & set(sys.modules))]), file=sys.stderr)
+"""
+    folders = [ROOT / "functions" / "twilio_webhook", ROOT / "layers" / "sms_retry" / "python"]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=(ROOT / "tests" / "events" / "twilio_status.json").read_text(),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert json.loads(done.stderr) == [204, []]
+    assert statuses(stack) == {}
+
+
+def test_the_demo_ends_and_its_guarantees_hold(server: Server) -> None:
+    demo = [sys.executable, "-m", "tests.local", "demo"]
+    environ = {**os.environ, "DATABASE_URL": server.url}
+    done = subprocess.run(demo, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nobody gets one twice   holds" in done.stdout
+    assert done.stderr == ""

@@ -1,0 +1,164 @@
+"""What the examples of the database's public face are made of."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from typing import Any, NamedTuple, TypeVar
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from sms_retry.retry import Claim, Message, Report, Ticket
+from sms_retry.store import Store
+from tests.local.waiting import let_time_pass
+
+Found = TypeVar("Found")
+
+MINUTE = timedelta(minutes=1)
+
+
+class Standing(NamedTuple):
+    """How one message and its row in the queue stand; `wait` is in whole minutes from now, None when nothing waits."""
+
+    message: str
+    queue: str
+    attempt: int
+    retry_count: int
+    wait: int | None
+    reason: str | None
+    error_code: int | None
+    provider_sid: str | None
+
+
+def plenty() -> float:
+    """So many seconds are left that time does not matter."""
+    return 300.0
+
+
+def number(n: int = 1) -> str:
+    return f"+49176{n:08}"
+
+
+def sid(n: int = 1) -> str:
+    return f"SM{n:032x}"
+
+
+def take_in(store: Store, n: int = 1, **fields: str) -> int:
+    return store.queue(Message(number(n), "Your parcel is here.", **{"kind": "otp", **fields}))
+
+
+def fill(db: psycopg.Connection, count: int, due: str = "now() - interval '1 hour'") -> None:
+    """Many messages at once, `due` at an SQL expression of `n`, which counts from 1."""
+    db.execute(
+        f"""with messages as (
+            insert into sms_retry.sms_messages
+                (business_id, to_number, body, kind, on_unknown, expires_at, status, error_message)
+            select 'default', '+49176' || lpad(n::text, 8, '0'), 'Hello.', 'otp', 'resend', now() + interval '3 days',
+                'queued', n
+            from generate_series(1, {count}) n
+            returning id, error_message::int as n)
+        insert into sms_retry.sms_retry_queue (message_id, status, scheduled_for)
+        select id, 'pending', {due} from messages order by id"""
+    )
+
+
+def claimed(store: Store, n: int = 1, **fields: str) -> Claim:
+    """A message that is taken in and claimed."""
+    claim = store.claim_now(take_in(store, n, **fields))
+    assert claim
+    return claim
+
+
+def accepted(store: Store, n: int = 1, **fields: str) -> Claim:
+    """A message that Twilio has, under `sid(n)`."""
+    claim = claimed(store, n, **fields)
+    assert finish(store, claim, "accepted", sid=sid(n)) == "completed"
+    return claim
+
+
+def unknown(store: Store, n: int = 1, **fields: str) -> Claim:
+    """A message of which nobody knows whether it went."""
+    claim = claimed(store, n, **fields)
+    assert finish(store, claim, "unknown") == "unknown"
+    return claim
+
+
+def finish(store: Store, claim: Claim, outcome: str, **facts: Any) -> str | None:
+    """Report one outcome; gives the queue's new status, or None where the ticket is stale."""
+    settled = store.finish([Report(claim.ticket, outcome, **facts)]).get(claim.ticket)
+    return settled.status if settled else None
+
+
+def receipt(
+    store: Store,
+    message_sid: str,
+    status: str,
+    code: int | None = None,
+    ticket: Ticket | None = None,
+    delays: Sequence[timedelta] | None = (),
+) -> str:
+    return store.record_delivery(message_sid, status, code, ticket, delays, True, None)
+
+
+def standing(db: psycopg.Connection, message_id: int = 1) -> Standing:
+    with db.cursor(row_factory=namedtuple_row) as cursor:
+        row = cursor.execute(
+            """select m.status as message, q.status as queue, q.attempt, q.retry_count,
+                case when q.status = 'pending' then round(extract(epoch from q.scheduled_for - now()) / 60)::int end,
+                q.reason, m.error_code, m.provider_sid, m.retry_count as of_message
+            from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id = m.id
+            where m.id = %s""",
+            [message_id],
+        ).fetchone()
+    assert row
+    assert row[-1] == row.retry_count
+    return Standing(*row[:-1])
+
+
+def statuses(db: psycopg.Connection) -> Counter[str]:
+    return Counter(row[0] for row in db.execute("select status from sms_retry.sms_messages"))
+
+
+def count(db: psycopg.Connection, table: str) -> int:
+    return int(one(db, f"select count(*) from sms_retry.{table}"))
+
+
+def one(db: psycopg.Connection, statement: str, given: Sequence[Any] = ()) -> Any:
+    """The first column of the first row."""
+    row = db.execute(statement, given).fetchone()
+    assert row
+    return row[0]
+
+
+def at_once(threads: int, work: Callable[[int], Found]) -> list[Found]:
+    """What `work` gave in each of so many threads that began together."""
+    together = Barrier(threads)
+
+    def begin(n: int) -> Found:
+        together.wait(timeout=10)
+        return work(n)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(begin, range(threads)))
+
+
+def wait_until_blocked(db: psycopg.Connection, by: psycopg.Connection) -> None:
+    """Returns once somebody waits for a lock that `by` holds."""
+    give_up = time.monotonic() + 10
+    waiting = "select exists (select from pg_locks where %s = any (pg_blocking_pids(pid)))"
+    while not one(db, waiting, [by.info.backend_pid]):
+        assert time.monotonic() < give_up, "nobody waited"
+        time.sleep(0.002)
+
+
+def send_again(db: psycopg.Connection, store: Store, message_id: int = 1, **time: float) -> Claim:
+    """Let time pass, after which this message is due, and claim it."""
+    let_time_pass(db, **time)
+    claim = store.claim_now(message_id)
+    assert claim
+    return claim

@@ -1,0 +1,274 @@
+"""The claim: each row to one worker, never more than asked, the longest due first, and as cheap however many wait."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+import pytest
+
+from sms_retry.retry import Claim, Message
+from sms_retry.store import Store
+from tests.integration.examples import (
+    MINUTE,
+    at_once,
+    claimed,
+    count,
+    fill,
+    finish,
+    number,
+    one,
+    standing,
+    take_in,
+)
+from tests.local.waiting import let_time_pass
+
+TABLES = [f"sms_retry.{name}" for name in ("sms_messages", "sms_retry_queue", "sms_holds", "sms_recipients")]
+
+
+@pytest.fixture(params=["fresh", "stale"])
+def statistics(request: pytest.FixtureRequest, db: psycopg.Connection) -> Iterator[Callable[[], None]]:
+    """Takes the planner's statistics once the tables are full; stale, they stay those of the empty tables."""
+
+    def analyze() -> None:
+        db.execute(f"analyze {', '.join(TABLES)}")
+
+    for table in TABLES:
+        db.execute(f"alter table {table} set (autovacuum_enabled = false)")
+    analyze()
+    yield analyze if request.param == "fresh" else lambda: None
+    for table in TABLES:
+        db.execute(f"alter table {table} reset (autovacuum_enabled)")
+
+
+def test_eight_workers_claim_each_row_once(
+    db: psycopg.Connection, open_store: Callable[[], Store], statistics: Callable[[], None]
+) -> None:
+    fill(db, 5000)
+    statistics()
+    stores = [open_store() for _ in range(8)]
+
+    def work(n: int) -> list[Claim]:
+        mine: list[Claim] = []
+        roll = random.Random(n)
+        while True:
+            limit = roll.randint(1, 50)
+            claims = stores[n].claim_due(limit)
+            assert len(claims) <= limit
+            if not claims:
+                return mine
+            mine += claims
+
+    tickets = [claim.ticket for mine in at_once(8, work) for claim in mine]
+
+    assert len(tickets) == 5000
+    assert len({ticket.id for ticket in tickets}) == 5000
+    assert {ticket.attempt for ticket in tickets} == {1}
+
+
+def test_never_more_than_asked(db: psycopg.Connection, store: Store, statistics: Callable[[], None]) -> None:
+    fill(db, 600)
+    statistics()
+    for calls in range(1, 6):
+        assert len(store.claim_due(10)) == 10
+        assert one(db, "select count(*) from sms_retry.sms_retry_queue where status = 'processing'") == 10 * calls
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_few_may_be_asked_for(db: psycopg.Connection, store: Store, limit: int) -> None:
+    fill(db, 20)
+    assert len(store.claim_due(limit)) == limit
+
+
+@pytest.mark.parametrize("waiting", [3_000, 30_000])
+def test_a_claim_reads_as_many_rows_as_it_takes(
+    db: psycopg.Connection, store: Store, statistics: Callable[[], None], waiting: int
+) -> None:
+    fill(db, waiting)
+    statistics()
+    with db.transaction():
+        before = _rows_read(db)
+        assert len(db.execute("select * from sms_retry.claim_due_sms_retries(20)").fetchall()) == 20
+        read = {name: rows - before[name] for name, rows in _rows_read(db).items()}
+
+    assert read["sms_retry_queue by scan"] == read["sms_messages by scan"] == 0
+    assert read["sms_retry_queue_due"] <= 21
+    assert read["sms_retry_queue by index"] <= 5 * 20
+    assert read["sms_messages by index"] <= 2 * 20
+
+
+def test_a_claim_walks_the_due_index_in_order(db: psycopg.Connection, statistics: Callable[[], None]) -> None:
+    fill(db, 3_000)
+    statistics()
+
+    nodes = list(_nodes(_plan_of_the_claim(db, limit=20)))
+
+    due = [node for node in nodes if node.get("Index Name") == "sms_retry_queue_due"]
+    assert [node["Node Type"] for node in due] == ["Index Scan"]
+    assert "scheduled_for" in due[0]["Index Cond"]
+    assert due[0]["Actual Rows"] <= 21
+    assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {node["Node Type"] for node in nodes}
+
+
+def test_the_longest_due_goes_first(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 200, due="now() - make_interval(mins => (n * 7919) % 200 + 1)")
+
+    claims = [claim for _ in range(4) for claim in store.claim_due(50)]
+
+    due = dict(db.execute("select id, scheduled_for from sms_retry.sms_retry_queue").fetchall())
+    assert len(claims) == 200
+    assert all(due[earlier.id] <= due[later.id] for earlier, later in pairwise(claims))
+
+
+def test_one_business_does_not_keep_another_waiting(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 3_000)
+    late = [store.queue(Message(number(n), "Hello.", kind="otp", business_id=f"b{n}")) for n in range(5)]
+
+    claimed = {claim.message_id for claim in store.claim_due(20)}
+
+    assert claimed >= set(late)
+    assert len(claimed) == 20
+
+
+def test_of_more_businesses_than_a_claim_has_room_for_each_has_its_turn(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 3_000)
+    late = {store.queue(Message(number(n), "Hello.", kind="otp", business_id=f"b{n}")) for n in range(60)}
+    for _ in range(100):
+        late -= {claim.message_id for claim in store.claim_due(20)}
+    assert not late
+
+
+def test_what_is_not_due_is_not_claimed(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 20, due="now() + make_interval(mins => n - 10)")
+    assert len(store.claim_due(50)) == 10
+    assert store.claim_due(50) == []
+
+    let_time_pass(db, minutes=1)
+    assert len(store.claim_due(50)) == 1
+
+
+def test_one_that_is_not_due_cannot_be_claimed_by_name(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 1, due="now() + interval '1 minute'")
+    assert store.claim_now(1) is None
+
+
+def test_a_locked_row_is_skipped_and_not_waited_for(db: psycopg.Connection, store: Store, database_url: str) -> None:
+    fill(db, 3)
+    with psycopg.connect(database_url) as other:
+        other.execute("select from sms_retry.sms_retry_queue where id = 1 for update")
+        assert [claim.id for claim in store.claim_due(10)] == [2, 3]
+        assert store.claim_now(1) is None
+    assert [claim.id for claim in store.claim_due(10)] == [1]
+
+
+def test_a_claim_says_all_that_is_needed_to_send(db: psycopg.Connection, store: Store) -> None:
+    message_id = take_in(store, 7, business_id="acme", kind="marketing", time_zone="Asia/Kolkata")
+    db.execute(
+        "insert into sms_retry.sms_recipients (business_id, phone_number, consent, time_zone)"
+        " values ('acme', %s, 'opted_in', 'Asia/Tokyo')",
+        [number(7)],
+    )
+    [claim] = store.claim_due(1)
+
+    assert (claim.ticket, claim.message_id) == ((1, 1), message_id)
+    assert (claim.to_number, claim.body, claim.business_id) == (number(7), "Your parcel is here.", "acme")
+    assert (claim.kind, claim.consent, claim.held_until) == ("marketing", "opted_in", None)
+    assert (claim.time_zone, claim.recipient_time_zone) == ("Asia/Kolkata", "Asia/Tokyo")
+    assert claim.claimed_at == one(db, "select claimed_at from sms_retry.sms_retry_queue")
+    assert claim.expires_at == one(db, "select expires_at from sms_retry.sms_messages")
+
+
+def test_an_attempt_is_counted_at_each_claim_and_never_taken_back(db: psycopg.Connection, store: Store) -> None:
+    take_in(store)
+    endings = [
+        ("deferred", {"delays": (MINUTE,)}),
+        ("refused", {"delays": (MINUTE,), "spends": False}),
+        ("refused", {"delays": (MINUTE,), "code": 30001}),
+        ("unknown", {}),
+        ("accepted", {"sid": "SM" + "0" * 32}),
+    ]
+    for attempt, (outcome, facts) in enumerate(endings, start=1):
+        [claim] = store.claim_due(1)
+        assert claim.attempt == attempt
+        finish(store, claim, outcome, **facts)
+        let_time_pass(db, minutes=31)
+        store.release_unknown([claim.ticket])
+        assert standing(db).attempt == attempt
+    assert standing(db).message == "sent"
+
+
+@pytest.mark.parametrize(
+    ("of_one_business", "of_all", "consent"),
+    [
+        (None, None, "unknown"),
+        ("opted_in", None, "opted_in"),
+        ("opted_out", None, "opted_out"),
+        (None, "opted_in", "opted_in"),
+        ("opted_in", "opted_out", "opted_out"),
+        ("opted_out", "opted_in", "opted_out"),
+        ("unknown", "opted_in", "opted_in"),
+    ],
+)
+def test_a_stop_to_everybody_outweighs_a_yes_to_one(
+    store: Store, of_one_business: str | None, of_all: str | None, consent: str
+) -> None:
+    if of_one_business:
+        store.set_consent("default", number(), of_one_business)
+    if of_all:
+        store.set_consent("*", number(), of_all)
+    assert claimed(store).consent == consent
+
+
+def test_a_stop_ends_whatever_waits_for_that_person(db: psycopg.Connection, store: Store) -> None:
+    theirs, other_business, other_person = take_in(store), take_in(store, business_id="acme"), take_in(store, 2)
+
+    assert store.set_consent("acme", number(), "opted_out") == 1
+    assert standing(db, other_business)[:2] == ("failed", "failed")
+    assert standing(db, theirs).message == "queued"
+
+    assert store.set_consent("*", number(), "opted_out") == 1
+    assert (standing(db, theirs).message, standing(db, theirs).reason) == ("failed", "opted_out")
+    assert standing(db, other_person).message == "queued"
+    assert count(db, "sms_recipients") == 2
+
+
+def _rows_read(db: psycopg.Connection) -> dict[str, int]:
+    """How many rows this transaction has read so far, of each table and through the due index."""
+    read: dict[str, int] = {}
+    for table in ("sms_retry_queue", "sms_messages"):
+        of = f"'sms_retry.{table}'::regclass"
+        read[f"{table} by scan"] = one(db, f"select pg_stat_get_xact_tuples_returned({of})")
+        read[f"{table} by index"] = one(db, f"select pg_stat_get_xact_tuples_fetched({of})")
+    index = "'sms_retry.sms_retry_queue_due'::regclass"
+    read["sms_retry_queue_due"] = one(db, f"select pg_stat_get_xact_tuples_returned({index})")
+    return read
+
+
+def _plan_of_the_claim(db: psycopg.Connection, limit: int) -> dict[str, Any]:
+    """How the statement inside claim_due_sms_retries runs, under the settings that the function gives itself."""
+    source, settings = db.execute(
+        "select prosrc, proconfig from pg_proc where oid = 'sms_retry.claim_due_sms_retries(int)'::regprocedure"
+    ).fetchone() or ("", [])
+    found = re.search(r"with recursive .*?;", source, re.DOTALL)
+    assert found
+    statement = found[0].replace(" into ids", "")
+    for variable, value in (("allowed", limit), ("start", 0)):
+        statement = re.sub(rf"\b{variable}\b", str(value), statement)
+    with db.transaction(force_rollback=True):
+        for setting in settings:
+            name, _, value = setting.partition("=")
+            db.execute("select set_config(%s, %s, true)", [name, value])
+        plan = one(db, f"explain (analyze, format json) {statement}")
+    parsed: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    return parsed
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from _nodes(below)

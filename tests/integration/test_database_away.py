@@ -1,0 +1,303 @@
+"""The database goes away in the middle: what Twilio answered is written down, and nothing is claimed twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from select import select
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from sms_retry import delivery, reconcile, resend, twilio
+from sms_retry.migrate import migrate
+from sms_retry.retry import Answer, Claim, Report
+from sms_retry.store import Store
+from sms_retry.twilio import Credentials, Send
+from tests.chaos import worker
+from tests.integration.examples import claimed, one, plenty, standing, statuses, take_in, wait_until_blocked
+from tests.local.postgres import postgres
+from tests.local.stack import ENVIRONMENT
+from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
+from tests.local.waiting import let_time_pass
+
+QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
+
+
+def end_connections(db: psycopg.Connection) -> None:
+    """As an administrator or a failover does; returns when they are gone."""
+    db.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where application_name = 'sms_retry' and datname = current_database()"
+    )
+
+
+def after_sending(send: Send, happens: Callable[[], object]) -> Send:
+    """A send after whose first answer something happens, before anybody can write that answer down."""
+    once = threading.Lock()
+
+    def send_then(claim: Claim, valid_for: timedelta) -> Answer:
+        answer = send(claim, valid_for)
+        if once.acquire(blocking=False):
+            happens()
+        return answer
+
+    return send_then
+
+
+def ask_twilio(store: Store, stand_in: TwilioStandIn) -> None:
+    record = partial(delivery.record, store, now=datetime.now(UTC))
+    with twilio.open_asking(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
+        reconcile.reconcile(store, sent_to, look_up, record, plenty)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up, "it never came to that"
+        time.sleep(0.005)
+
+
+class Cable:
+    """The way to Postgres: it can be pulled out, or lose the next answer, when what was asked has been done."""
+
+    def __init__(self, database_url: str) -> None:
+        self._target, self._port = urlsplit(database_url), 0
+        self._ends: list[socket.socket] = []
+        self.loses_the_next_answer = False
+        self.plug_in()
+
+    @property
+    def url(self) -> str:
+        return self._target._replace(netloc=f"{self._target.username}@127.0.0.1:{self._port}").geturl()
+
+    def plug_in(self) -> None:
+        self._listening = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listening.getsockname()[1]
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def pull_out(self) -> None:
+        for end in (self._listening, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def close(self) -> None:
+        self.pull_out()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        with self._listening as listening, suppress(OSError):
+            while True:
+                end = listening.accept()[0]
+                self._ends.append(end)
+                self._threads.append(threading.Thread(target=self._carry, args=(end,)))
+                self._threads[-1].start()
+
+    def _carry(self, here: socket.socket) -> None:
+        target = (self._target.hostname or "", self._target.port or 5432)
+        with here, socket.create_connection(target) as there, suppress(OSError):
+            while True:
+                for end in select([here, there], [], [])[0]:
+                    data = end.recv(65536)
+                    if not data or (end is there and self.loses_the_next_answer):
+                        self.loses_the_next_answer = False
+                        return
+                    (there if end is here else here).sendall(data)
+
+
+@pytest.fixture
+def cable(database_url: str) -> Iterator[Cable]:
+    with closing(Cable(database_url)) as cable:
+        yield cable
+
+
+@pytest.fixture
+def far_store(cable: Cable) -> Iterator[Store]:
+    """A store at the other end of the cable."""
+    with closing(Store(lambda: cable.url)) as store:
+        yield store
+
+
+def test_an_answer_is_written_down_although_the_connection_was_ended_after_the_post(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    for n in range(2):
+        take_in(store, n)
+
+    tally = resend.drain(store, after_sending(send, lambda: end_connections(db)), plenty, concurrency=2)
+
+    assert (tally.success, tally.stale) == (2, 0)
+    assert statuses(db) == {"sent": 2}
+    assert len(stand_in.posts()) == 2
+
+
+def test_an_answer_is_written_down_although_postgres_crashed_after_the_post(
+    stand_in: TwilioStandIn, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # That of a DATABASE_URL is not ours to restart.
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    programs = os.environ.get("POSTGRES_BIN")
+    with postgres(Path(programs) if programs else None, durable=False) as server, closing(Store(lambda: url)) as store:
+        # What it has committed outlives its processes, if not the machine: that is as much as is taken from it here.
+        url = server.url + "?options=-csynchronous_commit%3Don"
+        migrate(url)
+        for n in range(2):
+            take_in(store, n)
+
+        tally = resend.drain(store, after_sending(send, server.restart), plenty, concurrency=2)
+
+        assert tally.success == 2
+        with psycopg.connect(url) as db:
+            assert statuses(db) == {"sent": 2}
+    assert len(stand_in.posts()) == 2
+
+
+def test_an_answer_is_written_down_although_the_server_has_become_a_standby_for_a_while(
+    db: psycopg.Connection, store: Store, send: Send
+) -> None:
+    def read_only(state: str) -> None:
+        db.execute(f'alter database "{db.info.dbname}" set default_transaction_read_only = {state}')
+
+    def fail_over() -> None:
+        read_only("on")
+        end_connections(db)
+        threading.Timer(0.2, read_only, ["off"]).start()
+
+    take_in(store)
+
+    assert resend.drain(store, after_sending(send, fail_over), plenty, concurrency=2).success == 1
+    assert statuses(db) == {"sent": 1}
+
+
+def test_a_write_that_was_ended_half_way_is_made_again(db: psycopg.Connection, database_url: str, store: Store) -> None:
+    claim = claimed(store)
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as worker_thread:
+        other.execute("select from sms_retry.sms_retry_queue for update")
+        written = worker_thread.submit(store.finish, [Report(claim.ticket, "refused", code=30001)])
+        wait_until_blocked(db, by=other)
+        end_connections(db)
+        other.rollback()
+
+        assert claim.ticket in written.result()
+    assert standing(db).message == "failed"
+
+
+def test_a_write_whose_confirmation_was_lost_changes_nothing_the_second_time(
+    db: psycopg.Connection, cable: Cable, far_store: Store
+) -> None:
+    claim = claimed(far_store)
+
+    cable.loses_the_next_answer = True
+    waits = (timedelta(minutes=1), timedelta(minutes=5))
+    assert far_store.finish([Report(claim.ticket, "refused", code=30001, delays=waits)]) == {}
+
+    found = standing(db)
+    assert (found.queue, found.retry_count, found.wait) == ("pending", 1, 1)
+
+
+def test_a_claim_that_was_ended_half_way_is_not_made_again(
+    db: psycopg.Connection, database_url: str, store: Store
+) -> None:
+    take_in(store)
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as worker_thread:
+        other.execute("lock table sms_retry.sms_holds in access exclusive mode")
+        claims = worker_thread.submit(store.claim_due, 2)
+        wait_until_blocked(db, by=other)
+        end_connections(db)
+        other.rollback()
+
+        with pytest.raises(psycopg.OperationalError):
+            claims.result()
+    assert (standing(db).queue, standing(db).attempt) == ("pending", 0)
+
+
+def test_a_claim_whose_answer_was_lost_is_not_made_again(
+    db: psycopg.Connection, cable: Cable, far_store: Store
+) -> None:
+    for n in range(6):
+        take_in(far_store, n)
+
+    cable.loses_the_next_answer = True
+    with pytest.raises(psycopg.OperationalError):
+        far_store.claim_due(2)
+
+    assert one(db, QUEUE + "status = 'processing'") == 2
+    let_time_pass(db, minutes=11)
+    assert far_store.recover_stuck() == 2
+
+
+def test_a_connection_that_died_while_the_container_was_frozen_is_found_dead_before_the_claim(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    for n in range(3):
+        take_in(store, n)
+        assert resend.drain(store, send, plenty, concurrency=2).success == 1
+        end_connections(db)
+    take_in(store, 3)
+    end_connections(db)
+
+    assert len(store.claim_due(1)) == 1
+    assert statuses(db) == {"sent": 3, "queued": 1}
+    assert one(db, QUEUE + "attempt <> 1") == 0
+    assert len(stand_in.posts()) == 3
+
+
+def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(
+    db: psycopg.Connection,
+    store: Store,
+    cable: Cable,
+    far_store: Store,
+    stand_in: TwilioStandIn,
+    send: Send,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sms_retry.store.PATIENCE", timedelta(seconds=0.2))
+    for n in range(6):
+        take_in(store, n)
+
+    with pytest.raises(psycopg.OperationalError):
+        resend.drain(far_store, after_sending(send, cable.pull_out), plenty, concurrency=2)
+    assert stand_in.accepted()
+    assert one(db, QUEUE + "status = 'processing'") >= len(stand_in.accepted())
+
+    for _ in range(10):
+        let_time_pass(db, minutes=5)
+        stand_in.let_time_pass(300)
+        resend.drain(store, send, plenty, concurrency=2)
+        ask_twilio(store, stand_in)
+    assert statuses(db) == {"sent": 6}
+    assert sorted(stand_in.times_accepted().values()) == [1] * 6
+
+
+def test_a_worker_that_is_told_to_end_waits_for_what_is_in_flight_and_gives_back_the_rest(
+    db: psycopg.Connection, store: Store, database_url: str
+) -> None:
+    login = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
+    for n in range(20):
+        take_in(store, n)
+    with TwilioStandIn(callbacks="manual", **login) as stand_in:
+        stand_in.behave(latency=0.2)
+        process = worker.start(database_url, stand_in.url)
+        wait_until(lambda: len(stand_in.posts()) == worker.CONCURRENCY)
+        assert process.pid
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(timeout=10)
+
+        assert process.exitcode == 0
+        assert len(stand_in.accepted()) == worker.CONCURRENCY
+    assert statuses(db) == {"sent": worker.CONCURRENCY, "queued": 20 - worker.CONCURRENCY}
+    assert one(db, QUEUE + "status = 'processing'") == 0
+    assert one(db, QUEUE + "status = 'pending' and attempt = 1 and retry_count = 0 and scheduled_for <= now()") > 0

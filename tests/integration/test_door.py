@@ -1,0 +1,287 @@
+"""The sender's door: what it takes in, what it refuses, and that the same key is one message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from sms_retry import intake
+from sms_retry.retry import Message
+from sms_retry.store import Store
+from tests.integration.examples import (
+    MINUTE,
+    accepted,
+    at_once,
+    claimed,
+    count,
+    finish,
+    number,
+    one,
+    sid,
+    standing,
+    statuses,
+    take_in,
+    unknown,
+    wait_until_blocked,
+)
+from tests.local.waiting import let_time_pass
+
+PARCEL = Message(number(1), "Your parcel is here.", message_key="parcel-17", kind="otp")
+QUEUE_PARCEL = "select sms_retry.queue_sms_retry(to_number => %s, body => 'Your parcel is here.', message_key => 'p')"
+OpenStore = Callable[[], Store]
+
+
+def test_the_same_key_twice_is_one_message(db: psycopg.Connection, store: Store) -> None:
+    assert store.queue(PARCEL) == store.queue(PARCEL)
+    assert (count(db, "sms_messages"), count(db, "sms_retry_queue")) == (1, 1)
+
+
+def test_two_businesses_may_use_the_same_key(db: psycopg.Connection, store: Store) -> None:
+    ids = {take_in(store, message_key="1", business_id=business) for business in ("acme", "default")}
+    assert len(ids) == 2
+
+
+def test_without_a_key_the_same_text_twice_is_two_messages(store: Store) -> None:
+    assert take_in(store) != take_in(store)
+
+
+def test_a_key_is_spent_for_good(db: psycopg.Connection, store: Store) -> None:
+    message_id, claim = store.queue_and_claim(PARCEL)
+    assert claim
+    finish(store, claim, "accepted", sid=sid())
+    let_time_pass(db, days=8)
+    assert store.cleanup() == 1
+
+    assert store.queue_and_claim(PARCEL) == (message_id, None)
+
+
+def test_callers_at_the_same_moment_get_one_message_and_one_claim(
+    db: psycopg.Connection, open_store: OpenStore
+) -> None:
+    stores = [open_store() for _ in range(8)]
+
+    answers = at_once(8, lambda n: stores[n].queue_and_claim(PARCEL))
+
+    assert len({message_id for message_id, _ in answers}) == 1
+    assert len([claim for _, claim in answers if claim]) == 1
+    assert standing(db).attempt == 1
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback"])
+def test_a_caller_waits_for_an_open_transaction_with_its_key(
+    db: psycopg.Connection, store: Store, database_url: str, ending: str
+) -> None:
+    with psycopg.connect(database_url) as application, ThreadPoolExecutor(1) as thread:
+        first = one(application, "select message_id from sms_retry.queue_and_claim_sms(%s, %s, %s)", _given(PARCEL))
+        second = thread.submit(store.queue_and_claim, PARCEL)
+        wait_until_blocked(db, by=application)
+        getattr(application, ending)()
+        message_id, claim = second.result(timeout=10)
+
+    assert count(db, "sms_messages") == 1
+    assert (message_id == first, claim is None) == ((True, True) if ending == "commit" else (False, False))
+
+
+def test_a_message_goes_with_the_transaction_of_its_application(db: psycopg.Connection) -> None:
+    with db.transaction(force_rollback=True):
+        db.execute(QUEUE_PARCEL, [number()])
+    assert count(db, "sms_messages") == count(db, "sms_retry_queue") == 0
+
+
+def test_a_message_is_due_at_once_and_good_for_three_days(db: psycopg.Connection) -> None:
+    message_id = one(db, QUEUE_PARCEL, [number()])
+
+    assert standing(db, message_id) == ("queued", "pending", 0, 0, 0, None, None, None)
+    assert one(db, "select expires_at - created_at from sms_retry.sms_messages") == timedelta(days=3)
+
+
+def test_a_scheduled_message_is_not_claimed_before_its_time(db: psycopg.Connection, store: Store) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    message_id, claim = store.queue_and_claim(Message(number(), "Later.", scheduled_for=later))
+    assert claim is None
+    assert store.claim_due(10) == []
+
+    let_time_pass(db, minutes=61)
+    assert [due.message_id for due in store.claim_due(10)] == [message_id]
+
+
+def test_a_failed_first_send_waits_a_minute_and_has_spent_a_retry(db: psycopg.Connection, store: Store) -> None:
+    store.queue(PARCEL, error_code=30001, error_message="Queue overflow")
+
+    assert standing(db) == ("queued", "pending", 0, 1, 1, "first_send_failed", 30001, None)
+    first_send = db.execute("select attempt, outcome, error_code, error_message from sms_retry.sms_attempts").fetchall()
+    assert first_send == [(0, "refused", 30001, "Queue overflow")]
+
+
+def test_a_failed_first_send_waits_the_first_of_its_delays(db: psycopg.Connection, store: Store) -> None:
+    store.queue(PARCEL, 30003, delays=[5 * MINUTE, 10 * MINUTE])
+    assert (standing(db).wait, standing(db).retry_count) == (5, 1)
+
+
+def test_a_failed_first_send_without_any_delay_has_failed(db: psycopg.Connection, store: Store) -> None:
+    store.queue(PARCEL, 21211, delays=[])
+
+    assert standing(db) == ("failed", "failed", 0, 0, None, "first_send_failed", 21211, None)
+    assert store.claim_due(10) == []
+
+
+def test_a_first_wait_beyond_the_expiry_has_expired(db: psycopg.Connection, store: Store) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=4)
+    store.queue(Message(number(), "Soon.", expires_at=soon), 30003, delays=[5 * MINUTE])
+    assert standing(db)[:4] == ("expired", "expired", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"time_zone": "Eastern Time"},
+        {"time_zone": "Mars/Phobos"},
+        {"time_zone": ""},
+        {"to_number": "0176 123"},
+        {"to_number": "+0176123456"},
+        {"to_number": "+49176123456789012"},
+        {"to_number": "+49176123456\n"},
+        {"to_number": None},
+        {"body": "x" * 1601},
+        {"body": ""},
+        {"body": None},
+        {"kind": "urgent"},
+        {"on_unknown": "shrug"},
+        {"expires_at": "infinity"},
+        {"scheduled_for": "-infinity"},
+        {"expires_at": "20000-01-01 00:00+00"},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_refused_and_nothing_is_stored(
+    db: psycopg.Connection, store: Store, wrong: dict[str, str | None]
+) -> None:
+    given = {"to_number": number(), "body": "Hello."} | wrong
+    names = ", ".join(f"{name} => %s" for name in given)
+
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=next(iter(wrong)).replace("_", ".")) as refusal:
+        db.execute(f"select sms_retry.queue_sms_retry({names})", list(given.values()))
+
+    assert count(db, "sms_messages") == count(db, "sms_retry_queue") == count(db, "sms_attempts") == 0
+    assert not any(private in str(refusal.value) for private in (number(), "Hello."))
+
+
+def test_all_that_is_wrong_is_named_at_once(db: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as refusal:
+        db.execute(
+            "select sms_retry.queue_sms_retry('1', '', kind => '?', on_unknown => '?', expires_at => 'infinity')"
+        )
+
+    for name in ("to_number", "body", "kind", "on_unknown", "expires_at"):
+        assert name in str(refusal.value)
+
+
+def test_the_longest_body_is_taken_in_whole(db: psycopg.Connection, store: Store) -> None:
+    _, claim = store.queue_and_claim(Message(number(), "\u00e4" * 1600))
+    assert claim
+    assert claim.body == "\u00e4" * 1600
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "wait"),
+    [(30003, "queued", 5), (20429, "queued", 0), (20003, "queued", 5), (21211, "failed", None), (1, "failed", None)],
+)
+def test_a_failed_first_send_of_an_application_is_judged_like_one_of_ours(
+    db: psycopg.Connection, store: Store, code: int, status: str, wait: int | None
+) -> None:
+    intake.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
+    assert standing(db).message == status
+    assert (standing(db).wait is None) == (wait is None)
+    assert wait is None or wait <= (standing(db).wait or 0) <= wait + 3
+    assert count(db, "sms_holds") == 0
+
+
+def test_a_first_send_that_met_a_stop_is_the_last_to_that_person(db: psycopg.Connection, store: Store) -> None:
+    intake.take_failed(store, PARCEL, intake.Failed(21610, None), datetime.now(UTC))
+    assert statuses(db) == {"failed": 1}
+    assert claimed(store, message_key="another").consent == "opted_out"
+
+
+def test_a_message_sent_by_its_application_is_logged_once(db: psycopg.Connection, store: Store) -> None:
+    message_id = store.log_sent(PARCEL, sid())
+
+    assert store.log_sent(PARCEL, sid()) == message_id
+    assert standing(db, message_id)[:3] == ("sent", "completed", 0)
+    assert standing(db, message_id).provider_sid == sid()
+    assert store.claim_due(10) == []
+
+
+def test_retry_now_makes_a_waiting_message_due(db: psycopg.Connection, store: Store) -> None:
+    message_id = store.queue(PARCEL, 30003, delays=[5 * MINUTE])
+
+    assert store.retry_now(message_id, force=False)
+
+    assert (standing(db).wait, standing(db).retry_count) == (0, 1)
+    assert store.claim_now(message_id)
+
+
+def test_retry_now_gives_a_failed_message_one_more_try(db: psycopg.Connection, store: Store) -> None:
+    claim = claimed(store)
+    finish(store, claim, "refused", code=21211)
+
+    assert store.retry_now(claim.message_id, force=False)
+    again = store.claim_now(claim.message_id)
+    assert again
+
+    assert again.attempt == 2
+    assert finish(store, again, "refused", code=21211) == "failed"
+
+
+def test_retry_now_sends_an_unknown_message_only_by_force(db: psycopg.Connection, store: Store) -> None:
+    claim = unknown(store)
+
+    assert not store.retry_now(claim.message_id, force=False)
+    assert statuses(db) == {"unknown": 1}
+    assert store.retry_now(claim.message_id, force=True)
+    assert statuses(db) == {"queued": 1}
+
+
+def test_retry_now_leaves_any_other_message_as_it_is(db: psycopg.Connection, store: Store) -> None:
+    sent, processing = accepted(store, 1), claimed(store, 2)
+    for claim in (sent, processing):
+        before = standing(db, claim.message_id)
+        assert not store.retry_now(claim.message_id, force=True)
+        assert standing(db, claim.message_id) == before
+    assert not store.retry_now(99, force=True)
+
+
+def test_a_message_that_is_called_off_is_never_sent(db: psycopg.Connection, store: Store) -> None:
+    message_id = take_in(store)
+
+    assert _cancel(db, message_id) == "cancelled"
+
+    assert standing(db)[:2] == ("cancelled", "cancelled")
+    assert store.claim_due(10) == []
+
+
+def test_an_unknown_message_that_is_called_off_is_not_sent_again(db: psycopg.Connection, store: Store) -> None:
+    claim = unknown(store)
+    assert _cancel(db, claim.message_id) == "unknown"
+
+    let_time_pass(db, minutes=31)
+    assert store.release_unknown([claim.ticket]) == []
+    let_time_pass(db, hours=72)
+    assert store.release_unknown([claim.ticket]) == ["unknown"]
+
+
+def test_what_twilio_has_cannot_be_called_off(db: psycopg.Connection, store: Store) -> None:
+    assert _cancel(db, accepted(store).message_id) == "sent"
+    assert _cancel(db, 99) is None
+
+
+def _cancel(db: psycopg.Connection, message_id: int) -> str | None:
+    status: str | None = one(db, "select sms_retry.cancel_sms_retry(%s)", [message_id])
+    return status
+
+
+def _given(message: Message) -> list[str | None]:
+    return [message.to_number, message.body, message.message_key]

@@ -1,0 +1,202 @@
+"""The migrator: everything or nothing, as often as one likes, and a word about what is wrong where."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from sms_retry.migrate import MigrationError, migrate, sql_folder
+from tests.integration.examples import at_once, one
+from tests.local.postgres import Server
+
+NUMBERS = count(1)
+
+TABLE = "-- A table.\ncreate table sms_retry.first (id int);\n"
+NAMED = """-- Calls one that a later file defines.
+create or replace function sms_retry.a_caller() returns int language sql as $$ select sms_retry.b_called() $$;
+"""
+CALLED = "create or replace function sms_retry.b_called() returns int language sql as $$ select 1 $$;\n"
+
+
+@pytest.fixture
+def empty(server: Server, worker_id: str) -> Iterator[str]:
+    """A database with nothing in it."""
+    name = f"migrated_{worker_id}_{next(NUMBERS)}"
+    yield server.create_database(name)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    """A small release: one table, and two functions of which the first needs the second."""
+    _write(tmp_path, "migrations/0001_first.sql", TABLE)
+    _write(tmp_path, "functions/a_caller.sql", NAMED)
+    _write(tmp_path, "functions/b_called.sql", CALLED)
+    return tmp_path
+
+
+def test_a_release_brings_new_migrations_once_and_its_functions_each_time(empty: str, release: Path) -> None:
+    first = migrate(empty, release)
+    assert (first.migrations, first.functions, first.dropped) == (("0001_first",), 2, ())
+
+    _write(release, "migrations/0002_second.sql", "create table sms_retry.second (id int);")
+    _write(release, "functions/b_called.sql", CALLED.replace("select 1", "select 2"))
+    second = migrate(empty, release)
+    assert (second.migrations, second.functions) == (("0002_second",), 2)
+
+    with psycopg.connect(empty) as connection:
+        assert one(connection, "select sms_retry.a_caller()") == 2
+
+
+def test_this_release_can_be_applied_again_and_again(empty: str) -> None:
+    first, again = migrate(empty), migrate(empty)
+
+    assert first.migrations == tuple(path.stem for path in sorted((sql_folder() / "migrations").iterdir()))
+    assert again.migrations == again.dropped == ()
+    assert first.functions == again.functions == len(list((sql_folder() / "functions").iterdir()))
+
+
+def test_two_at_once_on_an_empty_database_are_one_after_the_other(empty: str) -> None:
+    done = at_once(3, lambda _: migrate(empty))
+    assert sorted(len(each.migrations) for each in done) == [0, 0, len(list((sql_folder() / "migrations").iterdir()))]
+
+
+def test_a_function_whose_file_is_gone_is_dropped(empty: str, release: Path) -> None:
+    _write(release, "functions/c_old.sql", CALLED.replace("b_called()", "c_old(text, int)"))
+    migrate(empty, release)
+    (release / "functions/c_old.sql").unlink()
+
+    assert migrate(empty, release).dropped == ("sms_retry.c_old(text,integer)",)
+    assert migrate(empty, release).dropped == ()
+
+
+def test_a_function_with_other_arguments_takes_the_place_of_the_old_one(empty: str, release: Path) -> None:
+    _write(release, "functions/c.sql", CALLED.replace("b_called()", "c(n int)"))
+    migrate(empty, release)
+    _write(release, "functions/c.sql", CALLED.replace("b_called()", "c(n int, m int = 1)"))
+
+    assert migrate(empty, release).dropped == ("sms_retry.c(integer)",)
+
+    with psycopg.connect(empty) as connection:
+        assert one(connection, "select sms_retry.c(5)") == 1
+
+
+PLPGSQL = """-- One line.
+create or replace function sms_retry.broken() returns int language plpgsql as $$
+declare
+    found_one int;
+begin
+    select 1 into found_one;
+    {wrong}
+    return found_one;
+end
+$$;
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "line", "reason"),
+    [
+        ("functions/broken.sql", PLPGSQL.format(wrong="selct 1;"), 7, 'syntax error at or near "selct"'),
+        ("functions/broken.sql", PLPGSQL.format(wrong="if true then"), 10, "syntax error at end of input"),
+        ("functions/broken.sql", PLPGSQL.format(wrong="nothing := 1;"), 7, '"nothing" is not a known variable'),
+        (
+            "functions/broken.sql",
+            "create or replace function sms_retry.broken() returns int language sql as $$\n"
+            "    select id\n    from sms_retry.first\n    where nothing\n$$;\n",
+            4,
+            'column "nothing" does not exist',
+        ),
+        (
+            "migrations/0002_broken.sql",
+            "create table sms_retry.second (id int);\n\n-- Two lines\n-- about it.\n"
+            "create table sms_retry.first (id int);\n\ncreate table sms_retry.third (id int);\n",
+            5,
+            'relation "first" already exists',
+        ),
+        (
+            "migrations/0002_broken.sql",
+            "create table sms_retry.second (\n    id int,\n    at nothing\n);\n",
+            3,
+            'type "nothing" does not exist',
+        ),
+        (
+            "migrations/0002_broken.sql",
+            "alter table sms_retry.first add column at date;\n/* One\n   more. */\nselect 1 / 0;\n",
+            4,
+            "division by zero",
+        ),
+    ],
+)
+def test_a_broken_file_changes_nothing_and_is_named_with_its_line(
+    empty: str, release: Path, file: str, text: str, line: int, reason: str
+) -> None:
+    migrate(empty, release)
+    before = _everything(empty)
+    _write(release, "functions/b_called.sql", CALLED.replace("select 1", "select 2"))
+    _write(release, file, text)
+
+    with pytest.raises(MigrationError) as refused:
+        migrate(empty, release)
+
+    assert str(refused.value).startswith(f"{file}, line {line}: {reason}")
+    assert _everything(empty) == before
+
+
+def test_a_broken_first_release_leaves_an_empty_database_empty(empty: str, release: Path) -> None:
+    before = _everything(empty)
+    _write(release, "functions/d_broken.sql", PLPGSQL.format(wrong="selct 1;"))
+    with pytest.raises(MigrationError):
+        migrate(empty, release)
+    assert _everything(empty) == before
+
+
+def test_rows_outlive_every_run(empty: str) -> None:
+    migrate(empty)
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("select sms_retry.queue_sms_retry('+491761234567', 'Hello.')")
+        migrate(empty)
+        assert one(connection, "select sms_retry.claim_due_sms_retries()::text") is not None
+
+
+def test_the_layer_has_the_sql_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "python" / "sms_retry"
+    package.mkdir(parents=True)
+    shutil.copytree(sql_folder(), tmp_path / "sql")
+    monkeypatch.setattr("sms_retry.migrate.__file__", str(package / "migrate.py"))
+    assert sql_folder() == tmp_path / "sql"
+
+
+def test_a_layer_without_its_sql_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / "a" / "b" / "c" / "sms_retry"
+    monkeypatch.setattr("sms_retry.migrate.__file__", str(deep / "migrate.py"))
+    with pytest.raises(MigrationError, match="build the layer again"):
+        sql_folder()
+
+
+def _write(release: Path, name: str, text: str) -> None:
+    (release / name).parent.mkdir(exist_ok=True)
+    (release / name).write_text(text)
+
+
+def _everything(url: str) -> list[tuple[str, ...]]:
+    """Every relation, column, function body and applied migration of the schema."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute(
+            """select 'column', c.relname, a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
+            where c.relnamespace = to_regnamespace('sms_retry')
+            union all
+            select 'function', oid::regprocedure::text, prosrc from pg_proc
+            where pronamespace = to_regnamespace('sms_retry')
+            order by 1, 2, 3"""
+        ).fetchall()
+        if found:
+            found += connection.execute("select 'applied', name from sms_retry.schema_migrations").fetchall()
+    return found

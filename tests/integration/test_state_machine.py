@@ -1,0 +1,381 @@
+"""Any order of events, on two connections: whatever happens to a message, the guarantees hold after every step.
+
+Hypothesis chooses the steps. What each may do to a row in the queue is written down in `MAY`; which statuses go
+together in `AGREE`; the rest of what must hold is in the invariants. HYPOTHESIS_PROFILE=long takes minutes over it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import psycopg
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from sms_retry.retry import Claim, Hold, Message, Report, Ticket
+from sms_retry.store import Store
+from tests.integration.examples import MINUTE, number, one, receipt, sid
+from tests.local.waiting import let_time_pass
+
+REAL_DATABASE = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": False}
+PROFILES = {
+    "quick": settings(max_examples=120, stateful_step_count=30, derandomize=True, database=None, **REAL_DATABASE),
+    "long": settings(max_examples=2000, stateful_step_count=60, **REAL_DATABASE),
+}
+PROFILE = PROFILES["long" if os.environ.get("HYPOTHESIS_PROFILE") == "long" else "quick"]
+
+# What each step may make of the status of a row in the queue. An acceptance may find a receipt that came before it.
+ACCEPTED = (
+    "processing>completed unknown>completed pending>completed processing>pending unknown>pending processing>failed"
+    " unknown>failed pending>failed processing>cancelled unknown>cancelled pending>cancelled processing>expired"
+    " unknown>expired pending>expired"
+)
+MAY = {
+    "queue": "",
+    "hold": "",
+    "claim": "pending>processing",
+    "recover": "processing>unknown processing>completed",
+    "unknown": "processing>unknown processing>completed",
+    "accepted": ACCEPTED,
+    "receipt taken": ACCEPTED,
+    "refused": "processing>pending processing>failed processing>expired processing>completed"
+    " unknown>pending unknown>failed unknown>expired unknown>completed",
+    "opted_out": "processing>failed unknown>failed processing>completed unknown>completed pending>failed",
+    "deferred": "processing>pending unknown>pending processing>expired unknown>expired processing>completed",
+    "expired": "processing>expired unknown>expired processing>completed",
+    "receipt delivered": "processing>completed unknown>completed pending>completed failed>completed"
+    " cancelled>completed expired>completed",
+    "receipt failed": "processing>pending unknown>pending completed>pending processing>failed unknown>failed"
+    " completed>failed pending>failed processing>expired unknown>expired completed>expired pending>expired"
+    " processing>completed",
+    "receipt canceled": "processing>cancelled unknown>cancelled completed>cancelled pending>cancelled"
+    " processing>completed",
+    "cancel": "pending>cancelled",
+    "retry": "failed>pending unknown>pending",
+    "consent": "pending>failed",
+    "release": "unknown>pending",
+    "cleanup": "completed>gone failed>gone cancelled>gone expired>gone unknown>gone",
+}
+
+# Which status of a message goes with which of its row in the queue. It may be delivered by an older attempt than the
+# one that is under way.
+AGREE = {
+    "pending": {"queued"},
+    "processing": {"queued", "delivered"},
+    "completed": {"sent", "delivered"},
+    "failed": {"failed", "undelivered"},
+    "unknown": {"unknown"},
+    "cancelled": {"cancelled"},
+    "expired": {"expired"},
+}
+
+# Settled for good. Only a person revives what has failed, and a delivery is believed whatever else was said.
+FINAL = {"delivered", "undelivered", "failed", "cancelled", "expired"}
+BY_HAND = {("failed", "queued"), ("undelivered", "queued")}
+
+# What a worker or Twilio says of one ticket is believed once, and in this order only.
+BELIEVED = {"unknown": 0, "refused": 1, "deferred": 1, "expired": 1, "opted_out": 1, "accepted": 2}
+
+RECEIPTS = {
+    "queued": "receipt taken",
+    "sent": "receipt taken",
+    "delivered": "receipt delivered",
+    "undelivered": "receipt failed",
+    "failed": "receipt failed",
+    "canceled": "receipt canceled",
+}
+
+REPORTS: dict[str, dict[str, Any]] = {
+    "accepted": {"outcome": "accepted"},
+    "for a while": {"outcome": "refused", "code": 30001, "delays": (MINUTE, 5 * MINUTE, 15 * MINUTE)},
+    "for good": {"outcome": "refused", "code": 21211},
+    "for nobody's fault": {"outcome": "refused", "code": 20429, "delays": (MINUTE,), "spends": False},
+    "for they said stop": {"outcome": "refused", "code": 21610, "reason": "opted_out"},
+    "unknown": {"outcome": "unknown"},
+    "for a hold": {"outcome": "deferred", "delays": (30 * MINUTE,), "reason": "hold"},
+    "given back": {"outcome": "deferred", "delays": (timedelta(0),), "reason": "given_back"},
+    "expired": {"outcome": "expired"},
+    "opted out": {"outcome": "opted_out"},
+}
+
+NUMBERS = st.sampled_from([number(1), number(2)])
+WHO = st.sampled_from([0, 1])
+# Of a row's tickets mostly the latest is spoken of, which is the one that counts.
+LATEST = st.sampled_from([True, True, False])
+SCOPES = st.sampled_from([("account", "*"), ("sender", "*"), ("country", "+49"), ("recipient", number(1))])
+MINUTES = st.sampled_from([0, 1, 5, 11, 31, 31, 120, 73 * 60, 8 * 24 * 60])
+
+
+class Row(NamedTuple):
+    """One message and its row in the queue; `queue` is None once that is cleaned up."""
+
+    message_id: int
+    message: str
+    of_message: int
+    queue: str | None
+    attempt: int | None
+    retry_count: int | None
+    max_retries: int | None
+    claimed_at: datetime | None
+    finished_at: datetime | None
+    now: datetime
+
+
+ROWS = """
+select m.id, m.status, m.retry_count,
+    q.status, q.attempt, q.retry_count, q.max_retries, q.claimed_at, q.finished_at, now()
+from sms_retry.sms_messages m left join sms_retry.sms_retry_queue q on q.message_id = m.id
+"""
+EVERYTHING = """
+select (select array_agg(t::text order by id) from sms_retry.sms_messages t),
+    (select array_agg(t::text order by id) from sms_retry.sms_retry_queue t),
+    (select array_agg(t::text order by t::text) from sms_retry.sms_attempts t),
+    (select array_agg(t::text order by t::text) from sms_retry.sms_holds t),
+    (select array_agg(t::text order by t::text) from sms_retry.sms_recipients t)
+"""
+# Many times faster than to truncate.
+EMPTY = "; ".join(
+    f"delete from sms_retry.sms_{name}"
+    for name in ("delivery_events", "attempts", "retry_queue", "messages", "recipients", "holds")
+)
+WAITING = """
+select count(*) from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id = m.id
+where q.status = 'pending' and m.to_number = %s
+"""
+OPTED_OUT = """
+select exists (select from sms_retry.sms_recipients
+    where phone_number = %s and business_id = '*' and consent = 'opted_out')
+"""
+HOLDS = """
+select coalesce(bool_or(until > now()), false), count(*) from sms_retry.sms_holds where scope in ('account', 'sender')
+"""
+
+
+# What ends or stops much is open to choice in every fourth step only: else little would be left to send.
+seldom = precondition(lambda self: self.steps % 4 == 0)
+
+
+class Sending(RuleBasedStateMachine):
+    """Two workers, Twilio, the people they text, and those who run it: each may do anything at any time."""
+
+    messages = Bundle("messages")
+    tickets = Bundle("tickets")
+
+    def __init__(self, db: psycopg.Connection, stores: Sequence[Store]) -> None:
+        super().__init__()
+        self.db, self.stores = db, stores
+        self.db.execute(EMPTY)
+        self.steps = 0
+        self.doing = "queue"
+        self.rows: dict[int, Row] = {}
+        self.believed: dict[Ticket, list[str]] = defaultdict(list)
+
+    @initialize(target=messages)
+    def begin(self) -> Any:
+        return multiple(*(self.stores[0].queue(Message(number(n), "Hello.")) for n in (1, 2, 1)))
+
+    @initialize(target=tickets)
+    def claim_two(self) -> Any:
+        return multiple(*(claim.ticket for claim in self.stores[1].claim_due(2)))
+
+    @precondition(lambda self: len(self.rows) < 8)
+    @rule(
+        target=messages,
+        to=NUMBERS,
+        code=st.sampled_from([None, None, 30003]),
+        on_unknown=st.sampled_from(["resend", "hold"]),
+        hours=st.sampled_from([1, None, 24 * 20]),
+    )
+    def queue(self, to: str, code: int | None, on_unknown: str, hours: int | None) -> int:
+        self.doing = "queue"
+        expires_at = datetime.now(UTC) + timedelta(hours=hours) if hours else None
+        return self.stores[0].queue(Message(to, "Hello.", on_unknown=on_unknown, expires_at=expires_at), code)
+
+    @rule(target=tickets, who=WHO, after=MINUTES, limit=st.integers(1, 3))
+    def claim(self, who: int, after: int, limit: int) -> Any:
+        self._wait(after)
+        return self._claims(limit, lambda: self.stores[who].claim_due(limit))
+
+    @rule(target=tickets, who=WHO, message_id=messages)
+    def claim_this_one(self, who: int, message_id: int) -> Any:
+        claim = self.stores[who].claim_now
+        return self._claims(1, lambda: [claimed] if (claimed := claim(message_id)) else [])
+
+    @rule(who=WHO, ticket=tickets, latest=LATEST, said=st.sampled_from(list(REPORTS)))
+    def finish(self, who: int, ticket: Ticket, latest: bool, said: str) -> None:
+        self._finish(who, self._latest(ticket) if latest else ticket, said)
+
+    @rule(who=WHO, ticket=tickets, said=st.sampled_from(["accepted", "unknown"]))
+    def finish_as_usual(self, who: int, ticket: Ticket, said: str) -> None:
+        self._finish(who, self._latest(ticket), said)
+
+    @rule(who=WHO, after=MINUTES)
+    def recover(self, who: int, after: int) -> None:
+        self._wait(after)
+        self.doing = "recover"
+        stuck = [row for row in self.rows.values() if row.queue == "processing" and _age(row) > 10 * MINUTE]
+        assert self.stores[who].recover_stuck() == len(stuck)
+
+    @rule(
+        who=WHO,
+        about=tickets,
+        latest=LATEST,
+        names=st.sampled_from(["its own", "its own", "none", "another"]),
+        another=tickets,
+        status=st.sampled_from(list(RECEIPTS)),
+        waits=st.sampled_from([(), (MINUTE, 5 * MINUTE, 15 * MINUTE)]),
+    )
+    def receive_a_receipt(
+        self, who: int, about: Ticket, latest: bool, names: str, another: Ticket, status: str, waits: list[timedelta]
+    ) -> None:
+        self.doing = RECEIPTS[status]
+        about = self._latest(about) if latest else about
+        named = {"its own": about, "none": None, "another": another}[names]
+        code = 30003 if status in ("undelivered", "failed") else None
+        before = self._everything()
+        if receipt(self.stores[who], _sid(about), status, code, named, waits) != "settled":
+            assert self._everything() == before, "a receipt that settled nothing changed something"
+
+    @rule(who=WHO, after=MINUTES, tickets=st.lists(tickets, max_size=3))
+    def ask_and_release(self, who: int, after: int, tickets: list[Ticket]) -> None:
+        self._wait(after)
+        self.doing = "release"
+        due = [ticket for ticket, *_ in self.stores[who].unknown_due(10)]
+        self.stores[who].release_unknown([*{*due, *tickets}])
+
+    @seldom
+    @rule(message_id=messages)
+    def cancel(self, message_id: int) -> None:
+        self.doing = "cancel"
+        self.db.execute("select sms_retry.cancel_sms_retry(%s)", [message_id])
+
+    @rule(message_id=messages, force=st.booleans())
+    def retry_now(self, message_id: int, force: bool) -> None:
+        self.doing = "retry"
+        was = self.rows[message_id].queue
+        due = self.stores[0].retry_now(message_id, force)
+        assert due == (was in ("pending", "failed") or (was == "unknown" and force))
+
+    @seldom
+    @rule(to=NUMBERS, business=st.sampled_from(["*", "default"]), says=st.sampled_from(["start", "start", "stop"]))
+    def consent(self, to: str, business: str, says: str) -> None:
+        self.doing = "consent"
+        self.stores[0].set_consent(business, to, "opted_out" if says == "stop" else "opted_in")
+        if says == "stop":
+            assert one(self.db, WAITING, [to]) == 0, "something still waits for somebody who refused"
+
+    @seldom
+    @rule(where=SCOPES, wait=st.sampled_from([None, None, MINUTE, 60 * MINUTE]))
+    def hold(self, where: tuple[str, str], wait: timedelta | None) -> None:
+        self.doing = "hold"
+        if wait:
+            self.stores[0].open_hold(Hold(*where, wait, "error_20003"))
+        else:
+            self.db.execute("delete from sms_retry.sms_holds")
+
+    @seldom
+    @rule(who=WHO, after=MINUTES)
+    def cleanup(self, who: int, after: int) -> None:
+        self._wait(after)
+        self.doing = "cleanup"
+        self.stores[who].cleanup()
+
+    @invariant()
+    def the_guarantees_hold(self) -> None:
+        rows = {row[0]: Row(*row) for row in self.db.execute(ROWS)}
+        for row in rows.values():
+            _stands_right(row)
+        for message_id, was in self.rows.items():
+            _changed_rightly(self.doing, was, rows[message_id])
+        self.rows = rows
+        self.steps += 1
+
+    def _wait(self, minutes: int) -> None:
+        if minutes:
+            let_time_pass(self.db, minutes=minutes)
+            self.rows = {row[0]: Row(*row) for row in self.db.execute(ROWS)}
+
+    def _claims(self, limit: int, claim: Callable[[], list[Claim]]) -> Any:
+        self.doing = "claim"
+        shut, holds = self.db.execute(HOLDS).fetchone() or (False, 0)
+        claims = claim()
+        assert len(claims) <= (0 if shut else 1 if holds else limit)
+        for each in claims:
+            assert each.attempt == (self.rows[each.message_id].attempt or 0) + 1
+            assert each.consent == "opted_out" or not one(self.db, OPTED_OUT, [each.to_number])
+        return multiple(*(each.ticket for each in claims))
+
+    def _finish(self, who: int, ticket: Ticket, said: str) -> None:
+        report = Report(ticket, sid=_sid(ticket) if said == "accepted" else None, **REPORTS[said])
+        self.doing = report.reason if report.reason == "opted_out" else report.outcome
+        before = self._everything()
+        if self.stores[who].finish([report]):
+            self.believed[ticket].append(report.outcome)
+            order = [BELIEVED[outcome] for outcome in self.believed[ticket]]
+            assert order == sorted(set(order)), f"{self.believed[ticket]} were all believed of one ticket"
+        elif report.reason != "opted_out":  # that somebody refused is heeded whoever brings word of it
+            assert self._everything() == before, "what was stale changed something"
+
+    def _latest(self, ticket: Ticket) -> Ticket:
+        found = self.db.execute("select attempt from sms_retry.sms_retry_queue where id = %s", [ticket.id]).fetchone()
+        return Ticket(ticket.id, found[0]) if found else ticket
+
+    def _everything(self) -> Any:
+        return self.db.execute(EVERYTHING).fetchone()
+
+
+def test_whatever_happens_in_whatever_order_the_guarantees_hold(
+    db: psycopg.Connection, open_store: Callable[[], Store]
+) -> None:
+    stores = [open_store(), open_store()]
+    run_state_machine_as_test(lambda: Sending(db, stores), settings=PROFILE)
+
+
+def _stands_right(row: Row) -> None:
+    if row.queue is None:
+        return
+    assert row.message in AGREE[row.queue], row
+    assert row.retry_count == row.of_message, row
+    assert 0 <= (row.retry_count or 0) <= (row.max_retries or 0), row
+    assert (row.claimed_at is not None) == (row.queue in ("processing", "unknown")), row
+    assert row.finished_at is None or row.queue not in ("pending", "processing"), row
+    assert row.finished_at is not None or row.queue in ("pending", "processing", "unknown"), row
+
+
+def _changed_rightly(doing: str, was: Row, now: Row) -> None:
+    change = f"{was.queue or 'gone'}>{now.queue or 'gone'}"
+    if was.queue != now.queue:
+        assert change in MAY[doing].split(), f"{doing} made {change}"
+    if was.message in FINAL and now.message != was.message:
+        by_hand = doing == "retry" and (was.message, now.message) in BY_HAND
+        assert was.message != "delivered", f"{doing} undid a delivery"
+        assert by_hand or now.message == "delivered", f"{doing} made {was.message} into {now.message}"
+    if now.queue is None:
+        return
+    assert now.attempt == (was.attempt or 0) + (change == "pending>processing"), f"{doing} moved the attempt"
+    assert (now.retry_count or 0) >= (was.retry_count or 0), f"{doing} gave a retry back"
+    if change == "unknown>pending" and doing == "release":
+        assert _age(was) >= 30 * MINUTE, "sent again before it was unknown for 30 minutes"
+
+
+def _age(row: Row) -> timedelta:
+    return row.now - row.claimed_at if row.claimed_at else timedelta(0)
+
+
+def _sid(ticket: Ticket) -> str:
+    """What Twilio calls the message that this ticket's POST made."""
+    return sid(1000 * ticket.id + ticket.attempt)

@@ -1,0 +1,233 @@
+"""The worker, on a real Postgres and a stand-in Twilio over HTTP."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from sms_retry import resend
+from sms_retry.retry import Claim, Message, Refused, Unknown
+from sms_retry.store import Store
+from sms_retry.twilio import Send
+from tests.integration.examples import number, plenty, statuses, take_in
+from tests.local.twilio import Accept, BadAnswer, Hang, Refuse, Reset, TwilioStandIn
+from tests.local.waiting import let_time_pass
+
+
+def test_messages_that_fail_for_a_while_are_each_accepted_exactly_once(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    for n in range(40):
+        first = Refuse(503, 20503) if n % 2 else Refuse(429, 20429)
+        stand_in.plan(number(n), first, Accept())
+        take_in(store, n)
+
+    for _ in range(3):
+        resend.drain(store, send, plenty, concurrency=10)
+        let_time_pass(db, minutes=20)
+
+    assert statuses(db) == {"sent": 40}
+    assert set(stand_in.times_accepted().values()) == {1}
+    assert len(stand_in.accepted()) == 40
+
+
+def test_a_twilio_that_cannot_be_reached_costs_no_message_a_retry(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    take_in(store)
+    stand_in.close()
+    for _ in range(5):
+        assert resend.drain(store, send, plenty, concurrency=2).rescheduled == 1
+        let_time_pass(db, minutes=20)
+
+    stand_in.start()
+    assert resend.drain(store, send, plenty, concurrency=2).success == 1
+    assert db.execute("select retry_count, attempt from sms_retry.sms_retry_queue").fetchone() == (0, 6)
+
+
+def test_a_number_that_is_none_fails_at_once(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    stand_in.plan(number(1), Refuse(400, 21211))
+    take_in(store)
+
+    tally = resend.drain(store, send, plenty, concurrency=2)
+
+    assert (tally.processed, tally.failed) == (1, 1)
+    assert db.execute("select status, error_code from sms_retry.sms_messages").fetchone() == ("failed", 21211)
+
+
+def test_a_failure_is_tried_again_three_times_and_then_has_failed(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    stand_in.plan(number(1), *[Refuse(400, 30001)] * 9)
+    take_in(store)
+
+    waits = []
+    for _ in range(4):
+        resend.drain(store, send, plenty, concurrency=2)
+        row = db.execute(
+            "select extract(epoch from scheduled_for - now()) from sms_retry.sms_retry_queue where status = 'pending'"
+        ).fetchone()
+        waits.append(row and float(row[0]))
+        let_time_pass(db, minutes=30)
+
+    assert len(stand_in.posts()) == 4
+    assert waits[0] is not None
+    assert 59 < waits[0] < 151
+    assert waits[1] is not None
+    assert 119 < waits[1] < 211
+    assert waits[3] is None
+    row = db.execute("select status, reason, retry_count from sms_retry.sms_retry_queue").fetchone()
+    assert row == ("failed", "retries_spent", 3)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Reset(Accept()),
+        Reset(accepted=None),
+        BadAnswer(500, accepted=Accept()),
+        BadAnswer(502, accepted=None),
+        BadAnswer(504, accepted=Accept()),
+        BadAnswer(503, body="<html>busy</html>", accepted=Accept()),
+        BadAnswer(201, body="", accepted=Accept()),
+        BadAnswer(201, body="not json", accepted=Accept()),
+        BadAnswer(200, body="{}", accepted=Accept()),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_cannot_be_trusted_is_unknown_and_not_sent_again(
+    db: psycopg.Connection,
+    store: Store,
+    stand_in: TwilioStandIn,
+    send: Send,
+    step: Reset | BadAnswer,
+) -> None:
+    stand_in.plan(number(1), step)
+    take_in(store)
+
+    assert resend.drain(store, send, plenty, concurrency=2).unknown == 1
+    let_time_pass(db, hours=1)
+    assert resend.drain(store, send, plenty, concurrency=2).processed == 0
+
+    assert len(stand_in.posts()) == 1
+    assert statuses(db) == {"unknown": 1}
+    outcome, seen = db.execute("select outcome, error_message from sms_retry.sms_attempts").fetchone() or ("", "")
+    assert outcome == "unknown"
+    assert seen
+
+
+def test_a_read_timeout_is_unknown(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sms_retry.twilio.READ_TIMEOUT", 0.2)
+    stand_in.plan(number(1), Hang(Accept()))
+    take_in(store)
+
+    assert resend.drain(store, send, plenty, concurrency=2).unknown == 1
+    assert statuses(db) == {"unknown": 1}
+
+
+def test_nothing_is_claimed_when_time_is_too_short_for_a_send(store: Store, send: Send) -> None:
+    take_in(store)
+    assert resend.drain(store, send, lambda: 30.0, concurrency=2).processed == 0
+
+
+def test_what_time_no_longer_allows_is_given_back_and_spends_nothing(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    for n in range(30):
+        take_in(store, n)
+    left = iter([300.0] * 5)
+
+    tally = resend.drain(store, send, lambda: next(left, 1.0), concurrency=2)
+
+    assert tally.processed == tally.success + tally.deferred
+    assert tally.deferred > 0
+    assert len(stand_in.posts()) == tally.success
+    rows = db.execute(
+        "select status, retry_count, count(*) from sms_retry.sms_retry_queue group by 1, 2 order by 1"
+    ).fetchall()
+    assert rows == [("completed", 0, tally.success), ("pending", 0, 30 - tally.success)]
+
+
+def test_an_opt_out_ends_whatever_else_waits_for_that_person(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    stand_in.plan(number(1), Refuse(400, 21610))
+    take_in(store)
+    for _ in range(3):
+        store.queue(Message(number(1), "Later.", kind="otp", business_id="another"), 30001)
+
+    resend.drain(store, send, plenty, concurrency=1)
+
+    assert statuses(db) == {"failed": 4}
+    assert len(stand_in.posts()) == 1
+    consent = db.execute("select business_id, phone_number, consent from sms_retry.sms_recipients").fetchall()
+    assert consent == [("*", number(1), "opted_out")]
+
+
+def test_bad_credentials_hold_everything_until_one_probe_goes_through(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    for n in range(20):
+        take_in(store, n)
+        stand_in.plan(number(n), Refuse(401, 20003), Refuse(401, 20003))
+
+    first = resend.drain(store, send, plenty, concurrency=2)
+    assert first.rescheduled + first.deferred == first.processed < 20
+    assert resend.drain(store, send, plenty, concurrency=2).processed == 0
+
+    posts = len(stand_in.posts())
+    let_time_pass(db, minutes=6)
+    assert resend.drain(store, send, plenty, concurrency=2).processed == 1
+    assert len(stand_in.posts()) == posts + 1
+
+    for n in range(20):
+        stand_in.plan(number(n), Accept())
+    let_time_pass(db, minutes=6)
+    assert resend.drain(store, send, plenty, concurrency=2).success == 20
+    assert db.execute("select count(*) from sms_retry.sms_holds").fetchone() == (0,)
+    assert db.execute("select sum(retry_count) from sms_retry.sms_messages").fetchone() == (0,)
+
+
+def test_a_twilio_that_is_down_is_asked_by_one_message_a_minute(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    for n in range(50):
+        take_in(store, n)
+    stand_in.behave(weather=lambda to, nth: BadAnswer(500, accepted=None))
+
+    resend.drain(store, send, plenty, concurrency=2)
+    spoiled = len(stand_in.posts())
+    assert resend.DOWN_AFTER <= spoiled < resend.DOWN_AFTER + 3
+
+    for minute in (1, 2):
+        let_time_pass(db, minutes=1)
+        resend.drain(store, send, plenty, concurrency=2)
+        assert len(stand_in.posts()) == spoiled + minute
+
+    stand_in.behave(weather=lambda to, nth: Accept())
+    let_time_pass(db, minutes=2)
+    assert resend.drain(store, send, plenty, concurrency=2).success == 50 - spoiled - 2
+    assert statuses(db) == {"unknown": spoiled + 2, "sent": 50 - spoiled - 2}
+
+
+def test_a_surprise_in_one_send_does_not_lose_what_the_others_brought(
+    db: psycopg.Connection, store: Store, send: Send
+) -> None:
+    for n in range(6):
+        take_in(store, n)
+
+    def broken(claim: Claim, valid_for: object) -> Refused | Unknown:
+        if claim.to_number == number(3):
+            raise ZeroDivisionError
+        return Refused(400, 21211, "no such number")
+
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        resend.drain(store, broken, plenty, concurrency=2)
+
+    rows = db.execute("select status, count(*) from sms_retry.sms_retry_queue group by 1 order by 1").fetchall()
+    assert dict(rows)["processing"] == 1
+    assert dict(rows)["failed"] >= 2
