@@ -7,6 +7,8 @@ PYTHON ?= python3
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
+# The machine's own certificates: many a company's network has one of its own.
+export UV_SYSTEM_CERTS := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## show this
