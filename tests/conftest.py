@@ -52,7 +52,8 @@ def database_url(migrated: str) -> str:
     with psycopg.connect(migrated, autocommit=True) as connection:
         connection.execute(
             "truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,"
-            " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds restart identity"
+            " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds,"
+            " sms_retry.sms_limits, sms_retry.sms_error_overrides restart identity"
         )
     return migrated
 

@@ -32,8 +32,10 @@ begin
     -- Never claimed: nobody else has sent it or is about to.
     update sms_retry_queue q set status = 'processing',
         -- It may have been tried a while ago, and what Twilio lists is looked at from here on.
-        claimed_at = now() - interval '5 minutes'
-    where q.message_id = this.id and q.status = 'pending' and q.attempt = 0
+        claimed_at = now() - interval '5 minutes',
+        finished_at = null
+    -- Also one that we would not have sent, since its person refused.
+    where q.message_id = this.id and (q.status = 'pending' or q.reason = 'opted_out') and q.attempt = 0
     returning q.id into this.queue_id;
     if this.queue_id is not null then
         perform finish_sms_retries(array[this.queue_id], array[0],

@@ -1,4 +1,4 @@
--- The sender's door: takes a message in, once per key, and gives its id.
+-- The sender's door: takes a message in, once per key, and gives its id. One that its person refused has failed at once.
 -- With an error_code its first send has failed already: it waits for the first of `delays` (a minute where there are none)
 -- and has spent a retry; given a scheduled_for it waits until then and has spent none; with empty delays it has failed.
 create or replace function sms_retry.queue_sms_retry(
@@ -29,7 +29,15 @@ declare
                        then now() + coalesce(queue_sms_retry.delays[1], interval '1 minute') end,
                    now());
     expiry     timestamptz := coalesce(queue_sms_retry.expires_at, now() + interval '3 days');
-    queued     text := case when is_final then 'failed' when has_failed and due >= expiry then 'expired' else 'pending' end;
+    refused    boolean := (
+                   select sms_consent(own.consent, everybodys.consent) = 'opted_out' or queue_sms_retry.kind = 'marketing'
+                       and sms_consent(own.consent, everybodys.consent) <> 'opted_in'
+                   from (values (queue_sms_retry.to_number)) person (phone_number)
+                   left join sms_recipients own on own.phone_number = person.phone_number
+                       and own.business_id = queue_sms_retry.business_id
+                   left join sms_recipients everybodys on everybodys.phone_number = person.phone_number
+                       and everybodys.business_id = '*');
+    queued     text := case when refused or is_final then 'failed' when has_failed and due >= expiry then 'expired' else 'pending' end;
     faults     text := sms_faults(queue_sms_retry.to_number, queue_sms_retry.body, queue_sms_retry.business_id,
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
                    queue_sms_retry.expires_at);
@@ -61,7 +69,7 @@ begin
         (message_id, lane, status, scheduled_for, retry_count, last_error_code, reason, finished_at)
     values (this.id, hashtext(queue_sms_retry.business_id), queued, due, (has_failed and queued = 'pending')::int,
             queue_sms_retry.error_code,
-            case when queue_sms_retry.error_code is not null then 'first_send_failed' end,
+            case when refused then 'opted_out' when queue_sms_retry.error_code is not null then 'first_send_failed' end,
             case when queued <> 'pending' then now() end)
     returning sms_retry_queue.id into this.queue_id;
 

@@ -30,9 +30,7 @@ begin
     return query
     select q.id, q.attempt, m.id, m.business_id, m.to_number, m.body, m.kind, m.time_zone,
         coalesce(own.time_zone, everybodys.time_zone),
-        -- A stop for everybody outweighs one business's yes, which outweighs what is general.
-        case when everybodys.consent = 'opted_out' then 'opted_out'
-            else coalesce(nullif(own.consent, 'unknown'), everybodys.consent, 'unknown') end,
+        sms_consent(own.consent, everybodys.consent),
         m.expires_at, hold.until, allowance.again_at, q.claimed_at
     from sms_retry_queue q
     join sms_messages m on m.id = q.message_id

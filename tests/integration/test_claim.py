@@ -17,7 +17,6 @@ from sms_retry.store import Store
 from tests.integration.examples import (
     MINUTE,
     at_once,
-    claimed,
     count,
     fill,
     finish,
@@ -129,10 +128,10 @@ def test_one_business_does_not_keep_another_waiting(db: psycopg.Connection, stor
     fill(db, 3_000)
     late = [store.queue(Message(number(n), "Hello.", kind="otp", business_id=f"b{n}")) for n in range(5)]
 
-    claimed = {claim.message_id for claim in store.claim_due(20)}
+    taken = {claim.message_id for claim in store.claim_due(20)}
 
-    assert claimed >= set(late)
-    assert len(claimed) == 20
+    assert taken >= set(late)
+    assert len(taken) == 20
 
 
 def test_of_more_businesses_than_a_claim_has_room_for_each_has_its_turn(db: psycopg.Connection, store: Store) -> None:
@@ -167,12 +166,12 @@ def test_a_locked_row_is_skipped_and_not_waited_for(db: psycopg.Connection, stor
 
 
 def test_a_claim_says_all_that_is_needed_to_send(db: psycopg.Connection, store: Store) -> None:
-    message_id = take_in(store, 7, business_id="acme", kind="marketing", time_zone="Asia/Kolkata")
     db.execute(
         "insert into sms_retry.sms_recipients (business_id, phone_number, consent, time_zone)"
         " values ('acme', %s, 'opted_in', 'Asia/Tokyo')",
         [number(7)],
     )
+    message_id = take_in(store, 7, business_id="acme", kind="marketing", time_zone="Asia/Kolkata")
     [claim] = store.claim_due(1)
 
     assert (claim.ticket, claim.message_id) == ((1, 1), message_id)
@@ -215,13 +214,36 @@ def test_an_attempt_is_counted_at_each_claim_and_never_taken_back(db: psycopg.Co
     ],
 )
 def test_a_stop_to_everybody_outweighs_a_yes_to_one(
-    store: Store, of_one_business: str | None, of_all: str | None, consent: str
+    db: psycopg.Connection, store: Store, of_one_business: str | None, of_all: str | None, consent: str
 ) -> None:
-    if of_one_business:
-        store.set_consent("default", number(), of_one_business)
-    if of_all:
-        store.set_consent("*", number(), of_all)
-    assert claimed(store).consent == consent
+    message_id = take_in(store)
+    for business_id, said in (("default", of_one_business), ("*", of_all)):
+        if said:
+            row = [business_id, number(), said]
+            db.execute(
+                "insert into sms_retry.sms_recipients (business_id, phone_number, consent) values (%s, %s, %s)", row
+            )
+    claim = store.claim_now(message_id)
+    assert claim
+    assert claim.consent == consent
+
+
+@pytest.mark.parametrize(
+    ("kind", "consent", "status"),
+    [
+        ("transactional", "unknown", "queued"),
+        ("transactional", "opted_out", "failed"),
+        ("otp", "opted_out", "failed"),
+        ("emergency", "opted_out", "failed"),
+        ("marketing", "unknown", "failed"),
+        ("marketing", "opted_in", "queued"),
+    ],
+)
+def test_what_a_person_refused_is_not_even_taken_in(
+    db: psycopg.Connection, store: Store, kind: str, consent: str, status: str
+) -> None:
+    store.set_consent("*", number(), consent)
+    assert standing(db, take_in(store, kind=kind)).message == status
 
 
 def test_a_stop_ends_whatever_waits_for_that_person(db: psycopg.Connection, store: Store) -> None:

@@ -43,6 +43,9 @@ ACTS = {
 # These pass over a row that is locked: another worker has it, or the next run will.
 PASS_OVER = {"claim_due", "claim_now", "recover", "opt_out", "unknown_due", "cleanup"}
 
+# What they leave behind all the same.
+LEFT = {"opt_out": f"insert into sms_retry.sms_recipients values ('*', '{number()}', 'opted_out', now())"}
+
 # How a row stands when the two come to it: what was done to it, and how many minutes ago.
 STATES = {
     "waiting": ([], 1),
@@ -146,12 +149,12 @@ def test_a_receipt_and_an_acceptance_that_miss_each_other_meet_when_it_is_told_a
 
 @cache
 def _in_turn(two: Two, state: str, *acts: str, before: str | None = None) -> Kept:
-    """What is kept after these acts; `before` came when there was nothing yet."""
+    """What is kept after these acts; `before` found nothing that it could touch."""
     with two.onlooker.transaction(force_rollback=True):
         two.onlooker.execute(EMPTY)
-        if before:
-            two.onlooker.execute(ACTS[before].format(id=0, message_id=0))
         ids = _set_up(two.onlooker, state)
+        if before in LEFT:
+            two.onlooker.execute(LEFT[before])
         for act in acts:
             two.onlooker.execute(ACTS[act].format(**ids))
         return _kept(two.onlooker)

@@ -1,0 +1,100 @@
+"""`make chaos`: workers are killed at every step and at random moments; no message is lost, and none is sent twice."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tests.chaos.crash import Found, Plan
+
+WIDTH = 120
+COLUMNS = ("runs", "messages", "kills", "recovered", "by_callback", "by_list", "resent", "exactly_once")
+# At each step with each number of workers.
+RUNS_A_STEP = 2
+
+
+def main() -> int:
+    """The exit code: 0, or 1 when a guarantee broke."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from tests.chaos.crash import Found, crash
+    from tests.local.container import ROOT
+    from tests.local.postgres import postgres
+    from tests.local.stack import stack
+
+    given = _arguments()
+    plans, started = _plans(given.seed, given.runs), time.monotonic()
+    console = Console(file=sys.stdout, highlight=False)
+    console.width = max(console.width, WIDTH)
+    log = ROOT / "build" / "chaos.log"
+    log.parent.mkdir(exist_ok=True)
+    table: dict[tuple[str, int], Found] = defaultdict(Found)
+    with log.open("w") as lines, contextlib.redirect_stdout(lines), contextlib.ExitStack() as parts:
+        server = parts.enter_context(postgres())
+        whole = parts.enter_context(stack(server.create_database(f"sms_retry_chaos_{os.getpid()}")))
+        for plan in track(plans, f"seed {given.seed}", console=console):
+            found = crash(whole, plan, server.restart)
+            table[plan.step, plan.workers] += found
+            for violation in found.violations:
+                console.print(violation, soft_wrap=True)
+    console.print(_shown(table))
+    violations = sum(len(found.violations) for found in table.values())
+    console.print(f"{violations} violations · {time.monotonic() - started:.0f} s · seed {given.seed}")
+    return 1 if violations else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument(
+        "--runs", type=int, default=220, help="how many at random moments; every tenth restarts Postgres"
+    )
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed makes the same plans")
+    return parser.parse_args()
+
+
+def _plans(seed: int, runs: int) -> list[Plan]:
+    """The matrix, then the random ones. The Postgres of a DATABASE_URL is not ours to restart."""
+    from tests.chaos.crash import AT_ANY_MOMENT, WITH_A_RESTART, Plan
+    from tests.chaos.worker import STEPS
+
+    dice, rare = Random(seed), AT_ANY_MOMENT if os.environ.get("DATABASE_URL") else WITH_A_RESTART
+    steps = [(step, workers) for _ in range(RUNS_A_STEP) for step in STEPS for workers in (1, 2, 3, 4)]
+    steps += [(AT_ANY_MOMENT if n % 10 else rare, 1 + n // 10 % 4) for n in range(runs)]
+    return [Plan(step, workers, dice.randrange(2**32), dice.randint(10, 20)) for step, workers in steps]
+
+
+def _shown(table: Mapping[tuple[str, int], Found]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(title="What became of every message", box=box.SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
+    shown.add_column("workers die", no_wrap=True)
+    for heading in ("workers", *COLUMNS, "violations"):
+        shown.add_column(heading.replace("_", "\n"), justify="right")
+    steps, before = list(dict.fromkeys(step for step, _ in table)), ""
+    for (step, workers), found in sorted(table.items(), key=lambda row: (steps.index(row[0][0]), row[0][1])):
+        if step != before:
+            shown.add_section()
+        counts = [getattr(found, name) for name in COLUMNS]
+        shown.add_row("" if step == before else step, *map(str, (workers, *counts, len(found.violations))))
+        before = step
+    shown.add_section()
+    totals = [sum(getattr(found, name) for found in table.values()) for name in COLUMNS]
+    violations = sum(len(found.violations) for found in table.values())
+    shown.add_row("all", "", *map(str, (*totals, violations)))
+    return shown
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What an operator decides in the database: how often a person may be texted, and what a code means."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from sms_retry import policy, resend
+from sms_retry.retry import Final, Hold, Refused, Retry
+from sms_retry.store import Store
+from sms_retry.twilio import Send
+from tests.integration.examples import number, one, plenty, standing, statuses, take_in
+from tests.local.twilio import Refuse, TwilioStandIn
+from tests.local.waiting import let_time_pass
+
+
+def limit(db: psycopg.Connection, business_id: str, messages_a_day: int) -> None:
+    db.execute("insert into sms_retry.sms_limits values (%s, %s)", [business_id, messages_a_day])
+
+
+def test_no_more_messages_go_to_a_person_in_a_day_than_allowed(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    limit(db, "*", 2)
+    for business in ("a", "b", "a", "b", "a"):
+        take_in(store, business_id=business)
+    take_in(store, 2)
+
+    tally = resend.drain(store, send, plenty, concurrency=4)
+    assert (tally.success, tally.deferred) == (3, 3)
+    reasons = db.execute("select distinct reason from sms_retry.sms_retry_queue where status = 'pending'").fetchall()
+    assert reasons == [("daily_limit",)]
+
+    let_time_pass(db, hours=23)
+    assert resend.drain(store, send, plenty, concurrency=4).processed == 0
+    let_time_pass(db, hours=2)
+    assert resend.drain(store, send, plenty, concurrency=4).success == 2
+    assert one(db, "select sum(retry_count) from sms_retry.sms_messages") == 0
+
+
+def test_a_limit_of_one_business_counts_its_own_and_never_an_emergency(
+    db: psycopg.Connection, store: Store, send: Send
+) -> None:
+    limit(db, "a", 1)
+    ids = [
+        take_in(store, business_id=business, kind=kind)
+        for business, kind in (("a", "otp"), ("a", "otp"), ("b", "otp"), ("b", "otp"), ("a", "emergency"))
+    ]
+
+    resend.drain(store, send, plenty, concurrency=4)
+
+    assert [standing(db, id).message for id in ids] == ["sent", "queued", "sent", "sent", "sent"]
+
+
+def test_an_operators_line_outweighs_the_release_s(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    db.execute(
+        "insert into sms_retry.sms_error_overrides (code, verdict, strategy, base_seconds, retries, reason) values"
+        " (21211, 'retry', 'linear', 600, 2, 'our numbers are fine'), (30003, 'final', '', 0, 0, 'too dear')"
+    )
+    stand_in.plan(number(1), Refuse(400, 21211))
+    stand_in.plan(number(2), Refuse(400, 30003))
+    take_in(store, 1)
+    take_in(store, 2)
+
+    resend.drain(store, send, plenty, concurrency=2)
+
+    assert statuses(db) == {"queued": 1, "failed": 1}
+    wait = one(db, "select scheduled_for - now() from sms_retry.sms_retry_queue where status = 'pending'")
+    assert timedelta(minutes=9) < wait < timedelta(minutes=16)
+
+
+def test_every_verdict_can_be_overridden(db: psycopg.Connection, store: Store) -> None:
+    db.execute(
+        "insert into sms_retry.sms_error_overrides (code, verdict, base_seconds, scope, reason) values"
+        " (1, 'retry', 0, '', 'x'), (2, 'final', 0, '', 'x'), (3, 'hold', 60, 'country', 'x')"
+    )
+    lines = policy.overridden(store.overrides())
+    now = one(db, "select now()")
+
+    def judged(code: int) -> object:
+        return policy.judge(Refused(400, code, ""), 1, number(), now, lambda: 0.0, lines)
+
+    assert judged(1) == Retry(policy.SCHEDULE, "error_1")
+    assert judged(2) == Final("error_2")
+    assert judged(3) == Hold("country", "+49", timedelta(seconds=60), "error_3")
+    assert judged(30001) == policy.judge(Refused(400, 30001, ""), 1, number(), now, lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "(1, 'retry', 'sometimes', 60, 3, '', true, 'x')",
+        "(1, 'hold', '', 60, 0, '', false, 'x')",
+        "(1, 'hold', '', 0, 0, 'sender', false, 'x')",
+        "(1, 'retry', 'linear', 0, 3, '', true, 'x')",
+        "(1, 'never', '', 0, 0, '', true, 'x')",
+    ],
+)
+def test_a_line_that_could_not_be_read_cannot_be_stored(db: psycopg.Connection, line: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        db.execute(f"insert into sms_retry.sms_error_overrides values {line}")

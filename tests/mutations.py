@@ -1,0 +1,373 @@
+"""Planted bugs: each mutation breaks one rule in one place, and the tests named beside it must notice.
+
+`python -m tests.mutations [word ...]` plants each (or those whose description has one of the words) in a copy of the
+tree, prints what caught it, and exits 1 if one survives or its text is no longer found exactly once.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".aws-sam", "build", "__pycache__", ".*_cache", ".hypothesis")
+AT_ONCE = 2
+# A mutant that hangs is caught as well (seconds).
+TOO_LONG = 150
+
+PACKAGE = "layers/sms_retry/python/sms_retry"
+SQL = "sql/functions"
+TESTS = "tests/integration"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`old`, found exactly once in `file`, becomes `new`; `noticed_by` are the test files that must fail."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    noticed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Caught:
+    by: str
+
+
+@dataclass(frozen=True)
+class Survived:
+    pass
+
+
+@dataclass(frozen=True)
+class Broken:
+    """It says nothing about the mutation: pytest did not run these tests."""
+
+    why: str
+
+
+Outcome = Caught | Survived | Broken
+
+MUTATIONS = [
+    Mutation(
+        "a claim waits for rows that another worker is claiming",
+        f"{SQL}/claim_due_sms_retries.sql",
+        "limit allowed - (select count(*) from turns)\n        for update skip locked",
+        "limit allowed - (select count(*) from turns)\n        for update",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a claim takes everything that is due",
+        f"{SQL}/claim_due_sms_retries.sql",
+        "let_through_sms_holds(limit_count)",
+        "let_through_sms_holds(1000000)",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a claim takes what is not due yet",
+        f"{SQL}/claim_due_sms_retries.sql",
+        "where status = 'pending' and scheduled_for <= now() and id not in",
+        "where status = 'pending' and id not in",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a claim does not raise the attempt",
+        f"{SQL}/take_sms_claims.sql",
+        "attempt = q.attempt + 1",
+        "attempt = greatest(q.attempt, 1)",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "one business's yes outweighs a stop to everybody",
+        f"{SQL}/take_sms_claims.sql",
+        "case when everybodys.consent = 'opted_out' then 'opted_out'",
+        "case when false then 'opted_out'",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a hold whose time is up lets everybody through and not one probe",
+        f"{SQL}/take_sms_claims.sql",
+        "set until = now() + h.wait, probe_id",
+        "set until = h.until, probe_id",
+        (f"{TESTS}/test_holds.py",),
+    ),
+    Mutation(
+        "a hold on the account lets messages through",
+        f"{SQL}/let_through_sms_holds.sql",
+        "then least(wanted, 1) else 0 end",
+        "then least(wanted, 1) else wanted end",
+        (f"{TESTS}/test_holds.py",),
+    ),
+    Mutation(
+        "a report is believed under an old ticket",
+        f"{SQL}/finish_sms_retries.sql",
+        "when t.attempt = q.attempt and q.claimed_at is not null then",
+        "when q.claimed_at is not null then",
+        (f"{TESTS}/test_receipts.py",),
+    ),
+    Mutation(
+        "a report is believed although its claim is settled",
+        f"{SQL}/finish_sms_retries.sql",
+        "when t.attempt = q.attempt and q.claimed_at is not null then",
+        "when t.attempt = q.attempt then",
+        (f"{TESTS}/test_receipts.py",),
+    ),
+    Mutation(
+        "one stale ticket aborts its batch",
+        f"{SQL}/finish_sms_retries.sql",
+        "    perform from sms_retry_queue q where q.id = any (ids) order by q.id for update;\n",
+        "    perform from sms_retry_queue q where q.id = any (ids) order by q.id for update;\n"
+        "    assert (select count(*) = cardinality(ids) from unnest(ids, attempts) t (id, n)\n"
+        "        join sms_retry_queue q on q.id = t.id and q.attempt = t.n);\n",
+        (f"{TESTS}/test_receipts.py",),
+    ),
+    Mutation(
+        "a message is tried again however often it has failed",
+        f"{SQL}/finish_sms_retries.sql",
+        "when q.retry_count < q.max_retries then now() + t.delays[q.retry_count + 1]",
+        "else now() + t.delays[least(q.retry_count + 1, cardinality(t.delays))]",
+        (f"{TESTS}/test_receipts.py",),
+    ),
+    Mutation(
+        "a delivered message is sent again when its next attempt fails",
+        f"{SQL}/finish_sms_retries.sql",
+        "when n.outcome in ('accepted', 'delivered') or n.message_was = 'delivered' then 'completed'",
+        "when n.outcome in ('accepted', 'delivered') then 'completed'",
+        (f"{TESTS}/test_receipts.py",),
+    ),
+    Mutation(
+        "an acceptance does not stop a message that waits to go again",
+        f"{SQL}/finish_sms_retries.sql",
+        "when (t.is_receipt or t.outcome = 'accepted') and q.status = 'pending' then not exists (",
+        "when false then not exists (",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
+        "a claim that is taken back is sent again at once",
+        f"{SQL}/recover_stuck_sms_retries.sql",
+        "outcomes => array_fill('unknown'::text, array[cardinality(ids)]),",
+        "outcomes => array_fill('deferred'::text, array[cardinality(ids)]),"
+        " delays => array_fill('{0s}'::text, array[cardinality(ids)]),",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
+        "a claim is taken back while its worker may still be sending",
+        f"{SQL}/recover_stuck_sms_retries.sql",
+        "claimed_at < now() - make_interval(mins => stale_minutes)",
+        "claimed_at < now()",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
+        "an unknown message is sent again before 30 minutes",
+        f"{SQL}/release_unknown_sms.sql",
+        "interval '30 minutes'",
+        "interval '20 minutes'",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
+        "an unknown message is sent again with no retry left",
+        f"{SQL}/release_unknown_sms.sql",
+        "q.retry_count < q.max_retries and",
+        "q.retry_count < 99 and",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
+        "a cancellation misses a message that is just being released",
+        f"{SQL}/cancel_sms_retry.sql",
+        "where q.message_id = cancel_sms_retry.message_id for update;",
+        "where q.message_id = cancel_sms_retry.message_id;",
+        (f"{TESTS}/test_isolation.py",),
+    ),
+    Mutation(
+        "a message that was called off can be called back",
+        f"{SQL}/retry_sms_now.sql",
+        "q.status in ('pending', 'failed')",
+        "q.status in ('pending', 'failed', 'cancelled')",
+        (f"{TESTS}/test_state_machine.py",),
+    ),
+    Mutation(
+        "a receipt that came too early is never heeded",
+        f"{SQL}/record_sms_delivery.sql",
+        "    is_news := found;",
+        "    if not found then return 'repeated'; end if; is_news := true;",
+        (f"{TESTS}/test_isolation.py",),
+    ),
+    Mutation(
+        "the same key twice is two messages",
+        "sql/migrations/0001_tables.sql",
+        "create unique index sms_messages_key on sms_retry.sms_messages (business_id, message_key)",
+        "create unique index sms_messages_key on sms_retry.sms_messages (business_id, message_key, id)",
+        (f"{TESTS}/test_door.py",),
+    ),
+    Mutation(
+        "a read timeout counts as not sent",
+        f"{PACKAGE}/twilio.py",
+        "            except NoAnswer as error:\n                return Unknown(str(error))",
+        "            except NoAnswer as error:\n                return Unreached(str(error))",
+        (f"{TESTS}/test_worker.py",),
+    ),
+    Mutation(
+        "a connection that was never made counts as unknown",
+        f"{PACKAGE}/twilio.py",
+        "                return Unreached(str(error))",
+        "                return Unknown(str(error))",
+        (f"{TESTS}/test_worker.py",),
+    ),
+    Mutation(
+        "a 503 that is not Twilio's counts as refused",
+        f"{PACKAGE}/twilio.py",
+        "(status == 503 and code == 20503)",
+        "status == 503",
+        (f"{TESTS}/test_worker.py",),
+    ),
+    Mutation(
+        "a 2xx without a SID counts as accepted",
+        f"{PACKAGE}/twilio.py",
+        "        if isinstance(sid, str) and sid:",
+        "        if True:",
+        (f"{TESTS}/test_worker.py",),
+    ),
+    Mutation(
+        "a callback that nobody signed is believed",
+        f"{PACKAGE}/callback.py",
+        "    return any(RequestValidator(token).validate(url, fields, signature) for token in tokens)",
+        "    return True or any(RequestValidator(token).validate(url, fields, signature) for token in tokens)",
+        ("tests/unit/test_callback.py",),
+    ),
+    Mutation(
+        "somebody who refused is texted",
+        f"{PACKAGE}/policy.py",
+        'if claim.consent == "opted_out" or (',
+        "if (",
+        ("tests/unit/test_policy.py",),
+    ),
+    Mutation(
+        "somebody is texted at night",
+        f"{PACKAGE}/policy.py",
+        "    if claim.kind in ALWAYS_OPEN:",
+        "    if True:",
+        ("tests/unit/test_policy.py",),
+    ),
+    Mutation(
+        "a message is sent after it has expired",
+        f"{PACKAGE}/policy.py",
+        "    if claim.expires_at - now < SHORTEST_VALIDITY:",
+        "    if False:",
+        ("tests/unit/test_policy.py",),
+    ),
+    Mutation(
+        "a worker sends although no time is left",
+        f"{PACKAGE}/resend.py",
+        "self._seconds_left() < SLOWEST_SEND:",
+        "False:",
+        (f"{TESTS}/test_worker.py",),
+    ),
+    Mutation(
+        "a claim whose answer was lost is made again",
+        f"{PACKAGE}/store.py",
+        'self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
+        'self._again("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
+        (f"{TESTS}/test_database_away.py",),
+    ),
+    Mutation(
+        "a result is lost with its connection",
+        f"{PACKAGE}/store.py",
+        'rows = self._again(f"select * from sms_retry.finish_sms_retries',
+        'rows = self._once(f"select * from sms_retry.finish_sms_retries',
+        (f"{TESTS}/test_database_away.py",),
+    ),
+    Mutation(
+        "any text to the same person settles an unknown message",
+        f"{PACKAGE}/reconcile.py",
+        "if message.body == body\n        and",
+        "if",
+        ("tests/e2e/test_retrying.py",),
+    ),
+]
+
+
+def main(words: list[str]) -> int:
+    """Plant what is asked for; gives the exit code."""
+    chosen = [each for each in MUTATIONS if not words or any(word in each.what for word in words)]
+    console = Console()
+    misplaced = [each for each in chosen if (ROOT / each.file).read_text().count(each.old) != 1]
+    for each in misplaced:
+        console.print(f"{each.what}: its text is not found exactly once in {each.file}", style="red")
+    if misplaced:
+        return 1
+
+    with tempfile.TemporaryDirectory(prefix="sms-retry-mutations-") as scratch:
+        sound = Path(scratch, "sound")
+        shutil.copytree(ROOT, sound, symlinks=True, ignore=NOT_COPIED)
+        tests = sorted({test for each in chosen for test in each.noticed_by})
+        match _test(sound, tests, TOO_LONG * 4):
+            case Caught(by=what) | Broken(why=what):
+                console.print(f"nothing was planted: the tests do not pass as they are: {what}", style="red")
+                return 1
+            case Survived():
+                pass
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            outcomes = list(pool.map(lambda n: _plant(chosen[n], sound, Path(scratch, str(n))), range(len(chosen))))
+    console.print(_table(chosen, outcomes))
+    return 0 if all(isinstance(outcome, Caught) for outcome in outcomes) else 1
+
+
+def _plant(mutation: Mutation, sound: Path, place: Path) -> Outcome:
+    """Plant one in a copy of its own, and see whether its tests fail there."""
+    shutil.copytree(sound, place, symlinks=True)
+    file = place / mutation.file
+    file.write_text(file.read_text().replace(mutation.old, mutation.new))
+    started = time.monotonic()
+    outcome = _test(place, mutation.noticed_by, TOO_LONG)
+    shutil.rmtree(place)
+    print(f"{time.monotonic() - started:4.0f} s  {mutation.what}: {_word(outcome)}", file=sys.stderr)
+    return outcome
+
+
+def _test(tree: Path, tests: list[str] | tuple[str, ...], seconds: int) -> Outcome:
+    # The tree's own tests and package: `-m pytest` puts the folder it runs in first on the path.
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
+    try:
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return Caught(f"nothing came of it in {seconds} s")
+    if done.returncode == 0:
+        return Survived()
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\w+)", done.stdout, re.MULTILINE)
+    if done.returncode == 1 and failed:
+        return Caught(failed[1])
+    return Broken((done.stdout + done.stderr).strip()[-300:])
+
+
+def _table(mutations: list[Mutation], outcomes: list[Outcome]) -> Table:
+    table = Table("planted", "in", "caught by", title=f"{len(mutations)} planted bugs")
+    for mutation, outcome in zip(mutations, outcomes, strict=True):
+        style = None if isinstance(outcome, Caught) else "red"
+        table.add_row(mutation.what, Path(mutation.file).name, _word(outcome), style=style)
+    return table
+
+
+def _word(outcome: Outcome) -> str:
+    match outcome:
+        case Caught(by=by):
+            return by
+        case Survived():
+            return "nothing: it survived"
+        case Broken(why=why):
+            return f"nothing: {why}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
