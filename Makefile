@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check build bench clean
+.PHONY: help setup demo dev test check chaos mutations docs build bench clean
 
 # What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
 ARCHITECTURE ?= arm64
@@ -32,6 +32,15 @@ check: setup ## format, lint, types, floors, template, migrations
 	PYTHONPATH=layers/sms_retry/python lint-imports
 	squawk sql/migrations/*.sql
 	sam validate --lint
+
+chaos: setup ## kill workers at every step, several hundred times, in about five minutes
+	@python -m tests.chaos
+
+mutations: setup ## plant bugs, and see the tests catch each
+	@python -m tests.mutations
+
+docs: setup ## write the pages of docs/ that are made from data
+	@python -m tests.pages
 
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)

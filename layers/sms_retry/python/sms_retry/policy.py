@@ -74,6 +74,19 @@ def overridden(overrides: Iterable[Sequence[object]]) -> Lines:
     return {**table(), **ours} if ours else table()
 
 
+def waits(line: Line) -> tuple[timedelta, ...]:
+    """The waits that a line grants, before anything is added to spread them."""
+    match line.strategy:
+        case "immediate":
+            return (timedelta(0),) * line.retries
+        case "linear":
+            return tuple(line.base * n for n in range(1, line.retries + 1))
+        case "exponential":
+            return tuple(line.base * 2**n for n in range(line.retries))
+        case _:
+            return SCHEDULE
+
+
 def judge(
     failure: Refused | Unreached,
     attempt: int,
@@ -166,7 +179,7 @@ def _verdict(
         case Line(verdict="retry", spends=False):
             return Retry((_free_wait(line.base, attempt, roll),), f"error_{code}", spends=False)
         case Line(verdict="retry"):
-            return Retry(tuple(_spread(wait, roll) for wait in _waits(line)), f"error_{code}")
+            return Retry(tuple(_spread(wait, roll) for wait in waits(line)), f"error_{code}")
         case Line(verdict="hold", strategy="midnight_pacific"):
             return Hold(line.scope, _hold_key(line.scope, to_number), _until_midnight_pacific(now), f"error_{code}")
         case Line(verdict="hold"):
@@ -192,18 +205,6 @@ def _hold_key(scope: str, to_number: str) -> str:
             return to_number
         case _:
             return "*"
-
-
-def _waits(line: Line) -> tuple[timedelta, ...]:
-    match line.strategy:
-        case "immediate":
-            return (timedelta(0),) * line.retries
-        case "linear":
-            return tuple(line.base * n for n in range(1, line.retries + 1))
-        case "exponential":
-            return tuple(line.base * 2**n for n in range(line.retries))
-        case _:
-            return SCHEDULE
 
 
 def _spread(wait: timedelta, roll: Callable[[], float]) -> timedelta:

@@ -195,6 +195,7 @@ class Wire:
 @contextmanager
 def _clients(credentials: Credentials, api_url: str) -> Iterator[Callable[[], tuple[Any, Wire]]]:
     """Gives each thread its own SDK client and wire; an SDK client is not made to be shared."""
+    import twilio.rest.api.v2010.account.message  # noqa: F401  or it is imported while a claim waits
     from twilio.rest import Client
 
     own = threading.local()

@@ -1,0 +1,100 @@
+"""The pages of docs/ that are made from data: `make docs` writes them, and a test holds them to the data."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from sms_retry import hours, policy
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+VERDICTS = {
+    "retry": "try again",
+    "final": "never again",
+    "opt_out": "never again, and nothing else to this person",
+    "hold": "hold everything there, then probe",
+    "unknown": "ask Twilio first",
+}
+
+
+def pages() -> dict[str, str]:
+    """Each generated page's text, by its file name."""
+    return {"errors.md": errors(), "hours.md": sending_hours()}
+
+
+def errors() -> str:
+    rows = [f"| {line.code} | {VERDICTS[line.verdict]} | {_when(line)} | {line.reason} |" for line in by_code()]
+    return "\n".join(
+        [
+            "# What each code means to us",
+            "",
+            "Made by `make docs` from `sms_retry/error_policy.csv`. The codes are Twilio's; the verdicts and reasons are",
+            "ours. A code that is not here is final, and counted. A wait is the least: up to half of it, or 90",
+            "seconds where that is more, is added by lot. To decide otherwise without a deploy, write a line into",
+            "`sms_retry.sms_error_overrides`, whose columns are those of the file.",
+            "",
+            "| code | verdict | when | why |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def sending_hours() -> str:
+    rows = [
+        f"| {line.region} | {line.kind} | {_hours(line.weekdays)} | {_hours(line.saturdays)} | {_hours(line.sundays)}"
+        f" | {'closed' if line.closed_on_holidays else 'as the day'} |"
+        for line in hours.table()
+    ]
+    return "\n".join(
+        [
+            "# When people may be texted",
+            "",
+            "Made by `make docs` from `sms_retry/sending_hours.csv`, in the recipient's own time. Every line that",
+            "applies must be open, in every zone in which the recipient may be: the message's zone, else the",
+            "recipient's, else all that the number allows. `otp` and `emergency` ignore hours. The lines of the states",
+            "of the US are what third parties say of their laws, the most restrictive where they differ: have yours",
+            "checked. A number of no known state keeps the hours of all.",
+            "",
+            "| region | kind | weekdays | saturdays | sundays | federal holidays |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def by_code() -> list[policy.Line]:
+    return sorted(policy.table().values(), key=lambda line: line.code)
+
+
+def _when(line: policy.Line) -> str:
+    match line:
+        case policy.Line(verdict="hold", strategy="midnight_pacific"):
+            return f"{line.scope}, until midnight Pacific"
+        case policy.Line(verdict="hold"):
+            return f"{line.scope}, {_time(line.base)}"
+        case policy.Line(verdict="retry"):
+            waits = ", ".join(map(_time, policy.waits(line)))
+            return waits if line.spends else f"{_time(line.base)}, longer each time; spends no retry"
+        case _:
+            return ""
+
+
+def _time(wait: timedelta) -> str:
+    seconds = int(wait.total_seconds())
+    for length, unit in ((3600, "h"), (60, "min")):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _hours(hours: hours.Hours) -> str:
+    return f"{hours[0]:%H:%M}-{hours[1]:%H:%M}" if hours else "closed"
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (DOCS / name).write_text(text)
