@@ -29,7 +29,7 @@ def errors() -> str:
         [
             "# What each code means to us",
             "",
-            "Made by `make docs` from `sms_retry/error_policy.csv`. The codes are Twilio's; the verdicts and reasons are",
+            "Made by `make docs` from `sms_retry/error_policy.csv`. Codes are Twilio's, verdicts and reasons are",
             "ours. A code that is not here is final, and counted. A wait is the least: up to half of it, or 90",
             "seconds where that is more, is added by lot. To decide otherwise without a deploy, write a line into",
             "`sms_retry.sms_error_overrides`, whose columns are those of the file.",
