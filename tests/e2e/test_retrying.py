@@ -33,10 +33,10 @@ def test_the_worker_returns_its_counts_and_they_add_up(stack: Stack) -> None:
     stack.twilio.plan(number(1), Refuse(400, 21211))
     stack.twilio.plan(number(2), Refuse(400, 30001))
     stack.twilio.plan(number(3), BadAnswer(502))
-    for n in range(4):
+    for n in range(5):
         queue(stack, n)
-    at_night = "select sms_retry.queue_sms_retry(%s, 'Sale!', kind => 'marketing')"
-    stack.db.execute(at_night, [number(4)])
+    refused = "insert into sms_retry.sms_recipients (business_id, phone_number, consent) values ('*', %s, 'opted_out')"
+    stack.db.execute(refused, [number(4)])
 
     counts = stack.invoke("process_retries")
 

@@ -11,6 +11,9 @@ from urllib.parse import parse_qsl
 from sms_retry.retry import Forged, NotACallback, Receipt, Reply, Ticket
 
 LARGEST_BODY = 64 * 1024
+# More characters than Twilio has in any field that is stored, and few enough for the keys of an index.
+LONGEST_FIELD = 255
+UNFIT = f"a NUL in it or more than {LONGEST_FIELD} characters"
 PATHS = ("/twilio/status", "/twilio/inbound")
 
 # https://help.twilio.com/articles/223134027: the words that Twilio itself heeds, alone in a message.
@@ -61,7 +64,8 @@ def _headers(given: object) -> dict[str, str]:
 
 
 def _text(given: object) -> str:
-    return given if isinstance(given, str) else ""
+    # JSON may carry half a surrogate pair, which is nothing that could have been signed.
+    return given.encode(errors="replace").decode() if isinstance(given, str) else ""
 
 
 def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
@@ -82,17 +86,26 @@ def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
 
 
 def _receipt(form: _Form, ticket: str | None) -> Receipt | NotACallback:
-    sid, status, code = form.first("MessageSid"), form.first("MessageStatus"), form.first("ErrorCode")
+    sid, status, code, to_number = map(form.first, ("MessageSid", "MessageStatus", "ErrorCode", "To"))
     if not sid or not status:
         return NotACallback("it has no MessageSid or no MessageStatus")
+    if not _can_be_stored(sid, status, to_number):
+        return NotACallback(f"its MessageSid, MessageStatus or To has {UNFIT}")
     known = code.isascii() and code.isdigit() and len(code) <= 9
-    return Receipt(sid, status, int(code) if known else None, Ticket.parse(ticket), form.first("To"))
+    return Receipt(sid, status, int(code) if known else None, Ticket.parse(ticket), to_number)
 
 
 def _reply(form: _Form) -> Reply | NotACallback:
     sender = form.first("From")
     if not sender:
         return NotACallback("it has no From")
+    if not _can_be_stored(sender):
+        return NotACallback(f"its From has {UNFIT}")
     word = (form.first("OptOutType") or form.first("Body")).strip().lower()
     consent = "opted_out" if word in STOP_WORDS else "opted_in" if word in START_WORDS else None
     return Reply(sender, consent)
+
+
+def _can_be_stored(*fields: str) -> bool:
+    """Whether Postgres takes these as text, and as keys."""
+    return all("\0" not in field and len(field) <= LONGEST_FIELD for field in fields)
