@@ -19,8 +19,9 @@ from samtranslator.translator.translator import Translator
 from twilio.request_validator import RequestValidator
 from uv import find_uv_bin
 
+from sms_retry import reconcile, resend, twilio
+
 ROOT = Path(__file__).parents[2]
-STUCK_AFTER_SECONDS = 600
 PARAMETERS = {
     "DatabaseSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:sms/database-AbCdEf",
     "TwilioSecretArn": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:sms/twilio-GhIjKl",
@@ -151,10 +152,23 @@ def test_every_function_logs_json_to_a_group_of_its_own_that_forgets(expanded: d
     assert all(group["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
 
 
+def minutes(function: str, pattern: str) -> float:
+    """A number of minutes that an SQL function's text states, in seconds."""
+    found = re.search(pattern, (ROOT / "sql" / "functions" / f"{function}.sql").read_text())
+    assert found
+    return int(found[1]) * 60
+
+
 def test_a_worker_ends_before_its_claims_count_as_stuck(source: dict[str, Any], expanded: dict[str, Any]) -> None:
+    stuck = minutes("recover_stuck_sms_retries", r"stale_minutes int default (\d+)")
+    resent = minutes("release_unknown_sms", r"when 'resend' then interval '(\d+) minutes'")
     functions = of_type(expanded, "AWS::Lambda::Function")
     for folder in ("process_retries", "send_sms", "retry_sms"):
-        assert functions[by_folder(source)[folder]]["Timeout"] < STUCK_AFTER_SECONDS
+        timeout = functions[by_folder(source)[folder]]["Timeout"]
+        assert resend.SLOWEST_SEND < timeout < stuck < resent
+    assert twilio.CONNECT_TIMEOUT + twilio.READ_TIMEOUT < resend.SLOWEST_SEND
+    assert stuck > resend.OLDEST_CLAIM + resend.SLOWEST_SEND
+    assert functions[by_folder(source)["reconcile"]]["Timeout"] > reconcile.SLOWEST_QUESTION
 
 
 def statements(expanded: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

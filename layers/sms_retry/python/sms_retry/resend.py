@@ -34,10 +34,10 @@ from sms_retry.retry import (
 )
 from sms_retry.store import Store
 
-# Connecting and reading at their longest (seconds), and what is left to write the results down after it.
-SLOWEST_SEND = 34.0
-RESERVE = 6.0
-# A claim older than this is given back rather than sent: a worker that slept must not send what may be taken from it.
+# Connecting and reading at their longest, and writing the answer down (seconds).
+SLOWEST_SEND = 40.0
+# A claim older than this (seconds) is given back rather than sent: a worker that slept must not send what may be taken
+# from it meanwhile.
 OLDEST_CLAIM = 240.0
 # A result waits no longer than this for others to be written down with.
 FLUSH_AFTER = 0.05
@@ -92,7 +92,7 @@ def ahead(concurrency: int) -> int:
 
 
 def _claim(store: Store, limit: int, seconds_left: Callable[[], float]) -> list[Claim]:
-    return store.claim_due(limit) if seconds_left() > SLOWEST_SEND + RESERVE else []
+    return store.claim_due(limit) if seconds_left() > SLOWEST_SEND else []
 
 
 class _Worker:

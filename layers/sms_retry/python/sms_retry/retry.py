@@ -6,11 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-# A claim that is this old is taken back: its worker must be dead. Longer than any function's timeout.
-STUCK_AGE = timedelta(minutes=10)
-# A message that is resent after an unknown outcome has been unknown for this long; SQL keeps the rule.
-UNKNOWN_AGE = timedelta(minutes=30)
-
 
 class Ticket(NamedTuple):
     """The lease, the fencing token and the correlation id of one claim."""
