@@ -72,11 +72,11 @@ def drain(store: Store, send: Send, seconds_left: Callable[[], float], concurren
     claims = _claim(store, concurrency + ahead(concurrency), seconds_left)
     if not claims:
         return tally
+    lines = policy.overridden(store.overrides())
     with ThreadPoolExecutor(concurrency, thread_name_prefix="send") as senders:
-        pipeline = _Pipeline(store, send, seconds_left, concurrency, senders, tally)
-        # What came due meanwhile, and what a hold that closed lets through.
+        # Again for what came due meanwhile, and for what a hold that closed lets through.
         while claims:
-            pipeline.run(claims)
+            _Pipeline(store, _Worker(send, seconds_left, lines), senders, concurrency, tally).run(claims)
             claims = _claim(store, concurrency + ahead(concurrency), seconds_left)
     return tally
 
@@ -101,7 +101,7 @@ class _Worker:
     def __init__(self, send: Send, seconds_left: Callable[[], float], lines: policy.Lines) -> None:
         self._send = send
         self._lines = lines
-        self._seconds_left = seconds_left
+        self.seconds_left = seconds_left
         self._unanswered = 0
         # Set when an answer, or the lack of any, has shown that every further send would fail alike.
         self._held = Event()
@@ -109,7 +109,7 @@ class _Worker:
     def attempt(self, claim: Claim, claimed: float) -> Report:
         """`claimed` is this machine's wall clock at the claim: a frozen machine's other clocks may stand still."""
         age = time.time() - claimed
-        if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
+        if not 0 <= age < OLDEST_CLAIM or self.seconds_left() < SLOWEST_SEND:
             return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back")
         if self._held.is_set():
             return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="hold")
@@ -142,17 +142,10 @@ class _Pipeline:
     """Keeps every sender busy: refills from a small claim ahead, and writes results down in batches meanwhile."""
 
     def __init__(
-        self,
-        store: Store,
-        send: Send,
-        seconds_left: Callable[[], float],
-        concurrency: int,
-        senders: ThreadPoolExecutor,
-        tally: Tally,
+        self, store: Store, worker: _Worker, senders: ThreadPoolExecutor, concurrency: int, tally: Tally
     ) -> None:
         self._store = store
-        self._worker = _Worker(send, seconds_left, policy.overridden(store.overrides()))
-        self._seconds_left = seconds_left
+        self._worker = worker
         self._senders = senders
         self._tally = tally
         self._depth = concurrency + ahead(concurrency)
@@ -187,7 +180,7 @@ class _Pipeline:
         if not self._more or 2 * room < self._batch:
             return
         try:
-            self._take(_claim(self._store, room, self._seconds_left), asked=room)
+            self._take(_claim(self._store, room, self._worker.seconds_left), asked=room)
         except Exception as surprise:
             self._surprise, self._more = surprise, False
 
