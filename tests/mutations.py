@@ -270,7 +270,7 @@ MUTATIONS = [
     Mutation(
         "a worker sends although no time is left",
         f"{PACKAGE}/resend.py",
-        "self._seconds_left() < SLOWEST_SEND:",
+        "self.seconds_left() < SLOWEST_SEND:",
         "False:",
         (f"{TESTS}/test_worker.py",),
     ),
