@@ -1,0 +1,84 @@
+"""Secrets: read when they are first needed, trusted for a while, and read once more when Twilio refuses them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from tests.e2e.messages import message, queue, statuses
+from tests.local.aws import Handler, load
+from tests.local.stack import ENVIRONMENT, Stack
+
+RIGHT = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
+WRONG = {**RIGHT, "auth_token": "revoked"}
+
+
+@pytest.fixture
+def secret(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The ARN of the Twilio secret; Secrets Manager is moto's, which is AWS's own wire and no code of ours."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with mock_aws():
+        arn = boto3.client("secretsmanager").create_secret(Name="twilio", SecretString=json.dumps(RIGHT))["ARN"]
+        monkeypatch.setenv("TWILIO_SECRET_ARN", arn)
+        for name in ("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"):
+            monkeypatch.setenv(name, "")
+        yield arn
+
+
+@pytest.fixture
+def worker(secret: str) -> Iterator[Handler]:
+    """A container that starts while the secret is what the test has made it."""
+    worker = load("process_retries")
+    yield worker
+    worker.close()
+
+
+def rotate(arn: str, to: dict[str, str]) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(to))
+
+
+def test_credentials_come_from_the_secret(stack: Stack, worker: Handler) -> None:
+    queue(stack)
+    assert worker({})["success"] == 1
+
+
+def test_a_token_that_was_rotated_meanwhile_holds_nothing(stack: Stack, secret: str, worker: Handler) -> None:
+    rotate(secret, WRONG)
+    worker({})  # nothing is due: the container has read the secret, and trusts it for five minutes
+    rotate(secret, RIGHT)
+    for n in range(5):
+        queue(stack, n)
+
+    assert worker({})["success"] == 5
+    assert stack.db.execute("select count(*) from sms_retry.sms_holds").fetchone() == (0,)
+
+
+def test_credentials_that_stay_wrong_hold_the_account(stack: Stack, secret: str, worker: Handler) -> None:
+    rotate(secret, WRONG)
+    queue(stack)
+
+    assert worker({})["rescheduled"] == 1
+    assert stack.db.execute("select scope, reason from sms_retry.sms_holds").fetchone() == ("account", "error_20003")
+    assert statuses(stack) == {"queued": 1}
+
+
+def test_a_secret_that_is_not_there_says_so_before_anything_is_claimed(
+    stack: Stack, worker: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWILIO_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf")
+    queue(stack)
+    with pytest.raises(Exception, match="ResourceNotFoundException"):
+        worker({})
+    assert stack.db.execute("select attempt from sms_retry.sms_retry_queue").fetchone() == (0,)
+
+
+def test_the_first_send_reads_the_same_secret(stack: Stack, secret: str) -> None:
+    sender = load("send_sms")
+    assert sender(message())["status"] == "sent"
+    sender.close()
