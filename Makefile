@@ -23,7 +23,7 @@ dev: setup ## the whole stack on this machine at real speed, until Ctrl-C
 	@python -m tests.local dev
 
 test: setup ## run the tests
-	@pytest -n auto
+	@pytest -n auto --dist loadgroup
 
 check: setup ## format, lint, types, floors, template, migrations
 	ruff format --check .
@@ -45,7 +45,7 @@ docs: setup ## write the pages of docs/ that are made from data
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 
-bench: setup ## measure claim, finish and drain on this machine
+bench: setup ## measure claims, sends and callbacks beside their limits
 	@python -m tests.benchmarks
 
 clean: ## remove what the other targets made

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from sms_retry import callback, delivery, runtime
 from sms_retry.retry import Forged, NotACallback, Receipt, Reply
 
+# Twilio repeats a callback that fails, and keeps this container for ten seconds at most.
+PATIENCE = timedelta(seconds=4)
 NO_ANSWER = {"statusCode": 200, "headers": {"content-type": "text/xml"}, "body": "<Response/>"}
 
 
@@ -20,8 +23,8 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             runtime.logger.warning("not a callback", extra={"why": why})
             return {"statusCode": 400}
         case Receipt() as receipt:
-            runtime.count(f"{delivery.record(runtime.store(), receipt, runtime.now()).capitalize()}Callbacks")
+            runtime.count(f"{delivery.record(runtime.store(PATIENCE), receipt, runtime.now()).capitalize()}Callbacks")
             return {"statusCode": 204}
         case Reply() as reply:
-            delivery.heed(runtime.store(), reply)
+            delivery.heed(runtime.store(PATIENCE), reply)
             return NO_ANSWER

@@ -33,7 +33,10 @@ begin
     end if;
 
     select a.queue_id, a.attempt into ticket from sms_attempts a where a.message_sid = event.message_sid;
-    if not found then
+    if found and sms_receipt_outcome(event.status) = 'accepted' then
+        -- Most callbacks are this one: that Twilio has it is known already.
+        return 'noted';
+    elsif not found then
         select q.id as queue_id, record_sms_delivery.attempt into ticket
         from sms_retry_queue q
         where q.id = record_sms_delivery.ticket_id and record_sms_delivery.attempt between 1 and q.attempt

@@ -20,6 +20,7 @@ from sms_retry import resend, twilio
 from sms_retry.migrate import migrate
 from sms_retry.retry import Claim, Report
 from sms_retry.store import Store
+from tests.benchmarks import webhook
 from tests.local.postgres import postgres
 from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN
 
@@ -39,10 +40,16 @@ def main() -> None:
             count = in_flight * 30
             drained = measured(lambda n=in_flight, m=count: drain(url, api_url, n, m))
             alone = measured(lambda n=in_flight, m=count: sdk_alone(api_url, n, m))
-            limit = statistics.median(alone)
-            ratio = f"{statistics.median(drained) / limit:.2f}"
             what = f"drain, {in_flight} in flight, {LATENCY * 1000:.0f} ms Twilio"
-            table.add_row(what, *shown(drained), f"{limit:,.0f} (the SDK alone)", ratio)
+            table.add_row(what, *shown(drained), *beside(drained, alone, "the SDK alone"))
+        for what, callbacks, callers, count in (
+            ("callback recorded, 1 caller", webhook.recorded, 1, 500),
+            ("callback recorded, 50 callers", webhook.recorded, 50, 3_000),
+            ("callback through the HTTP API, 50 callers", webhook.through_the_front, 50, 3_000),
+        ):
+            settled = measured(lambda c=callbacks, n=callers, m=count: when_sent(c, url, m, n))
+            alone = measured(lambda n=callers, m=count: webhook.inserted(url, m, n))
+            table.add_row(what, *shown(settled), *beside(settled, alone, "a bare insert"))
     Console().print(table)
 
 
@@ -53,6 +60,11 @@ def measured(run: Callable[[], float]) -> list[float]:
 
 def shown(rates: list[float]) -> tuple[str, str]:
     return f"{statistics.median(rates):,.0f}", f"{min(rates):,.0f} - {max(rates):,.0f}"
+
+
+def beside(rates: list[float], limits: list[float], limit: str) -> tuple[str, str]:
+    median = statistics.median(limits)
+    return f"{median:,.0f} ({limit})", f"{statistics.median(rates) / median:.2f}"
 
 
 def claim_and_finish(url: str, count: int) -> float:
@@ -92,6 +104,12 @@ def sdk_alone(api_url: str, in_flight: int, count: int) -> float:
         started = time.perf_counter()
         list(senders.map(lambda claim: send(claim, timedelta(hours=1)), claims))
         return count / (time.perf_counter() - started)
+
+
+def when_sent(callbacks: Callable[[str, int, int], float], url: str, count: int, callers: int) -> float:
+    """The callbacks of so many messages, all of which Twilio has."""
+    claim_and_finish(url, count)
+    return callbacks(url, count, callers)
 
 
 def fill(url: str, count: int) -> None:

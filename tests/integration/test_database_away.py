@@ -264,7 +264,7 @@ def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(
     send: Send,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sms_retry.store.PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(far_store, "_patience", timedelta(seconds=0.2))
     for n in range(6):
         take_in(store, n)
 

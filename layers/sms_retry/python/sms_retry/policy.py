@@ -180,10 +180,10 @@ def _verdict(
             return Retry((_free_wait(line.base, attempt, roll),), f"error_{code}", spends=False)
         case Line(verdict="retry"):
             return Retry(tuple(_spread(wait, roll) for wait in waits(line)), f"error_{code}")
-        case Line(verdict="hold", strategy="midnight_pacific"):
-            return Hold(line.scope, _hold_key(line.scope, to_number), _until_midnight_pacific(now), f"error_{code}")
-        case Line(verdict="hold"):
-            return Hold(line.scope, _hold_key(line.scope, to_number), line.base, f"error_{code}")
+        case Line(verdict="hold", strategy=strategy):
+            key = _hold_key(line.scope, to_number)
+            wait = _until_midnight_pacific(now) if strategy == "midnight_pacific" else line.base
+            return Hold(line.scope, key, wait, f"error_{code}") if key else Final(f"error_{code}")
         case Line(verdict="opt_out"):
             return StopSending()
         case Line(verdict="unknown"):
@@ -192,17 +192,20 @@ def _verdict(
             return Final(f"error_{code}")
 
 
-def _hold_key(scope: str, to_number: str) -> str:
-    """Whom the hold concerns; a deployment has one account and one sender."""
+def _hold_key(scope: str, to_number: str) -> str | None:
+    """Whom the hold concerns, if that can be told; a deployment has one account and one sender."""
     match scope:
         case "country":
             import phonenumbers
 
-            number = phonenumbers.parse(to_number)
+            try:
+                number = phonenumbers.parse(to_number)
+            except phonenumbers.NumberParseException:
+                return None
             # The countries that share +1 are told apart by the three digits after it.
             return f"+{number.country_code}" if number.country_code != 1 else to_number[:5]
         case "recipient":
-            return to_number
+            return to_number or None
         case _:
             return "*"
 

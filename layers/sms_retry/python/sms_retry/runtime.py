@@ -18,7 +18,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from sms_retry import settings
 from sms_retry.retry import Answer, Claim, Refused
-from sms_retry.store import Store
+from sms_retry.store import PATIENCE, Store
 
 if TYPE_CHECKING:
     from sms_retry.resend import Tally
@@ -68,10 +68,10 @@ def now() -> datetime:
 
 
 @cache
-def store() -> Store:
+def store(patience: timedelta = PATIENCE) -> Store:
     """The database of this container; it connects when it is first used."""
     settings.database(os.environ)
-    return Store(conninfo)
+    return Store(conninfo, patience)
 
 
 def conninfo() -> str:

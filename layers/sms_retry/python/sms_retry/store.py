@@ -34,8 +34,9 @@ CONNECTION: dict[str, Any] = {
 class Store:
     """One connection, made when it is first needed and again when it is found dead."""
 
-    def __init__(self, conninfo: Callable[[], str]) -> None:
+    def __init__(self, conninfo: Callable[[], str], patience: timedelta = PATIENCE) -> None:
         self._conninfo = conninfo
+        self._patience = patience
         self._connection: psycopg.Connection | None = None
 
     def close(self) -> None:
@@ -168,8 +169,8 @@ class Store:
         return self._live().execute(statement, given).fetchall()
 
     def _again(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """For what may be done twice: repeated while the database is away, but not for longer than PATIENCE."""
-        give_up = time.monotonic() + PATIENCE.total_seconds()
+        """For what may be done twice: repeated while the database is away, but not for longer than its patience."""
+        give_up = time.monotonic() + self._patience.total_seconds()
         pause = 0.05
         while True:
             try:

@@ -1,0 +1,114 @@
+"""Callbacks a second by some callers at once, each on a connection of its own; and as many bare inserts of a row."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager, redirect_stdout
+from functools import partial
+from http.client import HTTPConnection
+from threading import Barrier
+from urllib.parse import urlencode, urlsplit
+
+import psycopg
+from twilio.request_validator import RequestValidator
+
+from sms_retry.retry import Ticket
+from sms_retry.store import CONNECTION, Store
+from tests.local.aws import http_front, routes
+from tests.local.stack import ENVIRONMENT, TEMPLATE, environment
+
+Call = Callable[[int], object]
+"""One callback, or one insert: for the nth message, from 1."""
+
+
+def through_the_front(url: str, count: int, callers: int) -> float:
+    """Signed callbacks posted to the HTTP API, each of which settles one of `count` messages that are sent."""
+    _forget_receipts(url)
+    requests = [_signed(n) for n in range(1, count + callers + 1)]
+    # What a handler prints are its metrics.
+    with (
+        environment(DATABASE_URL=url),
+        redirect_stdout(io.StringIO()),
+        http_front(routes(TEMPLATE), containers=callers) as front,
+    ):
+        return _rate(partial(_posting, front.url, requests), count, callers)
+
+
+def recorded(url: str, count: int, callers: int) -> float:
+    """The same callbacks told to the store alone."""
+    _forget_receipts(url)
+    return _rate(partial(_recording, url), count, callers)
+
+
+def inserted(url: str, count: int, callers: int) -> float:
+    """The limit: one row, one statement, one commit each."""
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("drop table if exists receipts")
+        db.execute("create table receipts (message_sid text, status text, ticket text)")
+    return _rate(partial(_inserting, url), count, callers)
+
+
+@contextmanager
+def _posting(url: str, requests: list[tuple[str, bytes, dict[str, str]]]) -> Iterator[Call]:
+    with closing(HTTPConnection(urlsplit(url).netloc)) as connection:
+
+        def post(n: int) -> None:
+            connection.request("POST", *requests[n - 1])
+            with connection.getresponse() as response:
+                response.read()
+            assert response.status == 204, response.status
+
+        yield post
+
+
+@contextmanager
+def _recording(url: str) -> Iterator[Call]:
+    with closing(Store(lambda: url)) as store:
+        yield lambda n: store.record_delivery(_sid(n), "delivered", None, Ticket(n, 1), (), True, None)
+
+
+@contextmanager
+def _inserting(url: str) -> Iterator[Call]:
+    with psycopg.connect(url, **CONNECTION) as connection:
+        insert = "insert into receipts values (%s, %s, %s)"
+        yield lambda n: connection.execute(insert, [_sid(n), "delivered", f"{n}-1"])
+
+
+def _rate(caller: Callable[[], AbstractContextManager[Call]], count: int, callers: int) -> float:
+    """Calls a second, counted from when every caller has made one, about a message that nobody knows."""
+    ready = Barrier(callers + 1, timeout=120)
+
+    def call_all(first: int) -> None:
+        with caller() as call:
+            call(count + first)
+            ready.wait()
+            for n in range(first, count + 1, callers):
+                call(n)
+
+    with ThreadPoolExecutor(callers) as pool:
+        calling = [pool.submit(call_all, first) for first in range(1, callers + 1)]
+        ready.wait()
+        started = time.perf_counter()
+        for each in calling:
+            each.result()
+        return count / (time.perf_counter() - started)
+
+
+def _signed(n: int) -> tuple[str, bytes, dict[str, str]]:
+    target, form = f"/twilio/status?t={n}-1", {"MessageSid": _sid(n), "MessageStatus": "delivered"}
+    signer = RequestValidator(ENVIRONMENT["TWILIO_AUTH_TOKEN"])
+    signature = signer.compute_signature(ENVIRONMENT["PUBLIC_WEBHOOK_URL"] + target, form)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
+    return target, urlencode(form).encode(), headers
+
+
+def _sid(n: int) -> str:
+    return f"SM{n:032x}"
+
+
+def _forget_receipts(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("truncate sms_retry.sms_delivery_events")

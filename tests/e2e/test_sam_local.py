@@ -1,0 +1,153 @@
+"""What `sam build` has built, in Lambda's own container: `sam local` against the stack of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from unittest import mock
+from urllib.parse import urldefrag, urlencode, urlsplit
+
+import pytest
+from twilio.request_validator import RequestValidator
+
+from tests.e2e.messages import PEOPLE, message, number, posts_to, queue, statuses
+from tests.local import dev
+from tests.local.container import ROOT
+from tests.local.stack import ENVIRONMENT, Stack
+
+# Built and started once, on one worker of those that pytest-xdist groups tests for.
+pytestmark = pytest.mark.xdist_group("sam local")
+
+ARCHITECTURE = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
+PARAMETERS = ("--parameter-overrides", f"Architecture={ARCHITECTURE}")
+IMAGE = f"public.ecr.aws/lambda/python:3.13-{ARCHITECTURE}"
+THIS_MACHINE = "host.docker.internal"
+SHELL = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "LAMBDA_ARCHITECTURE": ARCHITECTURE,
+    "SAM_CLI_TELEMETRY": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def engine() -> None:
+    """A container engine that has Lambda's image."""
+
+    def answers(*command: str) -> bool:
+        return subprocess.run(["docker", *command], capture_output=True).returncode == 0
+
+    if not shutil.which("docker") or not answers("info"):
+        pytest.skip("no container engine: `docker info` does not answer")
+    if not answers("image", "inspect", IMAGE):
+        pytest.skip(f"the container engine has no image {IMAGE}")
+
+
+@pytest.fixture(scope="module")
+def built(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of what `sam build` made."""
+    folder = tmp_path_factory.mktemp("sam") / "build"
+    done = subprocess.run(
+        ["sam", "build", "--build-dir", folder, *PARAMETERS], cwd=ROOT, env=SHELL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(built: Path, stack_of_the_session: Stack) -> Iterator[list[str]]:
+    """What every `sam local` is given; its containers reach this stack."""
+    parts = stack_of_the_session
+    reached = {"DATABASE_URL": parts.database_url, "TWILIO_API_URL": parts.twilio.url}
+    variables = ENVIRONMENT | {name: url.replace("127.0.0.1", THIS_MACHINE) for name, url in reached.items()}
+    (built / "env.json").write_text(json.dumps({"Parameters": variables}))
+    given = ["--template", str(built / "template.yaml"), "--env-vars", str(built / "env.json"), *PARAMETERS]
+    postgres_port = urlsplit(parts.database_url).port
+    with (
+        mock.patch.multiple(dev, POSTGRES_PORT=postgres_port, TWILIO_PORT=parts.twilio.port),
+        dev._reachable_from_containers(),
+    ):
+        yield [*given, "--skip-pull-image", "--add-host", f"{THIS_MACHINE}:host-gateway"]
+
+
+@pytest.fixture(scope="module")
+def api(local: list[str], built: Path) -> Iterator[str]:
+    """The URL of `sam local start-api`; what it and its containers say tells on nobody."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = ["sam", "local", "start-api", "--port", str(port), "--warm-containers", "LAZY", *local]
+    log = built / "log"
+    with log.open("w") as lines, subprocess.Popen(command, env=SHELL, stdout=lines, stderr=lines) as process:
+        try:
+            wait_for(port, process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            # It takes its containers with it.
+            process.terminate()
+    for private in (PEOPLE, ENVIRONMENT["TWILIO_AUTH_TOKEN"]):
+        assert private not in log.read_text()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    give_up = time.monotonic() + 60
+    while True:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        assert process.poll() is None, "`sam local start-api` ended"
+        assert time.monotonic() < give_up, "`sam local start-api` does not listen"
+        time.sleep(0.05)
+
+
+def post(api: str, url: str, form: dict[str, str], token: str) -> int:
+    """What is answered to a form that `token` has signed for the public `url`, when it is posted to `api`."""
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+        "X-Twilio-Signature": RequestValidator(token).compute_signature(url, form),
+    }
+    here = url.replace(ENVIRONMENT["PUBLIC_WEBHOOK_URL"], api)
+    request = urllib.request.Request(here, urlencode(form).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+def test_a_container_settles_what_twilio_has_signed_and_nothing_else(stack: Stack, api: str) -> None:
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    url = urldefrag(stack.twilio.posts()[0].form["StatusCallback"]).url
+    form = {"MessageSid": sid, "MessageStatus": "delivered", "To": number(0), "ErrorCode": ""}
+
+    assert post(api, url, form, token="a guess") == 403
+    assert statuses(stack) == {"sent": 1}
+    assert post(api, url, form, token=stack.twilio.auth_token) == 204
+    assert statuses(stack) == {"delivered": 1}
+
+
+def test_a_container_sends_what_is_due(stack: Stack, local: list[str]) -> None:
+    queue(stack)
+    event = str(ROOT / "tests" / "events" / "process_retries.json")
+
+    done = subprocess.run(
+        ["sam", "local", "invoke", "ProcessRetriesFunction", "--event", event, *local],
+        env=SHELL,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (json.loads(done.stdout)["processed"], json.loads(done.stdout)["success"]) == (1, 1)
+    assert statuses(stack) == {"sent": 1}
+    assert posts_to(stack, 0) == 1
+    assert PEOPLE not in done.stderr
