@@ -6,13 +6,14 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import psycopg
 import pytest
 
-from sms_retry.retry import Claim, Message
+from sms_retry.retry import Claim, Hold, Message
 from sms_retry.store import Store
 from tests.integration.examples import (
     MINUTE,
@@ -99,6 +100,25 @@ def test_a_claim_reads_as_many_rows_as_it_takes(
     assert read["sms_retry_queue_due"] <= 21
     assert read["sms_retry_queue by index"] <= 5 * 20
     assert read["sms_messages by index"] <= 2 * 20
+
+
+def test_a_hundred_thousand_behind_a_hold_do_not_make_the_claim_dearer(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 100_000)
+    store.open_hold(Hold("country", "+49", timedelta(hours=1), "error_21408"))
+    with db.transaction():
+        before = _rows_read(db)
+        held = db.execute("select held_until > now() from sms_retry.claim_due_sms_retries(20)").fetchall()
+        read = {name: rows - before[name] for name, rows in _rows_read(db).items()}
+
+    assert held == [(True,)] * 20
+    assert read["sms_retry_queue by scan"] == read["sms_messages by scan"] == 0
+    assert read["sms_retry_queue by index"] <= 5 * 20
+
+    store.open_hold(Hold("account", "*", timedelta(hours=1), "error_20003"))
+    with db.transaction():
+        before = _rows_read(db)
+        assert db.execute("select * from sms_retry.claim_due_sms_retries(20)").fetchall() == []
+        assert _rows_read(db)["sms_retry_queue by index"] - before["sms_retry_queue by index"] <= 5
 
 
 def test_a_claim_walks_the_due_index_in_order(db: psycopg.Connection, statistics: Callable[[], None]) -> None:
