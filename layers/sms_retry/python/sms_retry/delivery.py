@@ -30,6 +30,11 @@ def record(store: Store, receipt: Receipt, now: datetime) -> str:
     )
 
 
+def is_unlisted(receipt: Receipt) -> bool:
+    """Whether the receipt's code is one that the table lacks; it was taken for final."""
+    return receipt.error_code is not None and receipt.error_code not in policy.table()
+
+
 def heed(store: Store, reply: Reply) -> int:
     """Do as a person asked; gives how many waiting messages that ended."""
     return store.set_consent("*", reply.from_number, reply.consent) if reply.consent else 0

@@ -60,6 +60,7 @@ class Tally:
     deferred: int = 0
     unknown: int = 0
     stale: int = 0
+    unlisted: int = 0
     codes: Counter[str] = field(default_factory=Counter)
 
 
@@ -245,6 +246,8 @@ def _count(tally: Tally, report: Report, settled: Settled | None) -> None:
         tally.stale += 1
     if report.code is not None:
         tally.codes[f"{report.code}"] += 1
+    # A code that the table lacks was taken for final: somebody should look it up.
+    tally.unlisted += report.reason == "unlisted"
     believed = {"accepted": "completed", "unknown": "unknown", "deferred": "pending"}.get(report.outcome, "failed")
     match settled.status if settled else believed:
         case "completed":

@@ -155,9 +155,9 @@ def count(name: str, number: int = 1) -> None:
 def report(tally: Tally, started: float) -> dict[str, int]:
     """A worker's tally as metrics, and as what its handler returns; `started` is `time.monotonic()` at the start."""
     counts = {name: number for name, number in asdict(tally).items() if isinstance(number, int)}
-    stale = counts.pop("stale")
-    for name, number in {**counts, "stale": stale}.items():
+    for name, number in counts.items():
         count(f"{name.capitalize()}Messages", number)
+    del counts["stale"], counts["unlisted"]
     if tally.codes:
         logger.info("refused", extra={"codes": dict(tally.codes)})
     return {**counts, "duration_ms": int((time.monotonic() - started) * 1000)}
