@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 ROOT = Path(__file__).parents[1]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".aws-sam", "build", "__pycache__", ".*_cache", ".hypothesis")
@@ -71,7 +71,7 @@ MUTATIONS = [
     Mutation(
         "a claim takes everything that is due",
         f"{SQL}/claim_due_sms_retries.sql",
-        "let_through_sms_holds(limit_count)",
+        "let_through_sms_holds(coalesce(limit_count, 0))",
         "let_through_sms_holds(1000000)",
         (f"{TESTS}/test_claim.py",),
     ),
@@ -91,8 +91,8 @@ MUTATIONS = [
     ),
     Mutation(
         "one business's yes outweighs a stop to everybody",
-        f"{SQL}/take_sms_claims.sql",
-        "case when everybodys.consent = 'opted_out' then 'opted_out'",
+        f"{SQL}/sms_consent.sql",
+        "case when everybodys = 'opted_out' then 'opted_out'",
         "case when false then 'opted_out'",
         (f"{TESTS}/test_claim.py",),
     ),
@@ -191,10 +191,10 @@ MUTATIONS = [
         (f"{TESTS}/test_isolation.py",),
     ),
     Mutation(
-        "a message that was called off can be called back",
+        "a wish revives what may have been sent, without force",
         f"{SQL}/retry_sms_now.sql",
-        "q.status in ('pending', 'failed')",
-        "q.status in ('pending', 'failed', 'cancelled')",
+        "q.status = 'unknown' and force",
+        "q.status = 'unknown'",
         (f"{TESTS}/test_state_machine.py",),
     ),
     Mutation(
@@ -289,11 +289,18 @@ MUTATIONS = [
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(
+        "a message that another attempt owns settles an unknown one",
+        f"{PACKAGE}/reconcile.py",
+        "if message.sid in free",
+        "if True",
+        (f"{TESTS}/test_reconcile.py",),
+    ),
+    Mutation(
         "any text to the same person settles an unknown message",
         f"{PACKAGE}/reconcile.py",
         "if message.body == body\n        and",
         "if",
-        ("tests/e2e/test_retrying.py",),
+        (f"{TESTS}/test_reconcile.py",),
     ),
 ]
 
@@ -352,7 +359,8 @@ def _test(tree: Path, tests: list[str] | tuple[str, ...], seconds: int) -> Outco
 
 
 def _table(mutations: list[Mutation], outcomes: list[Outcome]) -> Table:
-    table = Table("planted", "in", "caught by", title=f"{len(mutations)} planted bugs")
+    columns = [Column(name, overflow="fold") for name in ("planted", "in", "caught by")]
+    table = Table(*columns, title=f"{len(mutations)} planted bugs")
     for mutation, outcome in zip(mutations, outcomes, strict=True):
         style = None if isinstance(outcome, Caught) else "red"
         table.add_row(mutation.what, Path(mutation.file).name, _word(outcome), style=style)
