@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check chaos mutations docs build bench clean
+.PHONY: help setup demo dev test check chaos simulate mutations docs build bench clean
 
 # What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
 ARCHITECTURE ?= arm64
@@ -35,6 +35,9 @@ check: setup ## format, lint, types, floors, template, migrations
 
 chaos: setup ## kill workers at every step, several hundred times, in about five minutes
 	@python -m tests.chaos
+
+simulate: setup ## four weeks in which clocks change, in two minutes, with every guarantee held against them
+	@python -m tests.simulation
 
 mutations: setup ## plant bugs, and see the tests catch each
 	@python -m tests.mutations

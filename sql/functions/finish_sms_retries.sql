@@ -148,6 +148,7 @@ begin
     join sms_attempts a on a.message_sid = t.sid
     join sms_delivery_events e on e.message_sid = t.sid
     where t.outcome = 'accepted' and sms_receipt_outcome(e.status) <> 'accepted'
+        or t.outcome in ('undelivered', 'failed', 'canceled') and sms_receipt_outcome(e.status) = 'delivered'
     order by e.received_at;
 end
 $$;

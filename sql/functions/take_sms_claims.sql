@@ -1,4 +1,4 @@
--- Claims messages that the caller has locked: a new ticket each, and all that is needed to judge and send them.
+-- Claims messages that the caller has locked: a new ticket each, and, in its order, all that is needed to judge and send.
 -- A message that meets a hold whose time is up becomes its probe, and the hold stays shut for everybody else.
 create or replace function sms_retry.take_sms_claims(ids bigint[]) returns setof sms_retry.claimed_sms
 language plpgsql set search_path = sms_retry, pg_temp
@@ -64,6 +64,6 @@ begin
         limit 1
     ) allowance on true
     where q.id = any (ids)
-    order by q.scheduled_for, q.id;
+    order by array_position(ids, q.id);
 end
 $$;

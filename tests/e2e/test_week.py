@@ -1,0 +1,15 @@
+"""A week in which the clocks change: the short version of `make simulate`."""
+
+from __future__ import annotations
+
+from tests.local.postgres import Server
+from tests.simulation.guarantees import guarantees
+from tests.simulation.week import simulate
+
+
+def test_over_a_week_in_which_the_clocks_change_every_guarantee_holds(server: Server, worker_id: str) -> None:
+    week = simulate(server.create_database(f"sms_retry_week_{worker_id}"), "autumn in the United States", messages=120)
+
+    assert [(check.guarantee, check.faults) for check in guarantees(week) if check.faults] == []
+    assert len({zone for text in week.plan.texts for zone in text.person.zones}) > 50
+    assert {"quiet_hours", "hold", "not_connected"} <= {reason for _, reason in week.deferred}

@@ -1,0 +1,52 @@
+"""`make simulate`: four weeks in which the clocks change pass in minutes, and every guarantee is held against them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+
+WIDTH = 100
+
+
+def main() -> int:
+    """The exit code: 0, or 1 when a guarantee broke."""
+    from rich.console import Console
+
+    from tests.local.container import ROOT
+    from tests.local.postgres import postgres
+    from tests.local.show import Show
+    from tests.simulation.guarantees import guarantees
+    from tests.simulation.plan import WEEKS
+    from tests.simulation.show import days, picture
+    from tests.simulation.week import simulate
+
+    given, started, build = _arguments(), time.monotonic(), ROOT / "build"
+    build.mkdir(exist_ok=True)
+    console, show, weeks, broken = Console(file=sys.stdout, highlight=False), Show(given.messages), [], False
+    console.width = max(console.width, WIDTH)
+    with (build / "week.log").open("w") as log, contextlib.redirect_stdout(log), postgres(durable=False) as server:
+        for n, name in enumerate(WEEKS):
+            url = server.create_database(f"sms_retry_week_{os.getpid()}_{n}")
+            weeks.append(simulate(url, name, given.messages, given.seed))
+            found = guarantees(weeks[-1])
+            console.print(days(weeks[-1]))
+            show.proof(found)
+            broken = broken or any(check.faults for check in found)
+    picture(weeks, build / "week.png")
+    taken_in, seconds = sum(len(week.messages) for week in weeks), time.monotonic() - started
+    console.print(f"{taken_in} messages · seed {given.seed} · {seconds:.0f} s · build/week.png · build/week.log")
+    return 1 if broken else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--messages", type=int, default=1000, help="about how many in each week")
+    parser.add_argument("--seed", type=int, default=2026, help="the same seed makes the same plans")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""A clock that stands still until it is moved, and that our Postgres and the stand-in Twilio go by.
+
+This is faithful. The bodies of our functions, the handlers and the policy run as they are: each function only finds
+another `now()` first on its search path, and each default asks that one. So the tables hold the week's own instants,
+every claim brings them to Python, and what Python gives back are waits, which SQL counts from the same clock.
+Two looks at another clock remain. The worker's, at how old its claim is: milliseconds, as ever. And the webhook's,
+which decides when it is midnight for T-Mobile, should a receipt say 30023: here only the answer to a POST says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from unittest.mock import patch
+
+import psycopg
+from psycopg import sql
+
+from tests.local import twilio_account
+
+CLOCK = """
+create schema virtual_time;
+create table virtual_time.clock (at timestamptz not null);
+insert into virtual_time.clock values ('-infinity');
+create function virtual_time.now() returns timestamptz language plpgsql stable as
+$$ begin return (select at from virtual_time.clock); end $$;
+"""
+FUNCTIONS = r"""
+select oid::regprocedure::text from pg_proc
+where pronamespace = 'sms_retry'::regnamespace and prosrc ~ '\mnow\(\)'
+"""
+DEFAULTS = """
+select table_name, column_name, replace(column_default, 'now()', 'virtual_time.now()')
+from information_schema.columns
+where table_schema = 'sms_retry' and column_default like '%now()%'
+"""
+
+
+class VirtualClock:
+    """What the stand-in takes for the module `time`; it stands still until `set` moves it."""
+
+    strftime, gmtime = staticmethod(time.strftime), staticmethod(time.gmtime)
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self._db: psycopg.Connection | None = None
+
+    @contextmanager
+    def governing(self, db: psycopg.Connection) -> Iterator[None]:
+        """Within this the database, which is migrated and has no row, and every stand-in go by this clock."""
+        db.execute(CLOCK)
+        for (function,) in db.execute(FUNCTIONS).fetchall():
+            path = "virtual_time, pg_catalog, sms_retry, pg_temp"
+            db.execute(sql.SQL("alter function {} set search_path = {}").format(sql.SQL(function), sql.SQL(path)))
+        for table, column, default in db.execute(DEFAULTS).fetchall():
+            named = sql.Identifier("sms_retry", table), sql.Identifier(column), sql.SQL(default)
+            db.execute(sql.SQL("alter table {} alter column {} set default {}").format(*named))
+        self._db = db
+        self.set(self.now)
+        with patch.object(twilio_account, "time", self):
+            yield
+
+    def set(self, now: datetime) -> None:
+        assert self._db is not None
+        self.now = now
+        self._db.execute("update virtual_time.clock set at = %s", [now])
+
+    def time(self) -> float:
+        return self.now.timestamp()
+
+    monotonic = time

@@ -1,0 +1,242 @@
+"""What a week brings: people in every zone of the world, what businesses want to tell them, and what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+import phonenumbers
+from phonenumbers import PhoneNumberType, timezone
+
+from tests.local.twilio import Accept, BadAnswer, Callbacks, Refuse, Reset, Step, mix
+from tests.local.twilio_plan import Weather
+from tests.simulation.clock import VirtualClock
+
+WEEK = timedelta(days=7)
+# Each begins on a Thursday at midnight in UTC, and the clocks change on its Sunday.
+WEEKS = {
+    "spring in the United States": datetime(2026, 3, 5, tzinfo=UTC),
+    "spring in Europe": datetime(2026, 3, 26, tzinfo=UTC),
+    "autumn in Europe": datetime(2026, 10, 22, tzinfo=UTC),
+    "autumn in the United States": datetime(2026, 10, 29, tzinfo=UTC),
+}
+THURSDAY, FRIDAY, SATURDAY, SUNDAY, MONDAY, TUESDAY, WEDNESDAY = (timedelta(days=n) for n in range(7))
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+# From the week's beginning: (from, until) or one moment.
+CONGESTION = THURSDAY + 12 * HOUR, THURSDAY + 13 * HOUR
+OUTAGE = FRIDAY + 9 * HOUR, FRIDAY + 13 * HOUR
+STOPS = SATURDAY + 10 * HOUR
+WITHDRAWALS = SATURDAY + 12 * HOUR
+STARTS = MONDAY + 10 * HOUR
+FLOOD = MONDAY + 14 * HOUR, MONDAY + 14 * HOUR + 15 * MINUTE
+ENABLED = TUESDAY
+ROUGH_DAY = TUESDAY, WEDNESDAY
+# Two hours before midnight Pacific in winter, one in summer.
+DAY_CAP = WEDNESDAY + 6 * HOUR
+BAD_CREDENTIALS = WEDNESDAY + 14 * HOUR, WEDNESDAY + 14 * HOUR + 20 * MINUTE
+
+CONGESTED, NOT_ENABLED = "+234803", "+63917"
+# Area codes of states whose hours for marketing are their own: Alabama, Texas, Rhode Island, Kentucky.
+STATES = ("+1205555", "+1214555", "+1401555", "+1502555")
+BUSINESSES = ("bank", "clinic", "school", "shop")
+KINDS = {"transactional": 55, "marketing": 25, "otp": 15, "emergency": 5}
+DOORS = {"sql": 50, "send_sms": 35, "failed": 10, "scheduled": 5}
+
+LIST_LAG = 600
+LOST = Accept(callbacks=Callbacks(lost=1))
+CALLBACKS = Callbacks(delay=20, late=0.08, late_by=7200, lost=0.05, repeated=0.1, out_of_order=0.1)
+# Says stop to everybody after a yes to one business.
+TORN = "+447911123460"
+# What becomes of the first POST to these; the others' answers were lost on the way, and their callbacks too.
+CAPPED, UNHEARD = "+12025550199", tuple(f"+1202555018{n}" for n in range(5))
+FIRST_STEPS: dict[str, Step] = {CAPPED: Refuse(400, 30023), **{number: Reset(LOST) for number in UNHEARD}}
+FAIR: tuple[tuple[float, Step], ...] = (
+    (95, Accept()),
+    (2, Accept(("sent", ("undelivered", 30003)))),
+    (1, Accept(("sent", ("undelivered", 30008)))),
+    (1, Accept(("sent", ("undelivered", 30005)))),
+    (1, Refuse(429, 20429, retry_after=2)),
+)
+ROUGH: tuple[tuple[float, Step], ...] = (
+    (60, Accept()),
+    (8, Refuse(503, 20503)),
+    (8, Refuse(429, 20429, retry_after=2)),
+    (6, Refuse(400, 30001)),
+    (6, Accept(("sent", ("undelivered", 30003)))),
+    (2, Refuse(400, 21211)),
+    (2, Reset(LOST)),
+    (2, Reset(accepted=None)),
+    (2, BadAnswer(500, accepted=LOST)),
+    (2, BadAnswer(502, accepted=None)),
+    (1, BadAnswer(503, accepted=LOST)),
+    (1, BadAnswer(201, body="", accepted=Accept())),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """`stated` is the zone that businesses know of; `zones` are all in which this person may be."""
+
+    number: str
+    stated: str | None
+    zones: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What a business wants to tell a person at an instant, and by which of DOORS it hands it in."""
+
+    at: datetime
+    person: Person
+    body: str
+    kind: str
+    business_id: str
+    door: str
+    on_unknown: str = "resend"
+    expires_at: datetime | None = None
+
+    @property
+    def to_agree_to(self) -> tuple[str, str]:
+        return self.business_id, self.person.number
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One week. `opted_in` are pairs of business and number, `withdrawing` those of them that change their mind;
+    `stopping` reply STOP and `returning` START later; `blocking` have said STOP where only Twilio heard it.
+    """
+
+    name: str
+    start: datetime
+    texts: tuple[Text, ...]
+    opted_in: frozenset[tuple[str, str]]
+    withdrawing: frozenset[tuple[str, str]]
+    stopping: frozenset[str]
+    returning: frozenset[str]
+    blocking: frozenset[str]
+    seed: int
+
+    def during(self, span: tuple[timedelta, timedelta], at: datetime) -> bool:
+        return span[0] <= at - self.start < span[1]
+
+
+def plan_week(name: str, messages: int, zones: Sequence[str], seed: int) -> Plan:
+    """The same week for the same seed; `zones` are those that Python and the database both know."""
+    dice = Random(f"{seed} {name}")
+    start, people = WEEKS[name], list(_people(messages // 2, zones, dice))
+    ordinary, special = list(_ordinary(start, people, messages, dice)), list(_special(start, people, messages, dice))
+    pairs = sorted({text.to_agree_to for text in ordinary if text.kind == "marketing"})
+    welcome = {text.to_agree_to for text in special if text.kind == "marketing"}
+    numbers = sorted({person.number for person in people})
+    stopping = frozenset([TORN, *dice.sample(numbers, len(numbers) // 12)])
+    return Plan(
+        name=name,
+        start=start,
+        texts=tuple(sorted(ordinary + special, key=lambda text: text.at)),
+        opted_in=frozenset(welcome.union(dice.sample(pairs, 2 * len(pairs) // 3))),
+        withdrawing=frozenset(pair for pair in welcome if pair[0] == "club"),
+        stopping=stopping,
+        returning=frozenset(sorted(stopping)[::3]),
+        blocking=frozenset(dice.sample([n for n in numbers if n not in stopping], len(numbers) // 20)),
+        seed=seed,
+    )
+
+
+def weather(plan: Plan, clock: VirtualClock) -> Weather:
+    """What becomes of a POST at that hour of the week."""
+    fair, rough = mix(plan.seed, *FAIR), mix(plan.seed, *ROUGH)
+
+    def step(to: str, nth: int) -> Step:
+        at = clock.now
+        if plan.during(BAD_CREDENTIALS, at):
+            return Refuse(401, 20003)
+        if to in plan.blocking and at - plan.start >= STOPS:
+            return Refuse(400, 21610)
+        if to.startswith(NOT_ENABLED) and at - plan.start < ENABLED:
+            return Refuse(400, 21408)
+        if to.startswith(CONGESTED) and plan.during(CONGESTION, at):
+            return Accept((("failed", 30001),)) if nth % 2 else Accept(("sent", ("undelivered", 30017)))
+        return (rough if plan.during(ROUGH_DAY, at) else fair)(to, nth)
+
+    return step
+
+
+def _people(number: int, zones: Sequence[str], dice: Random) -> Iterator[Person]:
+    """Half live in a zone that is known, each in another one; of the others only the number says where they may be."""
+    examples = [
+        phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
+        for region in sorted(phonenumbers.SUPPORTED_REGIONS)
+        if (example := phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE))
+    ]
+    known = dice.sample(zones, len(zones))
+    for n in range(number):
+        shown = f"{STATES[n // 16 % len(STATES)]}0100" if n % 16 < 4 else dice.choice(examples)
+        phone = shown[:-3] + f"{dice.randrange(1000):03}"
+        possible = timezone.time_zones_for_number(phonenumbers.parse(phone))
+        if n % 2 or timezone.UNKNOWN_TIMEZONE in possible:
+            yield _at_home(phone, known[n // 2 % len(known)])
+        else:
+            yield Person(phone, None, tuple(possible))
+
+
+def _ordinary(start: datetime, people: Sequence[Person], messages: int, dice: Random) -> Iterator[Text]:
+    for n in range(messages // 2):
+        at = start + dice.randrange(7 * 24 * 60) * MINUTE
+        (kind,) = dice.choices(list(KINDS), list(KINDS.values()))
+        (door,) = dice.choices(list(DOORS), list(DOORS.values()))
+        soon = at + dice.choice((1, 4, 12)) * HOUR if dice.random() < 0.15 and door != "scheduled" else None
+        held = "hold" if dice.random() < 0.1 else "resend"
+        yield Text(at, dice.choice(people), f"Notice {n}.", kind, dice.choice(BUSINESSES), door, held, soon)
+
+
+def _special(start: datetime, people: Sequence[Person], messages: int, dice: Random) -> Iterator[Text]:
+    """What meets the week's troubles for certain, however few messages there are."""
+    for n in range(max(5, messages // 25)):
+        lagos, manila = _at_home(f"{CONGESTED}{n:07}", "Africa/Lagos"), _at_home(f"{NOT_ENABLED}{n:07}", "Asia/Manila")
+        at = start + CONGESTION[0] + dice.randrange(60) * MINUTE
+        yield Text(at, lagos, f"Your parcel {n} is here.", "transactional", "shop", "sql")
+        at = start + dice.randrange(6 * 24 * 60) * MINUTE
+        yield Text(at, manila, f"Your visit {n} is due.", "transactional", "clinic", "sql")
+    for n in range(15):
+        at, soon = start + OUTAGE[0] + HOUR, start + OUTAGE[1] - MINUTE
+        expires_at = None if n % 3 else soon
+        yield Text(at, people[n], f"Your login is {n:06}.", "otp", "bank", "sql", expires_at=expires_at)
+    for n in range(max(120, messages // 3)):
+        yield Text(start + FLOOD[0], people[n % len(people)], f"Your code is {n:06}.", "otp", "flood", "sql")
+    for n in range(10):
+        yield Text(start + FLOOD[0] + n * MINUTE, people[n], f"Your cake {n} is ready.", "otp", "corner", "sql")
+    for number, after in ((CAPPED, DAY_CAP), (CAPPED, BAD_CREDENTIALS[0]), *((each, TUESDAY) for each in UNHEARD)):
+        washington = _at_home(number, "America/New_York")
+        yield Text(start + after, washington, f"Your card of {after}.", "otp", "bank", "sql")
+    yield from _at_the_edge(start)
+
+
+def _at_the_edge(start: datetime) -> Iterator[Text]:
+    """What comes when it is day by one reckoning and night by another."""
+    for n, state in enumerate(STATES):
+        zone = "America/Chicago" if n < 2 else "America/New_York"
+        yield Text(
+            start + SUNDAY + 15.5 * HOUR, Person(f"{state}0123", None, (zone,)), "A sale!", "marketing", "shop", "sql"
+        )
+    for number, zone in (("+12125550123", "America/New_York"), ("+4930123456", "Europe/Berlin")):
+        yield Text(
+            start + SUNDAY + 4 * HOUR, _at_home(number, zone), "Your bus is late.", "transactional", "school", "sql"
+        )
+    australian = "+61412345678"
+    anywhere = tuple(timezone.time_zones_for_number(phonenumbers.parse(australian)))
+    yield Text(
+        start + THURSDAY + 22 * HOUR, Person(australian, None, anywhere), "Hello.", "transactional", "bank", "sql"
+    )
+    for n in range(3):
+        londoner = _at_home(f"+44791112345{n}", "Europe/London")
+        yield Text(start + SATURDAY + 9 * HOUR, londoner, "Come to us!", "marketing", "club", "scheduled")
+    for n, day in enumerate((THURSDAY, SUNDAY)):
+        torn = _at_home(TORN, "Europe/London")
+        yield Text(start + day + 12 * HOUR, torn, f"Offer {n}.", "marketing", "shop", "sql")
+
+
+def _at_home(number: str, zone: str) -> Person:
+    return Person(number, zone, (zone,))

@@ -1,0 +1,248 @@
+"""One week of the whole stack, minute by minute: its handlers and its SQL as they are, and time that jumps ahead.
+
+A minute in which nothing is due is left out. So is the daily clean-up: the end is to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import available_timezones
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from tests.local.proof import Evidence, gather
+from tests.local.stack import ENVIRONMENT, Stack, stack
+from tests.local.twilio import Behaviour, Post
+from tests.local.twilio_callbacks import post_callback
+from tests.simulation.clock import VirtualClock
+from tests.simulation.plan import (
+    BAD_CREDENTIALS,
+    CALLBACKS,
+    CONGESTION,
+    DAY_CAP,
+    ENABLED,
+    FIRST_STEPS,
+    FLOOD,
+    HOUR,
+    LIST_LAG,
+    MINUTE,
+    OUTAGE,
+    ROUGH_DAY,
+    STARTS,
+    STOPS,
+    WEEKS,
+    WITHDRAWALS,
+    Plan,
+    Text,
+    plan_week,
+    weather,
+)
+
+# By then everything has its end, or never has.
+LONGEST = timedelta(days=16)
+# During the flood Twilio takes so long, and a worker has little more time than it needs to begin (seconds).
+SLOW, SHORT_TICK = 0.25, 40.3
+
+UNFINISHED = "select id, attempt, status, reason from sms_retry.sms_retry_queue where finished_at is null"
+HOLDS = "select scope, key, reason from sms_retry.sms_holds"
+SPENT = "select m.id, m.retry_count from sms_retry.sms_messages m"
+# When something is due to be sent, and when to be asked about.
+DUE = """
+select (select greatest(min(scheduled_for),
+            (select max(until) from sms_retry.sms_holds where scope in ('account', 'sender')))
+        from sms_retry.sms_retry_queue where status = 'pending'),
+    least((select min(scheduled_for) from sms_retry.sms_retry_queue where status = 'unknown' and finished_at is null),
+        (select min(ask_at) from sms_retry.sms_messages where status = 'sent'))
+"""
+MESSAGES = """
+select m.id, m.to_number, m.body, m.kind, m.business_id, m.status, m.expires_at, m.created_at, m.delivered_at,
+    m.retry_count, q.finished_at, q.reason, q.max_retries,
+    exists (select from sms_retry.sms_attempts a where a.queue_id = q.id and a.attempt = 0) as failed_before,
+    (select min(a.at) from sms_retry.sms_attempts a where a.queue_id = q.id and a.attempt > 0) as tried_at
+from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id = m.id order by m.id
+"""
+
+
+@dataclass
+class Week:
+    """What was seen: by minute what waits and how many a run of the worker settled; by day and reason what was put off;
+    by scope, key and reason the minutes in which a hold was open; what each message had spent around the outage.
+    """
+
+    plan: Plan
+    depth: dict[datetime, Counter[str]] = field(default_factory=dict)
+    settled: dict[datetime, int] = field(default_factory=dict)
+    deferred: Counter[tuple[date, str]] = field(default_factory=Counter)
+    holds: dict[tuple[str, str, str], list[datetime]] = field(default_factory=dict)
+    spent: list[dict[int, int]] = field(default_factory=list)
+    news: list[tuple[datetime, str]] = field(default_factory=list)
+    over: bool = False
+    messages: list[Any] = field(default_factory=list)
+    posts: tuple[Post, ...] = ()
+    evidence: Evidence = field(default_factory=lambda: Evidence([], frozenset()))
+
+
+def simulate(database_url: str, name: str, messages: int, seed: int = 2026) -> Week:
+    """Live through one of WEEKS on an empty database, and on until nothing is due any more."""
+    clock = VirtualClock(WEEKS[name])
+    week = Week(plan_week(name, messages, _zones(database_url), seed))
+    behaviour = Behaviour(weather(week.plan, clock), CALLBACKS, list_lag=LIST_LAG, seed=week.plan.seed)
+    with stack(database_url, behaviour) as parts, clock.governing(parts.db):
+        _Days(week, parts, clock).live()
+        # What was accepted last has yet to appear in Twilio's list.
+        clock.set(clock.now + HOUR)
+        with parts.db.cursor(row_factory=namedtuple_row) as cursor:
+            week.messages = cursor.execute(MESSAGES).fetchall()
+        week.posts, week.evidence = parts.twilio.posts(), gather(parts)
+    return week
+
+
+class _Days:
+    """The week as it goes by."""
+
+    def __init__(self, week: Week, parts: Stack, clock: VirtualClock) -> None:
+        self.week, self.plan, self.parts, self.clock = week, week.plan, parts, clock
+        self.texts = list(reversed(week.plan.texts))
+        self.seen: set[tuple[int, int]] = set()
+        self.happenings = [(week.plan.start + at, what, act) for at, what, act in reversed(self._happenings())]
+        functions = {name: its for name, its in parts.clock.schedules.items() if name != "cleanup_retries"}
+        self.functions = replace(parts.clock, schedules=functions, invoke=self._invoke)
+
+    def live(self) -> None:
+        self._agree(self.plan.opted_in, "opted_in")
+        for number, step in FIRST_STEPS.items():
+            self.parts.twilio.plan(number, step)
+        at: datetime | None = self.plan.start
+        while at and at - self.plan.start < LONGEST:
+            self.clock.set(at)
+            self._minute(at)
+            at = self._next(at)
+        self.week.over = at is None
+
+    def _minute(self, at: datetime) -> None:
+        while self.happenings and self.happenings[-1][0] <= at:
+            _, what, act = self.happenings.pop()
+            self.week.news.append((at, what))
+            act()
+        while self.texts and self.texts[-1].at <= at:
+            self._take_in(self.texts.pop())
+        if not self.plan.during(OUTAGE, at):
+            self.parts.twilio.deliver_callbacks()
+        since_1970 = int(at.timestamp()) // 60
+        replace(self.functions, now=at - MINUTE, _minutes=since_1970 - 1).advance()
+        self._see(at)
+
+    def _happenings(self) -> list[tuple[timedelta, str, Callable[[], object]]]:
+        twilio, everybody, returning = self.parts.twilio, sorted(self.plan.stopping), sorted(self.plan.returning)
+
+        def outage() -> None:
+            twilio.close()
+            self._note_spent()
+
+        def recovery() -> None:
+            self._note_spent()
+            twilio.start()
+
+        def the_weather() -> None:
+            """It knows the hour by itself."""
+
+        return [
+            (CONGESTION[0], "a carrier is congested", the_weather),
+            (CONGESTION[1], "it flows again", the_weather),
+            (OUTAGE[0], "Twilio is down: no connection", outage),
+            (OUTAGE[1], "Twilio is up again", recovery),
+            (STOPS, f"{len(everybody)} people reply STOP", lambda: self._reply(everybody, "STOP")),
+            (WITHDRAWALS, "some agree no longer", lambda: self._agree(self.plan.withdrawing, "unknown")),
+            (STARTS, f"{len(returning)} of them reply START", lambda: self._reply(returning, "START")),
+            (FLOOD[0], "one business sends a flood", lambda: twilio.behave(latency=SLOW)),
+            (FLOOD[1], "the flood is over", lambda: twilio.behave(latency=0.0)),
+            (ENABLED, "a country is enabled; a rough day", the_weather),
+            (ROUGH_DAY[1], "the rough day is over", the_weather),
+            (DAY_CAP, "T-Mobile's cap is used up", the_weather),
+            (BAD_CREDENTIALS[0], "Twilio refuses our credentials", the_weather),
+            (BAD_CREDENTIALS[1], "Twilio accepts our credentials", the_weather),
+        ]
+
+    def _take_in(self, text: Text) -> None:
+        event = {
+            "to": text.person.number,
+            "body": text.body,
+            "kind": text.kind,
+            "business_id": text.business_id,
+            "on_unknown": text.on_unknown,
+            "time_zone": text.person.stated,
+            "expires_at": text.expires_at and text.expires_at.isoformat(),
+        }
+        match text.door:
+            case "send_sms":
+                self.parts.invoke("send_sms", event)
+            case "failed":
+                failed = {"error_code": 30001, "error_message": "Queue overflow"}
+                self.parts.invoke("send_sms", event | {"failed": failed})
+            case "sql" | "scheduled":
+                self.parts.db.execute(
+                    """select sms_retry.queue_sms_retry(to_number => %(to)s, body => %(body)s, kind => %(kind)s,
+                        business_id => %(business_id)s, on_unknown => %(on_unknown)s, time_zone => %(time_zone)s,
+                        expires_at => %(expires_at)s, scheduled_for => %(scheduled_for)s)""",
+                    event | {"scheduled_for": text.at + 6 * HOUR if text.door == "scheduled" else None},
+                )
+
+    def _agree(self, pairs: Iterable[tuple[str, str]], consent: str) -> None:
+        for business_id, number in sorted(pairs):
+            self.parts.db.execute("select sms_retry.set_sms_consent(%s, %s, %s)", [business_id, number, consent])
+
+    def _reply(self, numbers: list[str], word: str) -> None:
+        twilio, url = self.parts.twilio, ENVIRONMENT["PUBLIC_WEBHOOK_URL"] + "/twilio/inbound"
+        for number in numbers:
+            reply = {"AccountSid": twilio.account_sid, "From": number, "To": ENVIRONMENT["TWILIO_SENDER"], "Body": word}
+            assert post_callback(url, reply, twilio.auth_token, twilio.route) == (200,)
+
+    def _invoke(self, function: str, event: object) -> Any:
+        if function != "process_retries":
+            return self.parts.handlers[function](event)
+        short = SHORT_TICK if self.plan.during(FLOOD, self.clock.now) else None
+        returned = self.parts.handlers[function](event, short)
+        self.week.settled[self.clock.now] = returned["processed"] - returned["deferred"]
+        return returned
+
+    def _note_spent(self) -> None:
+        self.week.spent.append(dict(self.parts.db.execute(SPENT).fetchall()))
+
+    def _see(self, at: datetime) -> None:
+        rows = self.parts.db.execute(UNFINISHED).fetchall()
+        self.week.depth[at] = Counter(status for _, _, status, _ in rows)
+        for id, attempt, status, reason in rows:
+            if status == "pending" and attempt and (id, attempt) not in self.seen:
+                self.seen.add((id, attempt))
+                self.week.deferred[at.date(), reason] += 1
+        for hold in self.parts.db.execute(HOLDS).fetchall():
+            self.week.holds.setdefault(hold, []).append(at)
+
+    def _next(self, at: datetime) -> datetime | None:
+        """The next minute in which something is due; None when nothing ever will be."""
+        to_send, to_ask = self.parts.db.execute(DUE).fetchone() or (None, None)
+        leaving = self.parts.twilio._next_due()
+        due = [self.texts[-1].at if self.texts else None, self.happenings[-1][0] if self.happenings else None, to_send]
+        if leaving is not None and not self.plan.during(OUTAGE, at):
+            due.append(datetime.fromtimestamp(leaving, at.tzinfo))
+        minutes = [_ceiling(instant, MINUTE) for instant in due if instant]
+        # Twilio is asked every five minutes.
+        minutes += [_ceiling(to_ask, 5 * MINUTE)] if to_ask else []
+        return max(min(minutes), at + MINUTE) if minutes else None
+
+
+def _ceiling(instant: datetime, step: timedelta) -> datetime:
+    over = instant.timestamp() % step.total_seconds()
+    return instant + timedelta(seconds=(step.total_seconds() - over) if over else 0)
+
+
+def _zones(database_url: str) -> list[str]:
+    """The zones that Python and the database both know."""
+    with psycopg.connect(database_url) as connection:
+        known = {name for (name,) in connection.execute("select name from pg_timezone_names")}
+    return sorted(known & available_timezones() - {"Factory", "localtime"})
