@@ -154,6 +154,12 @@ def test_one_business_does_not_keep_another_waiting(db: psycopg.Connection, stor
     assert len(taken) == 20
 
 
+def test_the_turn_of_each_business_comes_before_the_rest(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 120)
+    single = store.queue(Message(number(500), "Hello.", kind="otp", business_id="small"))
+    assert single in [claim.message_id for claim in store.claim_due(30)[:2]]
+
+
 def test_of_more_businesses_than_a_claim_has_room_for_each_has_its_turn(db: psycopg.Connection, store: Store) -> None:
     fill(db, 3_000)
     late = {store.queue(Message(number(n), "Hello.", kind="otp", business_id=f"b{n}")) for n in range(60)}

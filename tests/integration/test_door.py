@@ -215,6 +215,16 @@ def test_a_message_sent_by_its_application_is_logged_once(db: psycopg.Connection
     assert store.claim_due(10) == []
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_message_that_was_called_off_stays_so(db: psycopg.Connection, store: Store, force: bool) -> None:
+    message_id = store.queue(PARCEL)
+    one(db, "select sms_retry.cancel_sms_retry(%s)", [message_id])
+
+    assert store.retry_now(message_id, force) is False
+    assert standing(db, message_id)[:2] == ("cancelled", "cancelled")
+    assert store.claim_due(10) == []
+
+
 def test_retry_now_makes_a_waiting_message_due(db: psycopg.Connection, store: Store) -> None:
     message_id = store.queue(PARCEL, 30003, delays=[5 * MINUTE])
 
