@@ -178,10 +178,13 @@ def test_a_daily_cap_opens_at_midnight_pacific(now: str, hours: float) -> None:
     )
 
 
-def test_a_receipt_is_judged_by_its_code_and_never_asked_about() -> None:
-    assert judge_receipt(30003, 1, NUMBER, NOW, least) == verdict(30003)
-    assert judge_receipt(None, 1, NUMBER, NOW) == Final("no_code")
-    assert judge_receipt(20500, 1, NUMBER, NOW) == Final("error_20500")
+def test_a_receipt_is_judged_by_its_status_and_its_code_and_never_asked_about() -> None:
+    for status in ("failed", "undelivered"):
+        assert judge_receipt(status, 30003, 1, NUMBER, NOW, least) == verdict(30003)
+        assert judge_receipt(status, None, 1, NUMBER, NOW) == Final("no_code")
+    assert judge_receipt("undelivered", 20500, 1, NUMBER, NOW) == Final("error_20500")
+    assert judge_receipt("failed", 20500, 1, NUMBER, NOW, least) == Retry(policy.SCHEDULE, "error_20500")
+    assert verdict(20500) == Ask("error_20500")
 
 
 @pytest.mark.parametrize(

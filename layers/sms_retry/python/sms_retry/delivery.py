@@ -17,7 +17,7 @@ def record(store: Store, receipt: Receipt, now: datetime) -> str:
     if receipt.status in ("undelivered", "failed"):
         attempt = receipt.ticket.attempt if receipt.ticket else 1
         lines = policy.overridden(store.overrides())
-        match policy.judge_receipt(receipt.error_code, attempt, receipt.to_number, now, lines=lines):
+        match policy.judge_receipt(receipt.status, receipt.error_code, attempt, receipt.to_number, now, lines=lines):
             case Retry(delays=delays, spends=spends, reason=reason):
                 pass
             case Hold(wait=wait, reason=reason) as hold:

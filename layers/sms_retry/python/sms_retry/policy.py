@@ -111,6 +111,7 @@ def judge(
 
 
 def judge_receipt(
+    status: str,
     code: int | None,
     attempt: int,
     to_number: str,
@@ -118,12 +119,18 @@ def judge_receipt(
     roll: Callable[[], float] = random.random,
     lines: Lines | None = None,
 ) -> Verdict:
-    """What a receipt that says `undelivered` or `failed` calls for."""
+    """What a receipt calls for: one that says `failed`, of a message that never left Twilio, or `undelivered`."""
     if code is None:
         return Final("no_code")
     verdict = _verdict(code, attempt, to_number, now, roll, table() if lines is None else lines)
-    # The receipt itself says that it did not arrive: nothing is left to ask.
-    return Final(verdict.reason) if isinstance(verdict, Ask) else verdict
+    match verdict:
+        # The receipt is the answer. Sending again can repeat only what has left Twilio.
+        case Ask(reason=reason) if status == "failed":
+            return Retry(tuple(_spread(wait, roll) for wait in SCHEDULE), reason)
+        case Ask(reason=reason):
+            return Final(reason)
+        case _:
+            return verdict
 
 
 def before_sending(
