@@ -19,6 +19,7 @@ from unittest import mock
 from urllib.parse import urldefrag, urlencode, urlsplit
 
 import pytest
+from samcli.local.docker.lambda_image import LambdaImage
 from twilio.request_validator import RequestValidator
 
 from tests.e2e.messages import PEOPLE, message, number, posts_to, queue, statuses
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("sam local")
 
 ARCHITECTURE = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
 PARAMETERS = ("--parameter-overrides", f"Architecture={ARCHITECTURE}")
-IMAGE = f"public.ecr.aws/lambda/python:3.13-{ARCHITECTURE}"
+IMAGE = f"{LambdaImage._INVOKE_REPO_PREFIX}/python:3.13-{ARCHITECTURE}"
 THIS_MACHINE = "host.docker.internal"
 SHELL = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
