@@ -1,4 +1,4 @@
-"""`python -m tests.local demo`, `dev` or `send`: the whole stack on this machine."""
+"""`python -m tests.local`: the whole stack on this machine, at real speed; or `demo`, or `send` through it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.local")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command")
     commands.add_parser("demo", help="200 messages through a Twilio that fails, in under a minute")
-    commands.add_parser("dev", help="the stack at real speed, until Ctrl-C")
+    commands.add_parser("dev", help="the stack at real speed, until Ctrl-C; what runs where nothing is said")
     send = commands.add_parser("send", help="send a message through the stack that dev runs")
     send.add_argument("to", help="a number, such as +4917612345678")
     send.add_argument("body")
@@ -20,14 +20,14 @@ def main() -> int:
             from tests.local.demo import demo
 
             return demo()
-        case "dev":
-            from tests.local.dev import dev
-
-            return dev()
-        case _:
+        case "send":
             from tests.local.dev import send_one
 
             return send_one(given.to, given.body)
+        case _:
+            from tests.local.dev import dev
+
+            return dev()
 
 
 if __name__ == "__main__":
