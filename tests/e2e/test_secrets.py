@@ -64,6 +64,7 @@ def test_credentials_that_stay_wrong_hold_the_account(stack: Stack, secret: str,
     queue(stack)
 
     assert worker({})["rescheduled"] == 1
+    assert len(stack.twilio.posts()) == 2  # with the secret as it was trusted, and as it was read again
     assert stack.db.execute("select scope, reason from sms_retry.sms_holds").fetchone() == ("account", "error_20003")
     assert statuses(stack) == {"queued": 1}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -198,6 +199,25 @@ def test_a_failed_first_send_of_an_application_is_judged_like_one_of_ours(
     assert (standing(db).wait is None) == (wait is None)
     assert wait is None or wait <= (standing(db).wait or 0) <= wait + 3
     assert count(db, "sms_holds") == 0
+
+
+@pytest.mark.parametrize(("code", "retries"), [(20429, 0), (20003, 0), (30001, 1)])
+def test_a_first_send_spends_a_retry_only_where_it_failed_for_its_own_sake(
+    db: psycopg.Connection, store: Store, code: int, retries: int
+) -> None:
+    intake.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
+
+    assert (standing(db).queue, standing(db).retry_count) == ("pending", retries)
+    assert store.claim_due(1) == []
+    assert count(db, "sms_holds") == 0
+
+
+def test_a_first_send_that_failed_for_good_has_failed_whatever_it_was_scheduled_for(
+    db: psycopg.Connection, store: Store
+) -> None:
+    later = replace(PARCEL, scheduled_for=datetime.now(UTC) + MINUTE)
+    intake.take_failed(store, later, intake.Failed(21211, None), datetime.now(UTC))
+    assert statuses(db) == {"failed": 1}
 
 
 def test_a_first_send_that_met_a_stop_is_the_last_to_that_person(db: psycopg.Connection, store: Store) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sms_retry import policy
-from sms_retry.retry import Ask, Final, Hold, Message, Refused, Retry, StopSending
+from sms_retry.retry import Ask, Hold, Message, Refused, Retry, StopSending
 from sms_retry.store import Store
 
 KINDS = ("transactional", "marketing", "otp", "emergency")
@@ -78,17 +78,19 @@ def take_failed(store: Store, message: Message, failed: Failed, now: datetime) -
     delays: tuple[timedelta, ...] = ()
     refused = Refused(400, failed.error_code, failed.error_message or "")
     match policy.judge(refused, 1, message.to_number, now, lines=policy.overridden(store.overrides())):
-        case Retry(delays=delays):
+        case Retry(delays=delays, spends=True):
             pass
-        case Hold(wait=wait):
-            # The application's own account or sender was refused; ours finds out for itself.
-            delays = (wait,)
+        # Nobody's fault, or that of the application's own account or sender: ours finds out for itself. SQL takes a
+        # message that is scheduled for one that has spent nothing.
+        case Retry(delays=(wait, *_)) | Hold(wait=wait):
+            message = replace(message, scheduled_for=max(now + wait, message.scheduled_for or now))
         case Ask():
             return store.log_sent(message, None)
         case StopSending():
             store.set_consent("*", message.to_number, "opted_out")
-        case Final():
-            pass
+            message = replace(message, scheduled_for=None)
+        case _:
+            message = replace(message, scheduled_for=None)
     return store.queue(message, failed.error_code, failed.error_message, delays)
 
 

@@ -112,7 +112,9 @@ def sender() -> Iterator[Send]:
         fresh: list[Send] = []
 
         def send(claim: Claim, valid_for: timedelta) -> Answer:
-            answer = (fresh or [current])[0](claim, valid_for)
+            if fresh:
+                return fresh[0](claim, valid_for)
+            answer = current(claim, valid_for)
             if not (account.secret_arn and isinstance(answer, Refused) and answer.http_status == 401):
                 return answer
             with lock:
