@@ -85,7 +85,9 @@ begin
     probed as (
         delete from sms_holds h using judged j
         where h.probe_id = j.id and h.probe_attempt = j.attempt
-            and (j.outcome = 'accepted' or j.is_receipt or j.outcome = 'refused' and j.spends)
+            and (j.outcome = 'accepted' or j.is_receipt or j.outcome = 'refused' and (
+                -- Whoever says that we are too fast is not down.
+                j.spends or h.reason = 'twilio_down' and j.http_status <> 503))
     ),
     handed_back as (
         update sms_holds h set until = now(), probe_id = null, probe_attempt = null

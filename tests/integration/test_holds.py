@@ -104,6 +104,15 @@ def test_a_definite_answer_closes_the_hold(
     assert len(store.claim_due(50)) == 9
 
 
+@pytest.mark.parametrize(("http_status", "holds"), [(429, 0), (503, 1), (None, 1)])
+def test_a_twilio_that_was_down_is_up_again_when_it_answers(
+    db: psycopg.Connection, store: Store, http_status: int | None, holds: int
+) -> None:
+    probe = _probe(db, store, Hold("account", "*", MINUTE, "twilio_down"))
+    finish(store, probe, "refused", delays=(MINUTE,), spends=False, http_status=http_status)
+    assert count(db, "sms_holds") == holds
+
+
 def test_a_probe_that_got_no_answer_leaves_the_hold_shut(db: psycopg.Connection, store: Store) -> None:
     probe = _probe(db, store, ACCOUNT)
     finish(store, probe, "refused", delays=(MINUTE,), spends=False, message="no connection")
