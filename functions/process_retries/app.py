@@ -12,5 +12,11 @@ from sms_retry import resend, runtime
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     started = time.monotonic()
     with runtime.sender() as send:
-        tally = resend.drain(runtime.store(), send, runtime.seconds_left(context), runtime.concurrency())
+        tally = resend.drain(
+            runtime.store(),
+            send,
+            runtime.seconds_left(context),
+            runtime.concurrency(),
+            *runtime.crew(event, context),
+        )
     return runtime.report(tally, started)

@@ -262,7 +262,7 @@ class Sending(RuleBasedStateMachine):
     def recover(self, who: int) -> None:
         self.doing = "recover"
         stuck = [row for row in self.rows.values() if row.queue == "processing" and _age(row) > 10 * MINUTE]
-        assert self.stores[who].recover_stuck() == len(stuck)
+        assert self.stores[who].take_stock(1)[0] == len(stuck)
 
     def finish(self, who: int, ticket: Ticket, said: str) -> None:
         report = Report(ticket, sid=_sid(ticket) if said == "accepted" else None, **REPORTS[said])

@@ -33,13 +33,13 @@ from tests.local.waiting import let_time_pass
 def test_the_claim_of_a_dead_worker_is_unknown_after_ten_minutes(db: psycopg.Connection, store: Store) -> None:
     claimed(store)
     let_time_pass(db, minutes=9)
-    assert store.recover_stuck() == 0
+    assert store.take_stock(1)[0] == 0
 
     let_time_pass(db, minutes=2)
-    assert store.recover_stuck() == 1
+    assert store.take_stock(1)[0] == 1
     assert standing(db)[:4] == ("unknown", "unknown", 1, 0)
     assert store.claim_due(1) == []
-    assert store.recover_stuck() == 0
+    assert store.take_stock(1)[0] == 0
 
 
 def test_a_worker_that_was_merely_slow_still_settles_its_own_attempt(db: psycopg.Connection, store: Store) -> None:
@@ -319,7 +319,7 @@ def _recovered(db: psycopg.Connection, store: Store) -> Claim:
     """A claim that was taken back from its worker."""
     claim = claimed(store)
     let_time_pass(db, minutes=11)
-    assert store.recover_stuck() == 1
+    assert store.take_stock(1)[0] == 1
     return claim
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from math import ceil
 from queue import Empty, SimpleQueue
 from threading import Event
 
@@ -39,6 +40,10 @@ SLOWEST_SEND = 40.0
 # A claim older than this (seconds) is given back rather than sent: a worker that slept must not send what may be taken
 # from it meanwhile.
 OLDEST_CLAIM = 240.0
+# So long does one run claim (seconds): then the next tick is there, and this one only ends what it has begun.
+CLAIMING = 60.0
+# What a send takes as a rule (seconds), to reckon how many workers a backlog calls for.
+USUAL_SEND = 0.2
 # A result waits no longer than this for others to be written down with.
 FLUSH_AFTER = 0.05
 # So many sends in a row without an answer that can be trusted, and Twilio is down: one message a minute finds out.
@@ -64,22 +69,43 @@ class Tally:
     codes: Counter[str] = field(default_factory=Counter)
 
 
-def drain(store: Store, send: Send, seconds_left: Callable[[], float], concurrency: int) -> Tally:
-    """Take back, claim and send until nothing is due or `seconds_left` is too short for one more send.
+def drain(
+    store: Store,
+    send: Send,
+    seconds_left: Callable[[], float],
+    concurrency: int,
+    most_workers: int = 1,
+    call_workers: Callable[[int], None] | None = None,
+) -> Tally:
+    """Take back, claim and send until nothing is due, CLAIMING is over or there is no time for one more send.
 
+    Where more is due than one run can send, it calls so many more workers first, up to `most_workers` with this one.
     Raises what surprised it, after everything in flight has been waited for and written down.
     """
-    tally = Tally(recovered=store.recover_stuck())
-    claims = _claim(store, concurrency + ahead(concurrency), seconds_left)
-    if not claims:
+    ends = time.monotonic() + CLAIMING
+
+    def claim(limit: int) -> list[Claim]:
+        has_time = time.monotonic() < ends and seconds_left() > SLOWEST_SEND
+        return store.claim_due(limit) if has_time else []
+
+    recovered, due = store.take_stock(int(most_workers * concurrency * CLAIMING / USUAL_SEND))
+    tally = Tally(recovered=recovered)
+    if not due:
         return tally
-    lines = policy.overridden(store.overrides())
+    if call_workers and (more := min(most_workers, workers_for(due, concurrency)) - 1) > 0:
+        call_workers(more)
     with ThreadPoolExecutor(concurrency, thread_name_prefix="send") as senders:
+        lines = policy.overridden(store.overrides())
+        depth = concurrency + ahead(concurrency)
         # Again for what came due meanwhile, and for what a hold that closed lets through.
-        while claims:
-            _Pipeline(store, _Worker(send, seconds_left, lines), senders, concurrency, tally).run(claims)
-            claims = _claim(store, concurrency + ahead(concurrency), seconds_left)
+        while claims := claim(depth):
+            _Pipeline(store, claim, _Worker(send, seconds_left, lines), senders, concurrency, tally).run(claims)
     return tally
+
+
+def workers_for(due: int, concurrency: int) -> int:
+    """How many workers send so many messages in the time in which one run claims."""
+    return ceil(due * USUAL_SEND / (concurrency * CLAIMING))
 
 
 def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> None:
@@ -92,17 +118,13 @@ def ahead(concurrency: int) -> int:
     return max(1, concurrency // 2)
 
 
-def _claim(store: Store, limit: int, seconds_left: Callable[[], float]) -> list[Claim]:
-    return store.claim_due(limit) if seconds_left() > SLOWEST_SEND else []
-
-
 class _Worker:
     """Makes one attempt: looks at the lease and the rules, sends, and says what is to be written down."""
 
     def __init__(self, send: Send, seconds_left: Callable[[], float], lines: policy.Lines) -> None:
         self._send = send
         self._lines = lines
-        self.seconds_left = seconds_left
+        self._seconds_left = seconds_left
         self._unanswered = 0
         # Set when an answer, or the lack of any, has shown that every further send would fail alike.
         self._held = Event()
@@ -110,7 +132,7 @@ class _Worker:
     def attempt(self, claim: Claim, claimed: float) -> Report:
         """`claimed` is this machine's wall clock at the claim: a frozen machine's other clocks may stand still."""
         age = time.time() - claimed
-        if not 0 <= age < OLDEST_CLAIM or self.seconds_left() < SLOWEST_SEND:
+        if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
             return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back")
         if self._held.is_set():
             return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="hold")
@@ -143,9 +165,16 @@ class _Pipeline:
     """Keeps every sender busy: refills from a small claim ahead, and writes results down in batches meanwhile."""
 
     def __init__(
-        self, store: Store, worker: _Worker, senders: ThreadPoolExecutor, concurrency: int, tally: Tally
+        self,
+        store: Store,
+        claim: Callable[[int], list[Claim]],
+        worker: _Worker,
+        senders: ThreadPoolExecutor,
+        concurrency: int,
+        tally: Tally,
     ) -> None:
         self._store = store
+        self._claim = claim
         self._worker = worker
         self._senders = senders
         self._tally = tally
@@ -181,7 +210,7 @@ class _Pipeline:
         if not self._more or 2 * room < self._batch:
             return
         try:
-            self._take(_claim(self._store, room, self._worker.seconds_left), asked=room)
+            self._take(self._claim(room), asked=room)
         except Exception as surprise:
             self._surprise, self._more = surprise, False
 

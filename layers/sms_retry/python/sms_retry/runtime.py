@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -89,6 +90,32 @@ def conninfo() -> str:
 @cache
 def concurrency() -> int:
     return settings.sending(os.environ)[2].concurrency
+
+
+def crew(event: dict[str, Any], context: Any) -> tuple[int, Callable[[int], None]]:
+    """How many workers there may be at this tick, and how to call more of them: this function, beside itself.
+
+    One that was called calls no others. One that cannot be called is counted, and the work is left to the rest.
+    """
+
+    def call_workers(more: int) -> None:
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        worker = {
+            "FunctionName": context.invoked_function_arn,
+            "InvocationType": "Event",
+            "Payload": json.dumps({**event, "called": True}),
+        }
+        for _ in range(more):
+            try:
+                boto3.client("lambda").invoke(**worker)
+                count("CalledWorkers")
+            except (BotoCoreError, ClientError):
+                count("UncalledWorkers")
+                logger.exception("a worker could not be called")
+
+    return (1 if event.get("called") else settings.most_workers(os.environ)), call_workers
 
 
 @contextmanager

@@ -122,6 +122,14 @@ def listening(environ: Mapping[str, str]) -> tuple[Database, Account, str]:
     return found
 
 
+def most_workers(environ: Mapping[str, str]) -> int:
+    """How many workers may send at a time, each with SEND_CONCURRENCY in flight."""
+    read = _Reader(environ)
+    found = read.number("MAX_WORKERS", 1, 1, 50)
+    read.check()
+    return found
+
+
 def _database(read: _Reader) -> Database:
     url, arn = read.optional("DATABASE_URL"), read.optional("DATABASE_SECRET_ARN")
     if not url and not arn:

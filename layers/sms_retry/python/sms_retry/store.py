@@ -78,9 +78,11 @@ class Store:
         rows = self._once("select * from sms_retry.claim_sms_now(%s)", [message_id])
         return Claim(*rows[0]) if rows else None
 
-    def recover_stuck(self) -> int:
-        """Take back what dead workers hold; gives how many."""
-        return int(self._again("select sms_retry.recover_stuck_sms_retries()", [])[0][0])
+    def take_stock(self, limit: int) -> tuple[int, int]:
+        """Take back what dead workers hold; gives how many, and how many are due, counted no further than `limit`."""
+        statement = "select sms_retry.recover_stuck_sms_retries(), sms_retry.count_due_sms(%s)"
+        recovered, due = self._again(statement, [limit])[0]
+        return int(recovered), int(due)
 
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, Settled]:
         """Write reports down; a ticket that is missing from the answer was stale."""
