@@ -1,15 +1,22 @@
-"""At deploy: brings the database up to this release."""
+"""At deploy, or by hand: brings the database up to this release."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
-from sms_retry import migrate, runtime
+import psycopg
+
+from sms_retry import deployment, migrate, runtime, settings
+
+EXPLAINED = (migrate.MigrationError, psycopg.OperationalError, settings.SettingsError)
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    done = migrate.migrate(runtime.conninfo())
-    runtime.logger.info("migrated", extra=asdict(done))
+    with deployment.answered(event, context.log_group_name, EXPLAINED):
+        if deployment.is_removal(event):
+            return {}
+        done = migrate.migrate(runtime.conninfo())
+        runtime.logger.info("migrated", extra=asdict(done))
     return {"migrations": len(done.migrations), "functions": done.functions, "dropped": len(done.dropped)}

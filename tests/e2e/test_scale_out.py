@@ -6,67 +6,49 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 
 import pytest
 
 from sms_retry import resend
+from tests.e2e.listener import Heard, listener
 from tests.e2e.messages import statuses
 from tests.integration.examples import fill
-from tests.local.aws import Handler, load
+from tests.local.aws import load
 from tests.local.stack import Stack
 
 
-class LambdaApi(ThreadingHTTPServer):
+@dataclass
+class LambdaApi:
     """Lambda's Invoke, asynchronous: 202 at once, and the function runs in a container of its own."""
 
-    def __init__(self, status: int = 202) -> None:
-        self.status = status
-        self.invocations: list[tuple[str, str, dict[str, object]]] = []
-        self.containers: list[threading.Thread] = []
-        super().__init__(("127.0.0.1", 0), _Invoke)
+    status: int = 202
+    url: str = ""
+    calls: list[Heard] = field(default_factory=list)
+    containers: list[threading.Thread] = field(default_factory=list)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def start(self, event: dict[str, object]) -> None:
-        container = load("process_retries")
-        self.containers.append(threading.Thread(target=_run, args=(container, event)))
-        self.containers[-1].start()
+    def __call__(self, call: Heard) -> int:
+        self.calls.append(call)
+        if self.status == 202:
+            self.containers.append(threading.Thread(target=_run, args=(json.loads(call.body),)))
+            self.containers[-1].start()
+        return self.status
 
 
-class _Invoke(BaseHTTPRequestHandler):
-    server: LambdaApi
-
-    def do_POST(self) -> None:
-        event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.invocations.append((self.path, self.headers["X-Amz-Invocation-Type"], event))
-        if self.server.status == 202:
-            self.server.start(event)
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-def _run(container: Handler, event: dict[str, object]) -> None:
+def _run(event: dict[str, object]) -> None:
+    container = load("process_retries")
     container(event)
     container.close()
 
 
 @contextmanager
 def lambda_api(status: int = 202) -> Iterator[LambdaApi]:
-    with LambdaApi(status) as api:
-        thread = threading.Thread(target=api.serve_forever)
-        thread.start()
+    api = LambdaApi(status)
+    with listener(api) as heard:
+        api.url = heard.url
         yield api
         for container in api.containers:
             container.join()
-        api.shutdown()
-        thread.join()
 
 
 # What one worker with one message in flight sends in its time.
@@ -103,8 +85,9 @@ def test_a_backlog_calls_as_many_workers_as_it_needs_and_each_message_goes_once(
         crowd(due, api)
 
     called = {"scheduled_time": "2026-06-01T12:00:00Z", "called": True}
-    assert [(how, event) for _, how, event in api.invocations] == [("Event", called)] * 2
-    assert {path.rpartition("%3A")[2] for path, *_ in api.invocations} == {"live/invocations"}
+    assert [json.loads(call.body) for call in api.calls] == [called] * 2
+    assert {call.headers["X-Amz-Invocation-Type"] for call in api.calls} == {"Event"}
+    assert {call.path.rpartition("%3A")[2] for call in api.calls} == {"live/invocations"}
     assert statuses(stack) == {"sent": due}
     assert set(stack.twilio.times_accepted().values()) == {1}
 
@@ -115,7 +98,7 @@ def test_no_more_are_called_than_the_work_needs_and_the_parameter_allows(
 ) -> None:
     with lambda_api() as api:
         crowd(due, api)
-    assert len(api.invocations) == called
+    assert len(api.calls) == called
 
 
 def test_workers_that_cannot_be_called_leave_the_work_to_the_one_that_is_there(
@@ -123,4 +106,4 @@ def test_workers_that_cannot_be_called_leave_the_work_to_the_one_that_is_there(
 ) -> None:
     with lambda_api(status=500) as api:
         assert crowd(A_WORKER + 1, api)["success"] == A_WORKER + 1
-    assert len(api.invocations) == 1
+    assert len(api.calls) == 1

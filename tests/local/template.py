@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,18 @@ def schedules(template: Path) -> dict[str, Schedule]:
 
 
 def routes(template: Path) -> dict[str, str]:
-    """Route to function: `{"POST /twilio/status": "twilio_webhook"}`."""
-    return {f"{event['Method'].upper()} {event['Path']}": function for function, event in _events(template, "HttpApi")}
+    """Route to function: `{"POST /twilio/status": "twilio_webhook"}`, of SAM's HttpApi and of plain API Gateway."""
+    events = {f"{each['Method'].upper()} {each['Path']}": folder for folder, each in _events(template, "HttpApi")}
+    folders = {name: folder for folder, (name, _) in _functions(template).items()}
+    resources = _document(template)["Resources"]
+    integrations = {
+        name: folders[_found(r"functions/\${(\w+)\.", its["IntegrationUri"]["Sub"])]
+        for name, its in _of_type(resources, "AWS::ApiGatewayV2::Integration")
+    }
+    return events | {
+        its["RouteKey"]: integrations[_found(r"integrations/\${(\w+)}", its["Target"]["Sub"])]
+        for _, its in _of_type(resources, "AWS::ApiGatewayV2::Route")
+    }
 
 
 def timeout(template: Path, function: str) -> int:
@@ -42,30 +53,43 @@ def properties(template: Path, function: str) -> dict[str, Any]:
     functions = _functions(template)
     if function not in functions:
         raise LookupError(f"{template.name} has no function with the CodeUri functions/{function}/.")
-    return functions[function]
+    return functions[function][1]
 
 
 def _events(template: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for function, its in _functions(template).items():
+    for function, (_, its) in _functions(template).items():
         for event in its.get("Events", {}).values():
             if event["Type"] == kind:
                 yield function, event["Properties"]
 
 
-def _functions(template: Path) -> dict[str, dict[str, Any]]:
+def _functions(template: Path) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Folder to logical id and properties."""
+    document = _document(template)
+    everywhere = document.get("Globals", {}).get("Function", {})
+    functions = _of_type(document["Resources"], "AWS::Serverless::Function")
+    return {Path(its["CodeUri"]).name: (name, everywhere | its) for name, its in functions}
+
+
+def _document(template: Path) -> dict[str, Any]:
     return _parsed(template, template.stat().st_mtime_ns)
 
 
+def _of_type(resources: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((name, each["Properties"]) for name, each in resources.items() if each["Type"] == kind)
+
+
+def _found(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found, f"{text} is not {pattern}"
+    return found[1]
+
+
 @functools.lru_cache(maxsize=8)
-def _parsed(template: Path, _modified: int) -> dict[str, dict[str, Any]]:
+def _parsed(template: Path, _modified: int) -> dict[str, Any]:
     with template.open() as text:
-        document = yaml.load(text, _CloudFormation)
-    everywhere = document.get("Globals", {}).get("Function", {})
-    return {
-        Path(resource["Properties"]["CodeUri"]).name: everywhere | resource["Properties"]
-        for resource in document["Resources"].values()
-        if resource["Type"] == "AWS::Serverless::Function"
-    }
+        document: dict[str, Any] = yaml.load(text, _CloudFormation)
+    return document
 
 
 class _CloudFormation(yaml.SafeLoader):  # type: ignore[misc]
