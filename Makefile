@@ -1,9 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check chaos simulate mutations docs build bench clean
+.PHONY: help setup demo dev test check chaos simulate mutations docs build deploy bench clean
 
 # What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
 ARCHITECTURE ?= arm64
 PYTHON ?= python3
+ENVIRONMENT ?= dev
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
@@ -32,6 +33,8 @@ check: setup ## format, lint, types, floors, template, migrations
 	PYTHONPATH=layers/sms_retry/python lint-imports
 	squawk sql/migrations/*.sql
 	sam validate --lint
+	@UV_PROJECT_ENVIRONMENT=build/policy uv sync --quiet --frozen --only-group policy
+	build/policy/bin/checkov --config-file .checkov.yaml
 
 chaos: setup ## kill workers at every step, several hundred times, in about five minutes
 	@python -m tests.chaos
@@ -47,6 +50,9 @@ docs: setup ## write the pages of docs/ that are made from data
 
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+
+deploy: build ## deploy what is built; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
+	sam deploy --config-env $(ENVIRONMENT) $(if $(CI),--no-confirm-changeset)
 
 bench: setup ## measure claims, sends and callbacks beside their limits
 	@python -m tests.benchmarks
