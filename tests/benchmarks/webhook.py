@@ -15,8 +15,9 @@ from urllib.parse import urlencode, urlsplit
 import psycopg
 from twilio.request_validator import RequestValidator
 
+from sms_retry.connection import CONNECTION
 from sms_retry.retry import Ticket
-from sms_retry.store import CONNECTION, Store
+from sms_retry.store import Store
 from tests.local.aws import http_front, routes
 from tests.local.stack import ENVIRONMENT, TEMPLATE, environment
 

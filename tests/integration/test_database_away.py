@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from sms_retry import delivery, reconcile, resend, twilio
+from sms_retry import connection, delivery, reconcile, resend, twilio
 from sms_retry.migrate import migrate
 from sms_retry.retry import Answer, Claim, Report
 from sms_retry.store import Store
@@ -31,6 +31,8 @@ from tests.local.stack import ENVIRONMENT
 from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
 from tests.local.waiting import let_time_pass
 
+# What Postgres says when it has answered a statement outside a transaction.
+READY = b"Z\0\0\0\5I"
 QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 
 
@@ -55,6 +57,11 @@ def after_sending(send: Send, happens: Callable[[], object]) -> Send:
     return send_then
 
 
+def freeze(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour in which the container does nothing, and only the wall clock goes on."""
+    monkeypatch.setattr(store._connection, "_used_at", time.time() - 3600)
+
+
 def ask_twilio(store: Store, stand_in: TwilioStandIn) -> None:
     record = partial(delivery.record, store, now=datetime.now(UTC))
     with twilio.open_asking(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
@@ -69,11 +76,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class Cable:
-    """The way to Postgres: it can be pulled out, or lose the next answer, when what was asked has been done."""
+    """The way to Postgres: it can be pulled out, go silent for those who are on it, or lose the next answer, when
+    what was asked has been done. `answers` counts the statements that were answered."""
 
     def __init__(self, database_url: str) -> None:
         self._target, self._port = urlsplit(database_url), 0
         self._ends: list[socket.socket] = []
+        self._silent: list[socket.socket] = []
+        self.answers = 0
         self.loses_the_next_answer = False
         self.plug_in()
 
@@ -92,6 +102,10 @@ class Cable:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         self._ends.clear()
+
+    def go_silent(self) -> None:
+        """As a router that forgot the flow: what is said is taken and leads nowhere, and nobody is told."""
+        self._silent += self._ends
 
     def close(self) -> None:
         self.pull_out()
@@ -115,6 +129,10 @@ class Cable:
                     if not data or (end is there and self.loses_the_next_answer):
                         self.loses_the_next_answer = False
                         return
+                    if here in self._silent:
+                        select([here], [], [], 10)  # one who waits for an answer fails in the end
+                        return
+                    self.answers += data.count(READY) if end is there else 0
                     (there if end is here else here).sendall(data)
 
 
@@ -255,6 +273,35 @@ def test_a_connection_that_died_while_the_container_was_frozen_is_found_dead_bef
     assert len(stand_in.posts()) == 3
 
 
+def test_a_flow_that_was_dropped_in_silence_while_the_container_was_frozen_is_found_dead_before_the_claim(
+    db: psycopg.Connection, cable: Cable, far_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ANSWER", 0.2)
+    take_in(far_store)
+    cable.go_silent()
+    freeze(far_store, monkeypatch)
+
+    assert len(far_store.claim_due(1)) == 1
+    assert (standing(db).queue, standing(db).attempt) == ("processing", 1)
+
+
+def test_only_what_must_not_be_done_twice_asks_an_idle_connection_first(
+    cable: Cable, far_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answers_to(*statements: Callable[[], object]) -> int:
+        before = cable.answers
+        for statement in statements:
+            statement()
+        return cable.answers - before
+
+    far_store.health()
+    assert answers_to(partial(far_store.claim_due, 1)) == 1
+    freeze(far_store, monkeypatch)
+    assert answers_to(partial(far_store.claim_due, 1)) == 2
+    freeze(far_store, monkeypatch)
+    assert answers_to(far_store.recover_stuck, partial(far_store.claim_due, 1)) == 2
+
+
 def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(
     db: psycopg.Connection,
     store: Store,
@@ -264,7 +311,7 @@ def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(
     send: Send,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(far_store, "_patience", timedelta(seconds=0.2))
+    monkeypatch.setattr(far_store._connection, "_patience", timedelta(seconds=0.2))
     for n in range(6):
         take_in(store, n)
 

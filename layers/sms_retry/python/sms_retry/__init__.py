@@ -6,5 +6,7 @@ Read it from the bottom up; a module imports only from the floors below its own.
     2  intake · resend · delivery · reconcile the use cases
     1  policy · store · twilio · callback     when, if ever, to try again · Postgres · Twilio's wire, out and in
     0  retry · hours · settings               the nouns · day and night · the environment
-       migrate · deployment                   the migrator · the deployment that waits for it
+    0  retry · hours · settings               the nouns · day and night · the environment
+       connection · migrate                   the way to Postgres, dead or alive · the migrator
+       deployment                             the deployment that waits for it
 """

@@ -18,8 +18,9 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from sms_retry import settings
+from sms_retry.connection import PATIENCE
 from sms_retry.retry import Answer, Claim, Refused
-from sms_retry.store import PATIENCE, Store
+from sms_retry.store import Store
 
 if TYPE_CHECKING:
     from sms_retry.resend import Tally

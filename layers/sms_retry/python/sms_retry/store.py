@@ -1,48 +1,26 @@
-"""Postgres by function name: the only module that knows that there is a database."""
+"""Postgres by function name: the only module that knows what the database can be asked."""
 
 from __future__ import annotations
 
 import json
-import select
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
-
+from sms_retry.connection import PATIENCE, Connection
 from sms_retry.retry import Claim, Hold, Message, Report, Settled, State, Ticket
-
-# How long a write that may be repeated is tried while the database is away: a failover takes this long.
-PATIENCE = timedelta(seconds=30)
-
-CONNECTION: dict[str, Any] = {
-    "autocommit": True,
-    # A named statement pins RDS Proxy and is unknown to the next server behind PgBouncer.
-    "prepare_threshold": None,
-    "connect_timeout": 5,
-    # After a failover the name may lead to the old primary for a while.
-    "target_session_attrs": "read-write",
-    # Without these a flow that was dropped while the Lambda was frozen hangs for minutes.
-    "tcp_user_timeout": 5000,
-    "keepalives_idle": 30,
-    "application_name": "sms_retry",
-}
 
 
 class Store:
-    """One connection, made when it is first needed and again when it is found dead."""
+    """The database of one container."""
 
     def __init__(self, conninfo: Callable[[], str], patience: timedelta = PATIENCE) -> None:
-        self._conninfo = conninfo
-        self._patience = patience
-        self._connection: psycopg.Connection | None = None
+        self._connection = Connection(conninfo, patience)
+        self._once, self._again = self._connection.once, self._connection.again
 
     def close(self) -> None:
-        if self._connection:
-            self._connection.close()
-            self._connection = None
+        self._connection.close()
 
     def queue(
         self,
@@ -165,34 +143,6 @@ class Store:
         """The counts of SQL's sms_retry_health."""
         found: dict[str, Any] = self._again("select sms_retry.sms_retry_health()::text", [])[0][0]
         return json.loads(found) if isinstance(found, str) else found
-
-    def _once(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """For what must not be done twice: a connection that is found dead beforehand is replaced, nothing more."""
-        return self._live().execute(statement, given).fetchall()
-
-    def _again(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """For what may be done twice: repeated while the database is away, but not for longer than its patience."""
-        give_up = time.monotonic() + self._patience.total_seconds()
-        pause = 0.05
-        while True:
-            try:
-                return self._once(statement, given)
-            except psycopg.OperationalError:
-                self.close()
-                if time.monotonic() + pause > give_up:
-                    raise
-                time.sleep(pause)
-                pause = min(2 * pause, 2.0)
-
-    def _live(self) -> psycopg.Connection:
-        """The connection, made anew if it is closed or has something to read unasked, as one that was ended has."""
-        connection = self._connection
-        if connection and (connection.closed or select.select([connection.fileno()], [], [], 0)[0]):
-            self.close()
-            connection = None
-        if connection is None:
-            connection = self._connection = psycopg.connect(self._conninfo(), **CONNECTION)
-        return connection
 
 
 _MESSAGE = """to_number => %s, body => %s, message_key => %s, business_id => %s, kind => %s, on_unknown => %s,
