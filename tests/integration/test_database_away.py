@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from select import select
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -26,13 +23,12 @@ from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
 from tests.chaos import worker
 from tests.integration.examples import claimed, one, plenty, standing, statuses, take_in, wait_until_blocked
+from tests.local.cable import Cable
 from tests.local.postgres import postgres
 from tests.local.stack import ENVIRONMENT
 from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
 from tests.local.waiting import let_time_pass
 
-# What Postgres says when it has answered a statement outside a transaction.
-READY = b"Z\0\0\0\5I"
 QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 
 
@@ -73,67 +69,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up, "it never came to that"
         time.sleep(0.005)
-
-
-class Cable:
-    """The way to Postgres: it can be pulled out, go silent for those who are on it, or lose the next answer, when
-    what was asked has been done. `answers` counts the statements that were answered."""
-
-    def __init__(self, database_url: str) -> None:
-        self._target, self._port = urlsplit(database_url), 0
-        self._ends: list[socket.socket] = []
-        self._silent: list[socket.socket] = []
-        self.answers = 0
-        self.loses_the_next_answer = False
-        self.plug_in()
-
-    @property
-    def url(self) -> str:
-        return self._target._replace(netloc=f"{self._target.username}@127.0.0.1:{self._port}").geturl()
-
-    def plug_in(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", self._port))
-        self._port = self._listening.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def pull_out(self) -> None:
-        for end in (self._listening, *self._ends):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        self._ends.clear()
-
-    def go_silent(self) -> None:
-        """As a router that forgot the flow: what is said is taken and leads nowhere, and nobody is told."""
-        self._silent += self._ends
-
-    def close(self) -> None:
-        self.pull_out()
-        for thread in self._threads:
-            thread.join()
-
-    def _accept(self) -> None:
-        with self._listening as listening, suppress(OSError):
-            while True:
-                end = listening.accept()[0]
-                self._ends.append(end)
-                self._threads.append(threading.Thread(target=self._carry, args=(end,)))
-                self._threads[-1].start()
-
-    def _carry(self, here: socket.socket) -> None:
-        target = (self._target.hostname or "", self._target.port or 5432)
-        with here, socket.create_connection(target) as there, suppress(OSError):
-            while True:
-                for end in select([here, there], [], [])[0]:
-                    data = end.recv(65536)
-                    if not data or (end is there and self.loses_the_next_answer):
-                        self.loses_the_next_answer = False
-                        return
-                    if here in self._silent:
-                        select([here], [], [], 10)  # one who waits for an answer fails in the end
-                        return
-                    self.answers += data.count(READY) if end is there else 0
-                    (there if end is here else here).sendall(data)
 
 
 @pytest.fixture

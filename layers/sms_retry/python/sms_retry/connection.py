@@ -18,6 +18,9 @@ PATIENCE = timedelta(seconds=30)
 IDLE = 60.0
 ANSWER = 2.0
 
+# At most so often does a refused password have the secret read again: some outages look like one (seconds).
+REREAD = 60.0
+
 CONNECTION: dict[str, Any] = {
     "autocommit": True,
     # A named statement pins RDS Proxy and is unknown to the next server behind PgBouncer.
@@ -32,15 +35,22 @@ CONNECTION: dict[str, Any] = {
 }
 
 
-class Connection:
-    """What statements go through."""
+class NotLetIn(psycopg.OperationalError):
+    """Postgres asked for a password and then did not let us in; the message says what to do."""
 
-    def __init__(self, conninfo: Callable[[], str], patience: timedelta) -> None:
+
+class Connection:
+    """What statements go through. `conninfo_again` gives what `conninfo` gives, but read anew from where it is kept."""
+
+    def __init__(
+        self, conninfo: Callable[[], str], patience: timedelta, conninfo_again: Callable[[], str] | None
+    ) -> None:
         self._conninfo = conninfo
+        self._conninfo_again = conninfo_again
         self._patience = patience
         self._open: psycopg.Connection | None = None
         # Of the wall clock: the monotonic one may stand still while the container is frozen.
-        self._used_at = 0.0
+        self._used_at = self._reread_at = 0.0
 
     def once(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
         """For what must not be done twice: a connection that is found dead beforehand is replaced, nothing more."""
@@ -71,9 +81,30 @@ class Connection:
         if self._open and _was_ended(self._open):
             self.close()
         if self._open is None:
-            self._open = psycopg.connect(self._conninfo(), **CONNECTION)
+            self._open = self._connect()
         self._used_at = time.time()
         return self._open.execute(statement, given).fetchall()
+
+    def _connect(self) -> psycopg.Connection:
+        """A new connection; a password that is refused may have been rotated, and is read again."""
+        try:
+            return _connect(self._conninfo())
+        except NotLetIn:
+            if self._conninfo_again is None or time.time() - self._reread_at < REREAD:
+                raise
+        self._reread_at = time.time()
+        return _connect(self._conninfo_again())
+
+
+def _connect(conninfo: str) -> psycopg.Connection:
+    try:
+        return psycopg.connect(conninfo, **CONNECTION)
+    except psycopg.OperationalError as error:
+        # libpq keeps the SQLSTATE of a refusal to itself, and its words are in the server's language.
+        if error.pgconn is None or not error.pgconn.used_password:
+            raise
+        what_to_do = "if its password is wrong, correct it in the secret of DATABASE_SECRET_ARN, or in DATABASE_URL"
+        raise NotLetIn(f"{error}; {what_to_do}") from error
 
 
 def _was_ended(connection: psycopg.Connection) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -73,17 +73,17 @@ def now() -> datetime:
 def store(patience: timedelta = PATIENCE) -> Store:
     """The database of this container; it connects when it is first used."""
     settings.database(os.environ)
-    return Store(conninfo, patience)
+    return Store(conninfo, patience, partial(conninfo, again=True))
 
 
-def conninfo() -> str:
-    """How to connect to Postgres."""
+def conninfo(again: bool = False) -> str:
+    """How to connect to Postgres; `again` reads the secret although it is trusted still."""
     database = settings.database(os.environ)
     if database.url:
         return database.url
     from psycopg.conninfo import make_conninfo
 
-    secret = _secret(database.secret_arn or "")
+    secret = _secret(database.secret_arn or "", again)
     named = {"host": "host", "port": "port", "user": "username", "password": "password", "dbname": "dbname"}
     return make_conninfo(sslmode="require", **{ours: secret[theirs] for ours, theirs in named.items()})
 

@@ -13,10 +13,15 @@ from sms_retry.retry import Claim, Hold, Message, Report, Settled, State, Ticket
 
 
 class Store:
-    """The database of one container."""
+    """The database of one container; `conninfo_again` is asked when the password that `conninfo` gave was refused."""
 
-    def __init__(self, conninfo: Callable[[], str], patience: timedelta = PATIENCE) -> None:
-        self._connection = Connection(conninfo, patience)
+    def __init__(
+        self,
+        conninfo: Callable[[], str],
+        patience: timedelta = PATIENCE,
+        conninfo_again: Callable[[], str] | None = None,
+    ) -> None:
+        self._connection = Connection(conninfo, patience, conninfo_again)
         self._once, self._again = self._connection.once, self._connection.again
 
     def close(self) -> None:

@@ -1,0 +1,145 @@
+"""The database's secret: a password that was rotated is read again, once; one that stays wrong says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+import psycopg
+import pytest
+from moto import mock_aws
+from moto.secretsmanager.models import SecretsManagerBackend
+
+from tests.e2e.messages import message, queue
+from tests.local.aws import Handler, load
+from tests.local.cable import Cable
+from tests.local.postgres import postgres
+from tests.local.stack import Stack
+from tests.local.stack import stack as local_stack
+
+
+@dataclass
+class Secret:
+    """What Secrets Manager holds, which is moto's, and how often somebody asked for it."""
+
+    arn: str
+    content: dict[str, str]
+    reads: int = 0
+
+    def rotate(self, password: str) -> None:
+        self.content["password"] = password
+        boto3.client("secretsmanager").put_secret_value(SecretId=self.arn, SecretString=json.dumps(self.content))
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Stack]:
+    """A stack whose Postgres lets the role `sms` in by its password only, and the rest of the test as it likes."""
+    programs = os.environ.get("POSTGRES_BIN")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("DATABASE_URL", raising=False)
+        with postgres(Path(programs) if programs else None, durable=False) as server:
+            with psycopg.connect(server.url, autocommit=True) as db:
+                db.execute("create role sms superuser login")
+                rules = Path(db.execute("show hba_file").fetchone()[0])  # type: ignore[index]
+            rules.write_text("host all sms all scram-sha-256\n" + rules.read_text())
+            server.restart("fast")
+            with local_stack(server.url) as stack:
+                yield stack
+
+
+@pytest.fixture
+def cable(guarded: Stack) -> Iterator[Cable]:
+    with closing(Cable(guarded.database_url, tls=True)) as cable:
+        yield cable
+
+
+@pytest.fixture
+def secret(guarded: Stack, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secret]:
+    """The right one, and the database behind TLS as it asks for."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    where = urlsplit(cable.url)
+    content = {"host": "127.0.0.1", "port": str(where.port), "username": "sms", "dbname": where.path[1:]}
+    with mock_aws():
+        secret = Secret(boto3.client("secretsmanager").create_secret(Name="database")["ARN"], content)
+        monkeypatch.setenv("DATABASE_SECRET_ARN", secret.arn)
+        monkeypatch.setenv("DATABASE_URL", "")
+        change_password(guarded, "first-one")
+        secret.rotate("first-one")
+
+        def get_secret_value(backend: SecretsManagerBackend, *given: object, **named: object) -> object:
+            secret.reads += 1
+            return read(backend, *given, **named)
+
+        read = SecretsManagerBackend.get_secret_value
+        monkeypatch.setattr(SecretsManagerBackend, "get_secret_value", get_secret_value)
+        yield secret
+
+
+@pytest.fixture
+def worker(secret: Secret) -> Iterator[Handler]:
+    """A warm container."""
+    with closing(load("process_retries")) as worker:
+        worker({})
+        yield worker
+
+
+@pytest.fixture
+def sender(secret: Secret) -> Iterator[Handler]:
+    """A container that was not used yet; it does not wait for a database that is away."""
+    with closing(load("send_sms")) as sender:
+        yield sender
+
+
+def change_password(stack: Stack, password: str) -> None:
+    """As a rotation does; whoever is connected has to sign in again."""
+    stack.db.execute(f"alter role sms password '{password}'")
+    stack.db.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'sms'")
+
+
+def test_a_password_that_was_rotated_meanwhile_is_read_again_by_a_warm_container(
+    guarded: Stack, secret: Secret, worker: Handler
+) -> None:
+    change_password(guarded, "second-one")
+    secret.rotate("second-one")
+    queue(guarded)
+
+    assert worker({})["success"] == 1
+    assert secret.reads == 2
+
+
+def test_a_password_that_stays_wrong_says_what_to_do_and_keeps_the_secret(
+    guarded: Stack, secret: Secret, sender: Handler
+) -> None:
+    change_password(guarded, "second-one")
+    with pytest.raises(psycopg.OperationalError, match="correct it in the secret of DATABASE_SECRET_ARN") as refused:
+        sender(message())
+
+    assert "first-one" not in str(refused.value) + repr(refused.value.__cause__)
+    assert secret.reads == 2
+
+
+def test_a_password_that_stays_wrong_is_read_again_once_a_minute(
+    guarded: Stack, secret: Secret, sender: Handler
+) -> None:
+    change_password(guarded, "second-one")
+    for _ in range(3):
+        with pytest.raises(psycopg.OperationalError):
+            sender(message())
+
+    assert secret.reads == 2
+
+
+def test_an_outage_reads_no_secret_again(cable: Cable, secret: Secret, sender: Handler) -> None:
+    cable.pull_out()
+    with pytest.raises(psycopg.OperationalError):
+        sender(message())
+
+    assert secret.reads == 1
