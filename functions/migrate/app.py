@@ -17,6 +17,6 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     with deployment.answered(event, context.log_group_name, EXPLAINED):
         if deployment.is_removal(event):
             return {}
-        done = migrate.migrate(runtime.conninfo())
+        done = migrate.migrate(runtime.database())
         runtime.logger.info("migrated", extra=asdict(done))
     return {"migrations": len(done.migrations), "functions": done.functions, "dropped": len(done.dropped)}

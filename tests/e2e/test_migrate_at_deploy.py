@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from moto import mock_aws
 
 from tests.e2e.listener import Listener, listener
 from tests.local.postgres import Server
@@ -68,11 +69,22 @@ def test_a_deployment_that_cannot_reach_its_database_fails_and_says_why(
     assert "s3cret" not in told["Reason"]
 
 
-def test_what_may_hold_a_secret_is_not_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgres//app:s3cret@127.0.0.1/app")
-    with listener() as cloudformation, pytest.raises(psycopg.ProgrammingError):
+def test_a_url_that_cannot_be_read_is_not_repeated(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://app:s3cret%zz@127.0.0.1/app")
+    with listener() as cloudformation, pytest.raises(Exception, match="DATABASE_URL cannot be read"):
         stack.invoke("migrate", asked("Update", cloudformation))
-    assert answer(cloudformation)["Reason"] == "ProgrammingError, see the log /aws/lambda/migrate"
+    told = answer(cloudformation)
+    assert (told["Status"], "s3cret" in told["Reason"]) == ("FAILED", False)
+
+
+def test_what_was_not_expected_is_left_to_the_log(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("DATABASE_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws(), listener() as cloudformation, pytest.raises(Exception, match="ResourceNotFoundException"):
+        stack.invoke("migrate", asked("Update", cloudformation))
+    assert answer(cloudformation)["Reason"] == "GetParameterError, see the log /aws/lambda/migrate"
 
 
 def test_a_stack_that_goes_leaves_the_messages(stack: Stack) -> None:

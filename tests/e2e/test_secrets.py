@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from tests.e2e.messages import message, queue, statuses
-from tests.local.aws import Handler, load
+from tests.e2e.messages import message, number, queue, statuses
+from tests.local.aws import Handler, http_api_event, load
 from tests.local.stack import ENVIRONMENT, Stack
+from tests.local.twilio_callbacks import signature
 
 RIGHT = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
 WRONG = {**RIGHT, "auth_token": "revoked"}
@@ -83,3 +85,23 @@ def test_the_first_send_reads_the_same_secret(stack: Stack, secret: str) -> None
     sender = load("send_sms")
     assert sender(message())["status"] == "sent"
     sender.close()
+
+
+def test_a_callback_signed_with_a_token_that_was_rotated_meanwhile_is_believed(stack: Stack, secret: str) -> None:
+    webhook = load("twilio_webhook")
+    form = {"MessageSid": "SM1", "MessageStatus": "sent", "To": number(0)}
+
+    def answer(token: str) -> int:
+        signed = signature(token, f"{ENVIRONMENT['PUBLIC_WEBHOOK_URL']}/twilio/status", form)
+        headers = {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": signed}
+        event = http_api_event("POST", "/twilio/status", "", headers, urlencode(form).encode())
+        status: int = webhook(event)["statusCode"]
+        return status
+
+    assert answer(RIGHT["auth_token"]) == 204
+    rotate(secret, {**RIGHT, "auth_token": "rotated"})
+    assert answer("rotated") == 204
+    # Whoever guesses does not have the secret read each time.
+    rotate(secret, {**RIGHT, "auth_token": "rotated at once"})
+    assert answer("rotated at once") == 403
+    webhook.close()

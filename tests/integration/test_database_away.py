@@ -234,7 +234,7 @@ def test_only_what_must_not_be_done_twice_asks_an_idle_connection_first(
     freeze(far_store, monkeypatch)
     assert answers_to(partial(far_store.claim_due, 1)) == 2
     freeze(far_store, monkeypatch)
-    assert answers_to(far_store.recover_stuck, partial(far_store.claim_due, 1)) == 2
+    assert answers_to(partial(far_store.take_stock, 1), partial(far_store.claim_due, 1)) == 2
 
 
 def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(

@@ -5,7 +5,9 @@ Read it from the bottom up; a module imports only from the floors below its own.
     3  runtime                                what a Lambda container keeps between invocations
     2  intake · resend · delivery · reconcile the use cases
     1  policy · store · twilio · callback     when, if ever, to try again · Postgres · Twilio's wire, out and in
+       conninfo                               how to sign in to Postgres
     0  retry · hours · settings               the nouns · day and night · the environment
+       conninfo                               how to sign in to Postgres
     0  retry · hours · settings               the nouns · day and night · the environment
        connection · migrate                   the way to Postgres, dead or alive · the migrator
        deployment                             the deployment that waits for it

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from sms_retry import settings
+from sms_retry import conninfo, settings
 from sms_retry.connection import PATIENCE
 from sms_retry.retry import Answer, Claim, Refused
 from sms_retry.store import Store
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
 
 # How long a secret is trusted before it is read again (seconds).
 SECRET_LIFETIME = 300
+# How often a callback that nobody seems to have signed may have the secret read again (seconds).
+REREAD = 60.0
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 logger = Logger(service="sms-retry")
 metrics = Metrics(namespace="SmsRetry", service="sms-retry")
 _terminating = threading.Event()
+_reread_at = 0.0
 
 
 def invocation(handler: Handler) -> Handler:
@@ -73,19 +76,13 @@ def now() -> datetime:
 def store(patience: timedelta = PATIENCE) -> Store:
     """The database of this container; it connects when it is first used."""
     settings.database(os.environ)
-    return Store(conninfo, patience, partial(conninfo, again=True))
+    return Store(database, patience, partial(database, again=True))
 
 
-def conninfo(again: bool = False) -> str:
+def database(again: bool = False) -> str:
     """How to connect to Postgres; `again` reads the secret although it is trusted still."""
-    database = settings.database(os.environ)
-    if database.url:
-        return database.url
-    from psycopg.conninfo import make_conninfo
-
-    secret = _secret(database.secret_arn or "", again)
-    named = {"host": "host", "port": "port", "user": "username", "password": "password", "dbname": "dbname"}
-    return make_conninfo(sslmode="require", **{ours: secret[theirs] for ours, theirs in named.items()})
+    where = settings.database(os.environ)
+    return conninfo.from_url(where.url) if where.url else conninfo.from_secret(_secret(where.secret_arn or "", again))
 
 
 @cache
@@ -163,10 +160,24 @@ def asking() -> Iterator[tuple[Any, Any]]:
         yield questions
 
 
-def signers() -> tuple[str, tuple[str, ...]]:
+def signers(again: bool = False) -> tuple[str, tuple[str, ...]]:
     """The URL that callbacks are signed for, and the tokens that may have signed them."""
     _database, account, webhook_url = settings.listening(os.environ)
-    return webhook_url, _credentials(account).signing_tokens
+    return webhook_url, _credentials(account, again).signing_tokens
+
+
+def rotated_signers() -> tuple[str, tuple[str, ...]] | None:
+    """The same with the secret read anew, since a token that nobody knew may be a new one; None where that is no news.
+
+    At most once in REREAD seconds: anybody can send what nobody has signed.
+    """
+    global _reread_at
+    if not os.environ.get("TWILIO_SECRET_ARN") or time.time() - _reread_at < REREAD:
+        return None
+    _reread_at = time.time()
+    trusted = signers()
+    found = signers(again=True)
+    return found if found != trusted else None
 
 
 def state(message_id: int) -> dict[str, Any]:
