@@ -53,7 +53,15 @@ ONLY_FOR_SAM_LOCAL = {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 Resource = dict[str, Any]
 
 
-def expand(changed: str | None = None) -> dict[str, Any]:
+# What the code asks of AWS, by the words that it asks with.
+ASKED = {
+    "secretsmanager:GetSecretValue": "parameters.get_secret(",
+    "lambda:InvokeFunction": 'boto3.client("lambda").invoke(',
+    "rds-db:connect": 'boto3.client("rds", ',
+}
+
+
+def expand(changed: str | None = None, **parameters: str) -> dict[str, Any]:
     """The CloudFormation template that a deployment makes; the code of the resource `changed` is another."""
     # By way of JSON: the translator writes into what a YAML alias makes one object of.
     template = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
@@ -62,7 +70,9 @@ def expand(changed: str | None = None) -> dict[str, Any]:
             version = "2" if name == changed else "1"
             resource["Properties"][code] = f"s3://bucket/{name}-{version}"
     session = boto3.Session(region_name="eu-west-1")
-    expanded: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(template, dict(PARAMETERS))
+    expanded: dict[str, Any] = Translator({}, Parser(), boto_session=session).translate(
+        template, PARAMETERS | parameters
+    )
     return expanded
 
 
@@ -173,6 +183,14 @@ def test_a_worker_ends_before_its_claims_count_as_stuck(source: dict[str, Any], 
     assert functions[by_folder(source)["reconcile"]]["Timeout"] > reconcile.SLOWEST_QUESTION
 
 
+def test_a_tick_claims_until_the_next_one_and_has_time_to_end_what_it_has_begun(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    worker = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)["process_retries"]]
+    assert resend.CLAIMING == 60  # the schedule's rate
+    assert worker["Timeout"] > 300 > resend.CLAIMING + resend.SLOWEST_SEND  # between them the alarm on a slow tick
+
+
 def statements(expanded: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Every statement that a role has, whichever way a condition goes."""
     roles = of_type(expanded, "AWS::IAM::Role").items()
@@ -218,6 +236,57 @@ def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
         if "TWILIO_SECRET_ARN" in ENVIRONMENT[folder]:
             wanted.add("TwilioSecretArn")
         assert readable[f"{name}Role"] == wanted
+
+
+def test_a_role_allows_what_the_code_asks_of_aws_and_nothing_else(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    code = "".join(path.read_text() for path in (ROOT / "layers/sms_retry/python/sms_retry").glob("*.py"))
+    assert code.count("boto3.client(") + code.count("parameters.get_") == len(ASKED)
+    assert all(code.count(words) == 1 for words in ASKED.values())
+
+    allowed: dict[str, set[str]] = {}
+    for role, statement in statements(expanded):
+        if role in {f"{name}Role" for name in by_folder(source).values()} | {"CallWorkers"}:
+            allowed.setdefault(role, set()).add(statement["Action"])
+    assert allowed.pop("CallWorkers") == {"lambda:InvokeFunction"}
+    assert allowed.keys() == {f"{name}Role" for name in by_folder(source).values()}
+    # Lambda itself puts what failed into the queue.
+    assert set().union(*allowed.values()) - {"sqs:SendMessage"} == ASKED.keys() - {"lambda:InvokeFunction"}
+
+
+def test_the_template_names_every_variable_that_the_code_reads_and_no_other() -> None:
+    code = (ROOT / "layers/sms_retry/python/sms_retry/settings.py").read_text()
+    assert set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', code)) == set().union(*ENVIRONMENT.values())
+
+
+def test_no_other_function_changes_before_the_database_is_migrated(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    for name in set(by_folder(source).values()) - {"MigrateFunction"}:
+        assert expanded["Resources"][name]["DependsOn"] == "Migration", name
+    migration = expanded["Resources"]["Migration"]["Properties"]
+    assert migration["ServiceToken"] == {"Ref": "MigrateFunctionAliaslive"}
+    assert migration["ServiceTimeout"] > of_type(expanded, "AWS::Lambda::Function")["MigrateFunction"]["Timeout"]
+
+
+@pytest.mark.parametrize("changed", ["SmsRetryLayer", "DependenciesLayer", "MigrateFunction"])
+def test_whatever_changes_a_release_is_migrated(changed: str, expanded: dict[str, Any]) -> None:
+    release = expanded["Resources"]["Migration"]["Properties"]["Release"]
+    assert expand(changed)["Resources"]["Migration"]["Properties"]["Release"] != release
+
+
+def test_new_code_takes_traffic_little_by_little_and_an_alarm_takes_it_back(expanded: dict[str, Any]) -> None:
+    groups = of_type(expanded, "AWS::CodeDeploy::DeploymentGroup")
+    assert {name.removesuffix("FunctionDeploymentGroup") for name in groups} == {
+        "ProcessRetries",
+        "SendSms",
+        "TwilioWebhook",
+    }
+    for group in groups.values():
+        assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": {"Ref": "FunctionErrors"}}]}
+        assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+    assert not of_type(expand(GradualDeployment="false"), "AWS::CodeDeploy::DeploymentGroup")
 
 
 @pytest.mark.parametrize("layer", ["DependenciesLayer", "SmsRetryLayer"])

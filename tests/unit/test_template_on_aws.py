@@ -1,0 +1,233 @@
+"""What the template asks of AWS, asked of moto: names, shapes and references that AWS would refuse are refused here."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from sms_retry import runtime
+from tests.unit.test_template import PARAMETERS, Resource, expand, of_type
+
+REGION, ACCOUNT, STACK = "eu-west-1", "123456789012", "sms-retry"
+PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": ACCOUNT, "AWS::StackName": STACK, "AWS::Partition": "aws"}
+ARN = {
+    "AWS::Lambda::Function": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:",
+    "AWS::Lambda::Alias": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:",
+    "AWS::SNS::Topic": f"arn:aws:sns:{REGION}:{ACCOUNT}:",
+    "AWS::SQS::Queue": f"arn:aws:sqs:{REGION}:{ACCOUNT}:",
+    "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/",
+    "AWS::CloudWatch::Alarm": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:",
+}
+
+
+@pytest.fixture(scope="module")
+def template() -> dict[str, Any]:
+    return expand()
+
+
+@pytest.fixture
+def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with mock_aws(config={"lambda": {"use_docker": False}}):
+        yield
+
+
+def resolved(value: Any, template: dict[str, Any]) -> Any:
+    """A property as CloudFormation hands it on; a resource's name is its logical id."""
+    match value:
+        case {"Ref": name}:
+            return _ref(name, template)
+        case {"Fn::GetAtt": [name, "Arn"]} if template["Resources"][name]["Type"] in ARN:
+            return f"{ARN[template['Resources'][name]['Type']]}{name}"
+        case {"Fn::GetAtt": [name, _]}:
+            return name
+        case {"Fn::Sub": str(text)}:
+            names = r"\$\{([\w:]+)(\.Arn)?\}"
+            return re.sub(names, lambda m: resolved(_named(m[1], bool(m[2])), template), text)
+        case dict():
+            return {name: resolved(each, template) for name, each in value.items()}
+        case list():
+            return [resolved(each, template) for each in value]
+        case _:
+            return value
+
+
+def _named(name: str, arn: bool) -> dict[str, Any]:
+    return {"Fn::GetAtt": [name, "Arn"]} if arn else {"Ref": name}
+
+
+def _ref(name: str, template: dict[str, Any]) -> str:
+    if name in PSEUDO:
+        return PSEUDO[name]
+    if name in template["Parameters"]:
+        return str(PARAMETERS.get(name, template["Parameters"][name].get("Default")))
+    kind = template["Resources"][name]["Type"]
+    if kind == "AWS::Lambda::Alias":
+        return f"{ARN[kind]}{name.removesuffix('Aliaslive')}:live"
+    return f"{ARN[kind]}{name}" if kind == "AWS::SNS::Topic" else name
+
+
+def alarms(template: dict[str, Any]) -> dict[str, Resource]:
+    return of_type(template, "AWS::CloudWatch::Alarm")
+
+
+def metrics(alarm: Resource) -> list[Resource]:
+    """The metrics that an alarm looks at."""
+    return [m["MetricStat"]["Metric"] for m in alarm["Metrics"] if "MetricStat" in m] if "Metrics" in alarm else [alarm]
+
+
+def test_every_alarm_pages_the_one_topic_and_says_what_silence_means(template: dict[str, Any]) -> None:
+    assert len(of_type(template, "AWS::SNS::Topic")) == 1
+    for name, alarm in alarms(template).items():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "Alarms"}], name
+        assert alarm["TreatMissingData"] == ("breaching" if name == "NoTick" else "notBreaching"), name
+        assert len(alarm["AlarmDescription"]) > 20, name
+
+
+@pytest.mark.usefixtures("_aws")
+def test_cloudwatch_takes_every_alarm(template: dict[str, Any]) -> None:
+    boto3.client("sns").create_topic(Name="Alarms")
+    cloudwatch = boto3.client("cloudwatch")
+    for name, alarm in alarms(template).items():
+        cloudwatch.put_metric_alarm(AlarmName=name, **resolved(alarm, template))
+
+    kept = {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+    assert kept.keys() == alarms(template).keys()
+    (topic,) = boto3.client("sns").list_topics()["Topics"]
+    assert {action for alarm in kept.values() for action in alarm["AlarmActions"]} == {topic["TopicArn"]}
+
+
+@pytest.mark.parametrize(
+    ("rate", "in_alarm"),
+    [(95, set()), (70, {"SuccessRateWarning"}), (50, {"SuccessRateWarning", "SuccessRateCritical"})],
+)
+def test_a_success_rate_warns_below_80_percent_and_is_critical_below_60(
+    template: dict[str, Any], rate: float, in_alarm: set[str]
+) -> None:
+    assert {
+        name for name in ("SuccessRateWarning", "SuccessRateCritical") if goes_off(alarms(template)[name], rate)
+    } == in_alarm
+
+
+@pytest.mark.parametrize(
+    ("name", "quiet", "loud"),
+    [
+        ("Backlog", 100, 101),
+        ("SlowTick", 300, 301),
+        ("HeldUnknowns", 0, 1),
+        ("StaleTickets", 0, 1),
+        ("ForgedCallbacks", 9, 10),
+        ("HoldsOpen", 0, 1),
+        ("FinalErrors", 30, 31),
+        ("Throttles", 0, 1),
+        ("FunctionErrors", 0, 1),
+        ("DeadLettersWaiting", 0, 1),
+        ("WebhookFailures", 0, 1),
+        ("NoTick", 1, 0),
+    ],
+)
+def test_an_alarm_goes_off_where_the_runbook_says(
+    template: dict[str, Any], name: str, quiet: float, loud: float
+) -> None:
+    assert not goes_off(alarms(template)[name], quiet)
+    assert goes_off(alarms(template)[name], loud)
+
+
+def goes_off(alarm: Resource, value: float) -> bool:
+    return {
+        "GreaterThanThreshold": value > alarm["Threshold"],
+        "GreaterThanOrEqualToThreshold": value >= alarm["Threshold"],
+        "LessThanThreshold": value < alarm["Threshold"],
+    }[alarm["ComparisonOperator"]]
+
+
+def test_three_minutes_without_a_tick_are_noticed(template: dict[str, Any]) -> None:
+    alarm = alarms(template)["NoTick"]
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 180
+    assert resolved(alarm["Dimensions"], template) == [{"Name": "FunctionName", "Value": "ProcessRetriesFunction"}]
+
+
+def test_errors_and_throttles_are_those_of_every_function(template: dict[str, Any]) -> None:
+    functions = of_type(template, "AWS::Lambda::Function").keys()
+    for name, metric in (("FunctionErrors", "Errors"), ("Throttles", "Throttles")):
+        watched = {
+            m["Dimensions"][0]["Value"]["Ref"] for m in metrics(alarms(template)[name]) if m["MetricName"] == metric
+        }
+        assert watched == functions
+
+
+def test_every_metric_of_ours_has_the_namespace_and_the_dimension_that_the_functions_send(
+    template: dict[str, Any],
+) -> None:
+    sent = {
+        "Namespace": runtime.metrics.namespace,
+        "Dimensions": [{"Name": "service", "Value": runtime.metrics.service}],
+    }
+    for name, alarm in alarms(template).items():
+        for metric in metrics(alarm):
+            if not metric["Namespace"].startswith("AWS/"):
+                assert {key: metric[key] for key in sent} == sent, name
+
+
+@pytest.mark.usefixtures("_aws")
+def test_the_dashboard_shows_every_alarm_and_only_what_is_there(template: dict[str, Any]) -> None:
+    body = resolved(of_type(template, "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"], template)
+    boto3.client("cloudwatch").put_dashboard(DashboardName=STACK, DashboardBody=body)
+
+    widgets = json.loads(boto3.client("cloudwatch").get_dashboard(DashboardName=STACK)["DashboardBody"])["widgets"]
+    shown = {arn.rpartition(":")[2] for widget in widgets for arn in widget["properties"].get("alarms", [])}
+    assert shown == alarms(template).keys()
+    assert "${" not in body
+    assert all(widget["x"] + widget["width"] <= 24 for widget in widgets)
+
+
+@pytest.mark.usefixtures("_aws")
+def test_scheduler_takes_every_schedule(template: dict[str, Any]) -> None:
+    scheduler = boto3.client("scheduler")
+    for name, schedule in of_type(template, "AWS::Scheduler::Schedule").items():
+        scheduler.create_schedule(Name=name, **resolved(schedule, template))
+        kept = scheduler.get_schedule(Name=name)
+        assert kept["Target"]["Arn"].endswith(":live")
+        assert json.loads(kept["Target"]["Input"]) == {"scheduled_time": "<aws.scheduler.scheduled-time>"}
+
+
+@pytest.mark.usefixtures("_aws")
+def test_a_worker_is_called_by_the_alias_that_the_policy_names(template: dict[str, Any]) -> None:
+    (policy,) = of_type(template, "AWS::IAM::Policy").values()
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    alias = resolved(statement["Resource"], template)
+    a_lambda(template, "ProcessRetriesFunction")
+
+    class Context:
+        invoked_function_arn = alias
+
+    _most, call_workers = runtime.crew({"scheduled_time": "2026-06-01T12:00:00Z"}, Context())
+    call_workers(2)
+
+    sent = json.loads(json.dumps(runtime.metrics.metric_set))
+    runtime.metrics.clear_metrics()
+    assert sent.keys() == {"CalledWorkers"}
+    assert statement["Action"] == "lambda:InvokeFunction"
+
+
+def a_lambda(template: dict[str, Any], name: str) -> None:
+    """The function and its alias `live`, as Lambda has them."""
+    role = boto3.client("iam").create_role(RoleName="role", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    code = io.BytesIO()
+    with zipfile.ZipFile(code, "w") as archive:
+        archive.writestr("app.py", "def lambda_handler(event, context): ...")
+    its = of_type(template, "AWS::Lambda::Function")[name]
+    given = {key: its[key] for key in ("Runtime", "Handler", "Timeout", "MemorySize")}
+    functions = boto3.client("lambda")
+    functions.create_function(FunctionName=name, Role=role, Code={"ZipFile": code.getvalue()}, Publish=True, **given)
+    functions.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
