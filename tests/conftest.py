@@ -53,7 +53,7 @@ def database_url(migrated: str) -> str:
         connection.execute(
             "truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,"
             " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds,"
-            " sms_retry.sms_limits, sms_retry.sms_error_overrides restart identity"
+            " sms_retry.sms_limits, sms_retry.sms_error_overrides, sms_retry.sms_actions restart identity"
         )
     return migrated
 

@@ -1,30 +1,25 @@
--- Removes what ended longer ago than days_old, at most 5,000 messages in one call: the queue's rows with their attempts
--- and callbacks, and as many callbacks that nobody ever knew. The log keeps the messages. Says how much went; 0 is all.
-create or replace function sms_retry.cleanup_sms_retries(days_old int default 7) returns int
+-- Removes what ended longer ago than days_old, with its attempts and callbacks: in one call at most 5,000 messages whose
+-- text is erased and, unless only_erased is asked for, as many that have theirs. When none is left, callbacks that nobody
+-- ever knew. The log keeps the messages. Says how much went; 0 is all.
+create or replace function sms_retry.cleanup_sms_retries(days_old int default 7, only_erased boolean default false)
+returns int
 language plpgsql set search_path = sms_retry, pg_temp
-set enable_seqscan = off set jit = off
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare
+    before  timestamptz := now() - make_interval(days => days_old);
     removed int;
-    unheard int;
 begin
-    with old as materialized (
-        select e.message_sid, e.status, e.error_code from sms_delivery_events e
-        where e.received_at < now() - make_interval(days => days_old)
-            and not exists (select from sms_attempts a where a.message_sid = e.message_sid)
+    with erased as materialized (
+        select id from sms_retry_queue where finished_at < before and body_erased limit 5000 for update skip locked
+    ),
+    whole as materialized (
+        select id from sms_retry_queue where finished_at < before and not body_erased and not only_erased
         limit 5000
         for update skip locked
-    )
-    delete from sms_delivery_events e using old
-    where e.message_sid = old.message_sid and e.status = old.status and e.error_code is not distinct from old.error_code;
-    get diagnostics unheard = row_count;
-
-    with ended as materialized (
-        select id from sms_retry_queue
-        where finished_at < now() - make_interval(days => days_old)
-        order by finished_at
-        limit 5000
-        for update skip locked
+    ),
+    ended as (
+        select id from erased union all select id from whole
     ),
     attempts as (
         delete from sms_attempts a using ended where a.queue_id = ended.id returning a.message_sid
@@ -36,6 +31,20 @@ begin
         delete from sms_retry_queue q using ended where q.id = ended.id returning 1
     )
     select count(*) into removed from queue;
-    return removed + unheard;
+    if removed > 0 then
+        return removed;
+    end if;
+
+    -- Only now, when few are left that somebody knows.
+    with old as materialized (
+        select e.message_sid, e.status, e.error_code from sms_delivery_events e
+        where e.received_at < before and not exists (select from sms_attempts a where a.message_sid = e.message_sid)
+        limit 5000
+        for update skip locked
+    )
+    delete from sms_delivery_events e using old
+    where e.message_sid = old.message_sid and e.status = old.status and e.error_code is not distinct from old.error_code;
+    get diagnostics removed = row_count;
+    return removed;
 end
 $$;

@@ -38,6 +38,8 @@ begin
     news as materialized (
         select t.*, q.message_id, q.status as was, q.attempt as latest, m.status as message_was, m.expires_at,
             case
+                -- Its text is erased: whatever comes of it, it is not sent again.
+                when q.body_erased then null
                 when t.outcome = 'deferred' then q.claimed_at + t.delays[1]
                 when t.outcome not in ('refused', 'undelivered', 'failed') then null
                 when not t.spends then now() + t.delays[1]
@@ -126,7 +128,8 @@ begin
         claimed_at = case when j.becomes in ('processing', 'unknown') then q.claimed_at end,
         reason = case
             when j.becomes in ('completed', 'processing') then null
-            when j.becomes = 'failed' and cardinality(j.delays) > 0 then 'retries_spent'
+            when j.becomes = 'failed' and cardinality(j.delays) > 0
+                then case when q.body_erased then 'body_erased' else 'retries_spent' end
             else coalesce(j.reason, case when j.outcome = 'opted_out' then 'opted_out' end)
         end,
         last_error_code = coalesce(j.code, q.last_error_code),

@@ -35,7 +35,8 @@ begin
         claimed_at = now() - interval '5 minutes',
         finished_at = null
     -- Also one that we would not have sent, since its person refused.
-    where q.message_id = this.id and (q.status = 'pending' or q.reason = 'opted_out') and q.attempt = 0
+    where q.message_id = this.id and (q.status = 'pending' or q.reason = 'opted_out' and not q.body_erased)
+        and q.attempt = 0
     returning q.id into this.queue_id;
     if this.queue_id is not null then
         perform finish_sms_retries(array[this.queue_id], array[0],

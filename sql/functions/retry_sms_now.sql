@@ -1,5 +1,5 @@
 -- Makes one message due now, by somebody's wish: one that waits, one that failed, which gets one more try, and one that
--- may have been sent only by force. Any other is left as it is. Says whether it is due.
+-- may have been sent only by force. Any other, and one whose text is erased, is left as it is. Says whether it is due.
 create or replace function sms_retry.retry_sms_now(message_id bigint, force boolean = false) returns boolean
 language plpgsql set search_path = sms_retry, pg_temp
 as $$
@@ -13,7 +13,7 @@ begin
         retry_count = q.retry_count + (q.status <> 'pending')::int,
         max_retries = case q.status when 'pending' then q.max_retries else q.retry_count + 1 end
     where q.message_id = retry_sms_now.message_id
-        and (q.status in ('pending', 'failed') or q.status = 'unknown' and force);
+        and (q.status in ('pending', 'failed') or q.status = 'unknown' and force) and not q.body_erased;
     due := found;
 
     update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now()

@@ -39,7 +39,8 @@ def stack(
     stack.twilio.reset()
     stack.db.execute(
         "truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,"
-        " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds restart identity"
+        " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds, sms_retry.sms_actions"
+        " restart identity"
     )
     already = len(log.getvalue())
     yield stack

@@ -140,9 +140,25 @@ class Store:
         """Of these SIDs the ones that none of our attempts owns."""
         return {sid for (sid,) in self._again("select sms_retry.unowned_sms_sids(%s::text[])", [list(sids)])}
 
-    def cleanup(self) -> int:
+    def by_hand(self, actor: str, action: str, subject: str, function: str, *given: Any) -> str | None:
+        """Do what one of SQL's functions does, and write down who did it; gives its result as text."""
+        places = ", ".join(["%s"] * len(given))
+        statement = f"select sms_retry.note_sms_action(%s, %s, %s, sms_retry.{function}({places})::text)"
+        result: str | None = self._once(statement, [actor, action, subject, *given])[0][0]
+        return result
+
+    def failed_since(self, error_code: int, since: datetime) -> tuple[int, datetime]:
+        """How many failed with this code since then, and up to which instant they were counted."""
+        failed, until = self._again("select * from sms_retry.failed_sms_since(%s, %s)", [error_code, since])[0]
+        return failed, until
+
+    def cleanup(self, only_erased: bool = False) -> int:
         """Remove one batch of what ended long ago; gives how many, 0 when nothing is left."""
-        return int(self._once("select sms_retry.cleanup_sms_retries()", [])[0][0])
+        return int(self._once("select sms_retry.cleanup_sms_retries(only_erased => %s)", [only_erased])[0][0])
+
+    def erase_bodies(self, days: int) -> int:
+        """Erase one batch of the texts of what ended so many days ago; gives how many, 0 when nothing is left."""
+        return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
 
     def health(self) -> dict[str, Any]:
         """The counts of SQL's sms_retry_health."""

@@ -1,0 +1,68 @@
+-- Erases a person: their messages, whether they wait or have ended, with attempts, callbacks and holds, at most 1,000
+-- messages in one call. What is on its way to Twilio now stays until its worker has reported, and goes no second time.
+-- A refusal stays, or the next message would go to somebody who said stop; nothing else that was known of them does.
+-- Gives how much went, how many messages are left, and how many of those are on their way.
+create or replace function sms_retry.erase_sms_recipient(phone_number text) returns jsonb
+language plpgsql set search_path = sms_retry, pg_temp
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+#variable_conflict use_column
+declare
+    locked bigint[];
+    theirs bigint[];
+    erased jsonb;
+begin
+    select array_agg(id) into locked from (
+        select q.id from sms_retry_queue q join sms_messages m on m.id = q.message_id
+        where m.to_number = erase_sms_recipient.phone_number
+        order by q.id
+        for update of q
+    ) rows;
+
+    update sms_messages m set expires_at = now(), on_unknown = 'hold'
+    from sms_retry_queue q where q.id = any (locked) and q.status = 'processing' and m.id = q.message_id;
+
+    select array_agg(id) into theirs from (
+        select m.id from sms_messages m left join sms_retry_queue q on q.message_id = m.id
+        where m.to_number = erase_sms_recipient.phone_number
+            and (q.id is null or q.id = any (locked) and q.status <> 'processing')
+        limit 1000
+    ) erasable;
+
+    with queue as (
+        delete from sms_retry_queue q where q.message_id = any (theirs) returning q.id
+    ),
+    attempts as (
+        delete from sms_attempts a using queue where a.queue_id = queue.id returning a.message_sid
+    ),
+    messages as (
+        delete from sms_messages m where m.id = any (theirs) returning m.provider_sid
+    ),
+    callbacks as (
+        delete from sms_delivery_events e
+        using (select message_sid from attempts union select provider_sid from messages) sids
+        where e.message_sid = sids.message_sid
+        returning 1
+    ),
+    holds as (
+        delete from sms_holds h where h.scope = 'recipient' and h.key = erase_sms_recipient.phone_number returning 1
+    ),
+    consents as (
+        delete from sms_recipients r
+        where r.phone_number = erase_sms_recipient.phone_number and r.consent <> 'opted_out'
+        returning 1
+    )
+    select jsonb_build_object(
+        'messages', (select count(*) from messages), 'attempts', (select count(*) from attempts),
+        'callbacks', (select count(*) from callbacks), 'holds', (select count(*) from holds),
+        'consents', (select count(*) from consents)) into erased;
+
+    update sms_recipients r set time_zone = null
+    where r.phone_number = erase_sms_recipient.phone_number and r.time_zone is not null;
+
+    return erased || (
+        select jsonb_build_object('left', count(*), 'on_their_way', count(*) filter (where q.status = 'processing'))
+        from sms_messages m left join sms_retry_queue q on q.message_id = m.id
+        where m.to_number = erase_sms_recipient.phone_number);
+end
+$$;

@@ -1,0 +1,10 @@
+-- How many failed with this code since then, and the instant up to which they were counted.
+create or replace function sms_retry.failed_sms_since(error_code int, since timestamptz)
+returns table (failed bigint, until timestamptz)
+language sql stable set search_path = sms_retry, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $$
+    select count(*), now() from sms_retry_queue q
+    where q.status = 'failed' and not q.body_erased and q.last_error_code = failed_sms_since.error_code
+        and q.finished_at >= since and q.finished_at < now();
+$$;

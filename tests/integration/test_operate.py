@@ -1,0 +1,223 @@
+"""What people do by hand: that it is done, and that it is written down who did it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from sms_retry import operate
+from sms_retry.store import Store
+from tests.integration.examples import (
+    MINUTE,
+    accepted,
+    claimed,
+    count,
+    finish,
+    number,
+    one,
+    receipt,
+    sid,
+    standing,
+    statuses,
+    take_in,
+    unknown,
+)
+from tests.local.waiting import let_time_pass
+
+AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
+
+
+def failed(store: Store, n: int = 1, code: int = 30005, **fields: str) -> int:
+    claim = claimed(store, n, **fields)
+    assert finish(store, claim, "refused", code=code) == "failed"
+    return claim.message_id
+
+
+def written_down(db: psycopg.Connection) -> list[tuple[str | None, ...]]:
+    return db.execute("select actor, action, subject, result from sms_retry.sms_actions order by id").fetchall()
+
+
+def test_every_action_is_written_down_with_who_did_it(db: psycopg.Connection, store: Store) -> None:
+    take_in(store)
+    failed(store, 2)
+
+    assert operate.retry(store, "anna", 1)
+    assert operate.cancel(store, "anna", 1) == "cancelled"
+    assert not operate.retry(store, "ben", 1, force=True)
+    assert operate.requeue(store, "ben", 30005, AN_HOUR_AGO, 10) == 1
+    operate.hold(store, "ben", "country", "+44", MINUTE, "a strike")
+    assert operate.release(store, "ben", "country", "+44")
+    assert operate.set_consent(store, "anna", "*", number(2), "opted_out") == 1
+    assert operate.erase(store, "anna", number(2)).messages == 1
+
+    assert [row[:2] for row in written_down(db)] == [
+        ("anna", "retry"),
+        ("anna", "cancel"),
+        ("ben", "retry"),
+        ("ben", "requeue"),
+        ("ben", "hold"),
+        ("ben", "release"),
+        ("anna", "opted_out"),
+        ("anna", "erase"),
+    ]
+    assert [row[3] for row in written_down(db)[:7]] == ["true", "cancelled", "false", "1", None, "true", "1"]
+
+
+def test_no_number_is_written_down_in_clear(db: psycopg.Connection, store: Store) -> None:
+    operate.hold(store, "anna", "recipient", number(), MINUTE, "they asked for quiet")
+    operate.set_consent(store, "anna", "shop", number(), "opted_in")
+    operate.erase(store, "anna", number())
+
+    assert [row[2] for row in written_down(db)] == [
+        "recipient +4917*******01",
+        "+4917*******01 by shop",
+        "+4917*******01",
+    ]
+    assert number() not in str(written_down(db))
+
+
+@pytest.mark.parametrize(
+    ("phone_number", "seen"),
+    [("+4917612345678", "+4917*******78"), ("+29012345", "+2901**45"), ("+2901234", "+2******")],
+)
+def test_a_masked_number_shows_its_country_and_its_end(phone_number: str, seen: str) -> None:
+    assert operate.masked(phone_number) == seen
+
+
+def test_an_action_that_fails_is_not_written_down(db: psycopg.Connection, store: Store) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        operate.hold(store, "anna", "planet", "earth", MINUTE, "why not")
+    assert written_down(db) == []
+
+
+def test_what_there_is_not_can_be_neither_called_off_nor_released(db: psycopg.Connection, store: Store) -> None:
+    assert operate.cancel(store, "anna", 99) is None
+    assert not operate.release(store, "anna", "account", "*")
+    assert written_down(db) == [("anna", "cancel", "message 99", None), ("anna", "release", "account *", "false")]
+
+
+def test_requeue_takes_one_code_since_a_time_a_batch_at_a_time(db: psycopg.Connection, store: Store) -> None:
+    before = failed(store, 1)
+    let_time_pass(db, hours=2)
+    theirs = [failed(store, n) for n in (2, 3, 4)]
+    other_code = failed(store, 5, code=21211)
+
+    batches = [operate.requeue(store, "anna", 30005, AN_HOUR_AGO, limit=2) for _ in range(3)]
+
+    assert batches == [2, 1, 0]
+    assert {standing(db, each)[:2] for each in theirs} == {("queued", "pending")}
+    assert {standing(db, each).queue for each in (before, other_code)} == {"failed"}
+
+
+def test_what_is_requeued_has_exactly_one_more_try(db: psycopg.Connection, store: Store) -> None:
+    message_id = failed(store)
+    operate.requeue(store, "anna", 30005, AN_HOUR_AGO, limit=10)
+
+    again = store.claim_now(message_id)
+    assert again
+    assert finish(store, again, "refused", code=30005, delays=(MINUTE,) * 3) == "failed"
+
+
+def test_what_fails_again_while_it_is_requeued_has_its_turn_once(db: psycopg.Connection, store: Store) -> None:
+    message_id = failed(store)
+    assert store.failed_since(30005, AN_HOUR_AGO)[0] == 1
+    until = store.failed_since(30005, AN_HOUR_AGO)[1]
+
+    assert operate.requeue(store, "anna", 30005, AN_HOUR_AGO, 10, until) == 1
+    again = store.claim_now(message_id)
+    assert again
+    finish(store, again, "refused", code=30005)
+
+    assert operate.requeue(store, "anna", 30005, AN_HOUR_AGO, 10, until) == 0
+
+
+def test_what_is_too_late_to_be_sent_is_not_requeued(db: psycopg.Connection, store: Store) -> None:
+    message_id = failed(store)
+    db.execute("update sms_retry.sms_messages set expires_at = now()")
+    assert operate.requeue(store, "anna", 30005, AN_HOUR_AGO, 10) == 0
+    assert standing(db, message_id).queue == "failed"
+
+
+def test_an_undelivered_message_is_requeued_by_its_receipts_code(db: psycopg.Connection, store: Store) -> None:
+    claim = accepted(store)
+    receipt(store, sid(), "undelivered", 30008)
+    assert operate.requeue(store, "anna", 30008, AN_HOUR_AGO, 10) == 1
+    assert standing(db, claim.message_id)[:2] == ("queued", "pending")
+
+
+def test_a_person_is_erased_from_every_table(db: psycopg.Connection, store: Store) -> None:
+    accepted(store, 1)
+    receipt(store, sid(1), "delivered")
+    other_business, waiting = take_in(store, 1, business_id="shop"), unknown(store, 1).message_id
+    failed(store, 1)
+    let_time_pass(db, days=8)
+    assert store.cleanup() == 2
+    store.set_consent("shop", number(1), "opted_in")
+    operate.hold(store, "anna", "recipient", number(1), MINUTE, "they asked for quiet")
+    somebody_else = accepted(store, 2).message_id
+    receipt(store, sid(2), "delivered")
+
+    erased = operate.erase(store, "anna", number(1))
+
+    assert (erased.messages, erased.attempts, erased.holds, erased.consents) == (4, 1, 1, 1)
+    assert (erased.left, erased.on_their_way) == (0, 0)
+    assert {standing(db, somebody_else).message} == {"delivered"}
+    assert not {other_business, waiting} & {row[0] for row in db.execute("select id from sms_retry.sms_messages")}
+    for table in ("messages", "retry_queue", "attempts", "delivery_events"):
+        assert count(db, f"sms_{table}") == 1, table
+    for table in ("messages", "attempts", "recipients", "holds", "actions", "delivery_events"):
+        assert number(1) not in str(db.execute(f"select t::text from sms_retry.sms_{table} t").fetchall())
+
+
+def test_the_callbacks_of_an_erased_person_go_with_them(db: psycopg.Connection, store: Store) -> None:
+    accepted(store)
+    receipt(store, sid(), "sent")
+    receipt(store, sid(), "delivered")
+    assert operate.erase(store, "anna", number()).callbacks == 2
+    assert count(db, "sms_delivery_events") == 0
+
+
+def test_an_erased_persons_stop_is_still_heeded(db: psycopg.Connection, store: Store) -> None:
+    store.set_consent("*", number(), "opted_out")
+    store.set_consent("shop", number(), "opted_in")
+    db.execute("update sms_retry.sms_recipients set time_zone = 'Europe/Berlin'")
+
+    operate.erase(store, "anna", number())
+
+    kept = db.execute("select business_id, consent, time_zone from sms_retry.sms_recipients").fetchall()
+    assert kept == [("*", "opted_out", None)]
+    assert standing(db, take_in(store)).message == "failed"
+
+
+def test_what_is_on_its_way_is_left_to_its_worker_and_goes_no_second_time(db: psycopg.Connection, store: Store) -> None:
+    on_its_way = claimed(store)
+    take_in(store)
+
+    first = operate.erase(store, "anna", number())
+    assert (first.messages, first.left, first.on_their_way) == (1, 1, 1)
+
+    assert finish(store, on_its_way, "refused", code=30001, delays=(MINUTE,)) == "expired"
+    again = operate.erase(store, "anna", number())
+    assert (again.messages, again.left) == (1, 0)
+
+
+def test_a_worker_of_an_erased_message_reports_into_the_void(db: psycopg.Connection, store: Store) -> None:
+    claim = unknown(store)
+    operate.erase(store, "anna", number())
+    assert finish(store, claim, "accepted", sid=sid()) is None
+    assert receipt(store, sid(), "delivered", ticket=claim.ticket) == "unheard_of"
+    assert count(db, "sms_attempts") == 0
+
+
+def test_more_than_a_thousand_messages_are_erased_a_batch_at_a_time(db: psycopg.Connection, store: Store) -> None:
+    db.execute(f"select sms_retry.queue_sms_retry('{number()}', 'Hello.', kind => 'otp') from generate_series(1, 1001)")
+    assert [operate.erase(store, "anna", number()).left for _ in range(2)] == [1, 0]
+    assert statuses(db) == {}
+
+
+def test_nobody_is_erased_by_half_of_their_number(db: psycopg.Connection, store: Store) -> None:
+    take_in(store)
+    assert operate.erase(store, "anna", number()[:-1]).messages == 0
+    assert one(db, "select count(*) from sms_retry.sms_messages") == 1
