@@ -13,6 +13,9 @@ begin
     where q.message_id = cancel_sms_retry.message_id and q.status = 'pending';
     cancelled := found;
 
+    update sms_retry_queue q set reason = 'called_off'
+    where q.message_id = cancel_sms_retry.message_id and q.status = 'unknown';
+
     update sms_messages m
     set status = case when cancelled then 'cancelled' else m.status end, on_unknown = 'hold', updated_at = now()
     where m.id = cancel_sms_retry.message_id and (cancelled or m.status = 'unknown');

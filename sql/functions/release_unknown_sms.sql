@@ -29,7 +29,7 @@ begin
         claimed_at = case when not r.again then q.claimed_at end,
         scheduled_for = now(),
         retry_count = q.retry_count + r.again::int,
-        reason = case when r.again then 'unknown' else 'held' end,
+        reason = case when r.again then 'unknown' when q.reason = 'called_off' then q.reason else 'held' end,
         finished_at = case when not r.again then now() end
     from released r
     where q.id = r.id

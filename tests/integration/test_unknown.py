@@ -273,31 +273,6 @@ def test_a_first_send_that_may_have_gone_is_asked_about_before_it_is_sent_again(
     assert store.release_unknown([ticket]) == ["pending"]
 
 
-def test_health_counts_what_waits_and_how_the_last_day_went(db: psycopg.Connection, store: Store) -> None:
-    assert store.health()["success_rate"] is None
-    for n in range(1, 4):
-        accepted(store, n)
-    finish(store, claimed(store, 4), "refused", code=21211)
-    take_in(store, 5)
-    claimed(store, 6)
-    unknown(store, 7)
-    let_time_pass(db, minutes=2)
-    finish(store, claimed(store, 8), "deferred", delays=(MINUTE,))
-
-    health = store.health()
-
-    assert {name: health[name] for name in ("pending", "due", "processing", "unknown", "holds")} == {
-        "pending": 2,
-        "due": 1,
-        "processing": 1,
-        "unknown": 1,
-        "holds": 0,
-    }
-    assert 119 <= health["oldest_due_seconds"] <= 125
-    assert 119 <= health["oldest_claim_seconds"] <= 125
-    assert (health["completed_last_day"], health["failed_last_day"], health["success_rate"]) == (3, 1, 0.75)
-
-
 def test_the_story_of_a_message_is_told_in_order(db: psycopg.Connection, store: Store) -> None:
     claim = claimed(store)
     finish(store, claim, "refused", code=30001, message="Queue overflow", delays=(MINUTE,))

@@ -23,6 +23,7 @@ from sms_retry.retry import Answer, Claim, Refused
 from sms_retry.store import Store
 
 if TYPE_CHECKING:
+    from sms_retry.delivery import Recorded
     from sms_retry.resend import Tally
     from sms_retry.twilio import Send
 
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
 SECRET_LIFETIME = 300
 # How often a callback that nobody seems to have signed may have the secret read again (seconds).
 REREAD = 60.0
+
+# Of a tally, what a tick returns.
+RETURNED = ("recovered", "processed", "success", "failed", "rescheduled", "deferred", "unknown")
+# Why a message was not sent at its time, and the metric that counts it.
+DEFERRALS = {
+    "quiet_hours": "QuietHoursDeferrals",
+    "hold": "HoldDeferrals",
+    "daily_limit": "DailyLimitDeferrals",
+    "given_back": "GivenBackDeferrals",
+}
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -83,6 +94,11 @@ def database(again: bool = False) -> str:
     """How to connect to Postgres; `again` reads the secret although it is trusted still."""
     where = settings.database(os.environ)
     return conninfo.from_url(where.url) if where.url else conninfo.from_secret(_secret(where.secret_arn or "", again))
+
+
+def erase_body_after() -> int | None:
+    """After how many days the text of what has ended is erased; None where it stays."""
+    return settings.cleaning(os.environ)[1]
 
 
 @cache
@@ -193,15 +209,45 @@ def count(name: str, number: int = 1) -> None:
     metrics.add_metric(name, MetricUnit.Count, number)
 
 
-def report(tally: Tally, started: float) -> dict[str, int]:
-    """A worker's tally as metrics, and as what its handler returns; `started` is `time.monotonic()` at the start."""
-    counts = {name: number for name, number in asdict(tally).items() if isinstance(number, int)}
-    for name, number in counts.items():
-        count(f"{name.capitalize()}Messages", number)
-    del counts["stale"], counts["unlisted"]
-    if tally.codes:
-        logger.info("refused", extra={"codes": dict(tally.codes)})
-    return {**counts, "duration_ms": int((time.monotonic() - started) * 1000)}
+def gauge(name: str, value: float) -> None:
+    """A figure as it is now, in the unit that its name ends with."""
+    units = {"Seconds": MetricUnit.Seconds, "Rate": MetricUnit.Percent}
+    metrics.add_metric(name, next((units[end] for end in units if name.endswith(end)), MetricUnit.Count), value)
+
+
+def report(tally: Tally, event: dict[str, Any], started: float) -> dict[str, int]:
+    """A tick's tally as metrics, and as what its handler returns; `started` is `time.monotonic()` at the start.
+
+    A tick begins when the clock in the event strikes, which is before the function does when Lambda is late.
+    """
+    for name, number in _counted(tally).items():
+        count(name, number)
+    seconds = time.monotonic() - started
+    struck = event.get("scheduled_time")
+    late = (now() - datetime.fromisoformat(struck)).total_seconds() if struck else 0.0
+    gauge("TickSeconds", max(seconds, late))
+    return {name: getattr(tally, name) for name in RETURNED} | {"duration_ms": int(seconds * 1000)}
+
+
+def report_send(tally: Tally) -> None:
+    """What became of one message that was sent by itself, in the metrics of the ticks."""
+    for name, number in _counted(tally).items():
+        if number:
+            count(name, number)
+
+
+def report_receipt(recorded: Recorded) -> None:
+    """What a receipt changed, as metrics: SettledCallbacks, NotedCallbacks, RepeatedCallbacks or UnheardOfCallbacks."""
+    count(recorded.answer.title().replace("_", "") + "Callbacks")
+    count("OpenedHolds", recorded.opened)
+    count("UnlistedMessages", recorded.unlisted)
+
+
+def _counted(tally: Tally) -> dict[str, int]:
+    numbers = {name: getattr(tally, name) for name in (*RETURNED, "stale", "unlisted", "sent")}
+    counted = {f"{name.capitalize()}Messages": number for name, number in numbers.items()}
+    deferrals = {name: tally.deferrals[reason] for reason, name in DEFERRALS.items()}
+    return {**counted, **deferrals, "OpenedHolds": tally.opened}
 
 
 def _credentials(account: settings.Account, again: bool = False) -> settings.Credentials:
