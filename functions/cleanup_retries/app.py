@@ -1,4 +1,4 @@
-"""Daily: removes what ended more than a week ago, in batches, while there is time."""
+"""Daily: erases the texts and removes the rows of what ended long ago, in batches, while there is time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ ONE_BATCH = 10.0
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    seconds_left = runtime.seconds_left(context)
-    removed = 0
-    while seconds_left() > ONE_BATCH and (batch := runtime.store().cleanup()):
+    days, store, seconds_left = runtime.erase_body_after(), runtime.store(), runtime.seconds_left(context)
+    erased = removed = 0
+    while days and seconds_left() > ONE_BATCH and (batch := store.erase_bodies(days)):
+        erased += batch
+    while seconds_left() > ONE_BATCH and (batch := store.cleanup(only_erased=bool(days))):
         removed += batch
-    return {"removed": removed}
+    return {"removed": removed, "erased": erased}

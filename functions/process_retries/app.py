@@ -19,4 +19,4 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             runtime.concurrency(),
             *runtime.crew(event, context),
         )
-    return runtime.report(tally, started)
+    return runtime.report(tally, event, started)

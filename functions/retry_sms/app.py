@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import intake, resend, runtime
+from sms_retry import intake, operate, resend, runtime
 
 
 @runtime.invocation
@@ -12,6 +12,6 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     message_id, force = intake.read_message_id(event)
     with runtime.sender() as send:
         store = runtime.store()
-        if store.retry_now(message_id, force) and (claim := store.claim_now(message_id)):
-            resend.send_claimed(store, send, claim, runtime.seconds_left(context))
+        if operate.retry(store, "retry_sms", message_id, force) and (claim := store.claim_now(message_id)):
+            runtime.report_send(resend.send_claimed(store, send, claim, runtime.seconds_left(context)))
     return runtime.state(message_id)

@@ -19,5 +19,5 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         store = runtime.store()
         message_id, claim = store.queue_and_claim(message)
         if claim:
-            resend.send_claimed(store, send, claim, runtime.seconds_left(context))
+            runtime.report_send(resend.send_claimed(store, send, claim, runtime.seconds_left(context)))
     return runtime.state(message_id)

@@ -26,8 +26,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             runtime.logger.warning("not a callback", extra={"why": why})
             return {"statusCode": 400}
         case Receipt() as receipt:
-            runtime.count(f"{delivery.record(runtime.store(PATIENCE), receipt, runtime.now()).capitalize()}Callbacks")
-            runtime.count("UnlistedMessages", delivery.is_unlisted(receipt))
+            runtime.report_receipt(delivery.record(runtime.store(PATIENCE), receipt, runtime.now()))
             return {"statusCode": 204}
         case Reply() as reply:
             delivery.heed(runtime.store(PATIENCE), reply)

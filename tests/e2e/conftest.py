@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 
@@ -45,6 +46,9 @@ def stack(
     already = len(log.getvalue())
     yield stack
     printed = capsys.readouterr()
-    logged = log.getvalue()[already:] + printed.out + printed.err + caplog.text
+    logged = log.getvalue()[already:] + printed.out + printed.err
+    # Also of containers whose standard output was that of an earlier test, and with every field of a record.
+    for record in caplog.get_records("call"):
+        logged += f"{logging.Formatter().format(record)} {vars(record)}"
     for private in (PEOPLE, BODY, ENVIRONMENT["TWILIO_AUTH_TOKEN"]):
         assert private not in logged

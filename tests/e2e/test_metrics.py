@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.e2e.messages import call_back, number, queue
+from tests.e2e.messages import call_back, message, number, queue
 from tests.local.stack import Stack
-from tests.local.twilio import Accept, Refuse
+from tests.local.twilio import Accept, BadAnswer, Refuse
+from tests.local.waiting import let_time_pass
+
+NAMES = ("ticket", "message_id", "code", "reason", "http_status", "twilio_request_id")
 
 
 def read(log: io.StringIO, capsys: pytest.CaptureFixture[str], since: int) -> dict[str, float]:
     """Every metric that was put out since then, summed."""
     sums: dict[str, float] = {}
-    for line in (log.getvalue()[since:] + capsys.readouterr().out).splitlines():
+    for line in _printed(log, capsys, since):
         if not line.startswith('{"_aws"'):
             continue
         emf = json.loads(line)
         assert emf["service"] == "sms-retry"
+        assert emf["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
         for metric in emf["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
             sums[metric["Name"]] = sums.get(metric["Name"], 0) + sum(emf[metric["Name"]])
     return sums
@@ -51,3 +56,127 @@ def test_forged_callbacks_and_unlisted_receipts_are_counted(
 
     counted = read(log, capsys, since)
     assert (counted["SettledCallbacks"], counted["UnlistedMessages"], counted["ForgedCallbacks"]) == (1, 1, 1)
+
+
+def test_what_twilio_accepts_is_counted_whoever_sends_it(
+    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    since = len(log.getvalue())
+    stack.twilio.plan(number(1), Refuse(400, 21211))
+    stack.invoke("send_sms", message(0))
+    failed = stack.invoke("send_sms", message(1))
+    stack.invoke("retry_sms", {"message_id": failed["message_id"]})
+    queue(stack, 2)
+    stack.invoke("process_retries")
+
+    counted = read(log, capsys, since)
+    assert (counted["SentMessages"], counted["ProcessedMessages"]) == (3, 4)
+    assert (counted["SuccessMessages"], counted["FailedMessages"]) == (3, 1)
+
+
+def test_a_tick_takes_from_the_stroke_of_the_clock_to_its_end(
+    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    since = len(log.getvalue())
+    stack.invoke("process_retries", {"scheduled_time": (datetime.now(UTC) - timedelta(seconds=90)).isoformat()})
+    assert 90 <= read(log, capsys, since)["TickSeconds"] < 120
+
+    since = len(log.getvalue())
+    returned = stack.invoke("process_retries")
+    assert 0 <= read(log, capsys, since)["TickSeconds"] - returned["duration_ms"] / 1000 < 0.01
+
+
+def test_deferrals_are_counted_by_their_reason(
+    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.db.execute(
+        "insert into sms_retry.sms_holds values ('country', '+49176', now() + interval '1 hour', '1 hour', 'test')"
+    )
+    stack.db.execute("insert into sms_retry.sms_limits values ('limited', 1)")
+    since = len(log.getvalue())
+    queue(stack, 0)
+    queue_one = "select sms_retry.queue_sms_retry(%s, 'Hello.', kind => %s, business_id => %s, time_zone => %s)"
+    stack.db.execute(queue_one, ["+14155550001", "transactional", "default", _where_it_is_night()])
+    for _ in range(2):
+        stack.db.execute(queue_one, ["+14155550002", "otp", "limited", None])
+    stack.invoke("process_retries")
+    stack.db.execute("delete from sms_retry.sms_limits")
+
+    counted = read(log, capsys, since)
+    reasons = ("HoldDeferrals", "QuietHoursDeferrals", "DailyLimitDeferrals", "GivenBackDeferrals")
+    assert [counted[reason] for reason in reasons] == [1, 1, 1, 0]
+    assert counted["DeferredMessages"] == 3
+
+
+def test_a_hold_is_counted_when_it_is_opened(
+    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    since = len(log.getvalue())
+    stack.twilio.plan(number(0), Refuse(401, 20003))
+    stack.invoke("send_sms", message(0))
+    assert read(log, capsys, since)["OpenedHolds"] == 1
+
+    stack.db.execute("delete from sms_retry.sms_holds")
+    stack.twilio.plan(number(1), Accept(receipts=(("failed", 20003),)))
+    stack.invoke("send_sms", message(1))
+    since = len(log.getvalue())
+    stack.twilio.deliver_callbacks()
+    assert read(log, capsys, since)["OpenedHolds"] == 1
+
+
+def test_each_post_that_was_not_accepted_has_a_line_that_names_it(
+    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    since = len(log.getvalue())
+    stack.twilio.plan(number(1), Refuse(400, 21211))
+    stack.twilio.plan(number(2), BadAnswer(500))
+    for n in range(3):
+        queue(stack, n)
+    stack.invoke("process_retries")
+
+    lines = [json.loads(line) for line in _printed(log, capsys, since) if '"ticket"' in line]
+    told = {line["message"]: [line.get(name) for name in NAMES] for line in lines}
+    asked = "select outcome, twilio_request_id from sms_retry.sms_attempts where outcome <> 'accepted'"
+    request_ids = dict(stack.db.execute(asked).fetchall())
+    assert told == {
+        "refused": ["2-1", 2, 21211, "error_21211", 400, request_ids["refused"]],
+        "unknown": ["3-1", 3, None, None, 500, request_ids["unknown"]],
+    }
+
+
+def test_a_message_that_failed_later_has_a_line_that_names_it(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+    stack.twilio.plan(number(0), Accept(receipts=("sent", ("undelivered", 30005))))
+    stack.invoke("send_sms", message(0))
+    stack.twilio.deliver_callbacks()
+
+    [line] = [vars(record) for record in caplog.records if record.name == "sms-retry"]
+    assert (line["msg"], line["ticket"], line["code"], line["answer"]) == ("undelivered", "1-1", 30005, "settled")
+
+
+def test_the_health_check_publishes_its_figures_in_their_units(
+    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.twilio.plan(number(0), Refuse(400, 21211))
+    for n in range(2):
+        stack.invoke("send_sms", message(n))
+    queue(stack, 2)
+    let_time_pass(stack.db, minutes=3)
+    since = len(log.getvalue())
+    stack.invoke("health_check")
+
+    emf = json.loads(_printed(log, capsys, since)[-1])
+    units = {metric["Name"]: metric["Unit"] for metric in emf["_aws"]["CloudWatchMetrics"][0]["Metrics"]}
+    assert (emf["SuccessRate"], units["SuccessRate"]) == ([50.0], "Percent")
+    assert (emf["OverdueMessages"], units["OverdueMessages"]) == ([1.0], "Count")
+    assert units["OldestDueSeconds"] == "Seconds"
+    assert 180 <= emf["OldestDueSeconds"][0] <= 185
+
+
+def _printed(log: io.StringIO, capsys: pytest.CaptureFixture[str], since: int) -> list[str]:
+    return (log.getvalue()[since:] + capsys.readouterr().out).splitlines()
+
+
+def _where_it_is_night() -> str:
+    """A zone in which it is about two o'clock in the morning."""
+    hours = (2 - datetime.now(UTC).hour + 12) % 24 - 12
+    return f"Etc/GMT{-hours:+d}"

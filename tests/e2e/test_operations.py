@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.e2e.messages import message, queue, statuses
+from tests.e2e.messages import BODY, message, queue, statuses
 from tests.local.aws import load
 from tests.local.container import ROOT
 from tests.local.postgres import Server
@@ -57,9 +57,33 @@ def test_the_health_check_says_how_the_queue_is(stack: Stack) -> None:
 def test_what_ended_more_than_a_week_ago_is_removed(stack: Stack) -> None:
     stack.invoke("send_sms", message())
     stack.twilio.deliver_callbacks()
-    assert stack.invoke("cleanup_retries") == {"removed": 0}
+    assert stack.invoke("cleanup_retries") == {"removed": 0, "erased": 0}
     let_time_pass(stack.db, days=8)
-    assert stack.invoke("cleanup_retries")["removed"] > 0
+    assert stack.invoke("cleanup_retries") == {"removed": 1, "erased": 0}
+    assert stack.db.execute("select body from sms_retry.sms_messages").fetchall() == [(BODY,)]
+
+
+def test_texts_are_erased_after_as_many_days_as_asked_for(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERASE_BODY_AFTER_DAYS", "2")
+    for n in range(2):
+        stack.invoke("send_sms", message(n))
+    queue(stack, 2)
+    let_time_pass(stack.db, days=3)
+
+    assert stack.invoke("cleanup_retries") == {"removed": 0, "erased": 2}
+    let_time_pass(stack.db, days=5)
+    assert stack.invoke("cleanup_retries") == {"removed": 2, "erased": 0}
+
+    bodies = stack.db.execute("select body from sms_retry.sms_messages order by id").fetchall()
+    assert bodies == [(None,), (None,), (BODY,)]
+
+
+def test_the_clean_up_stops_in_time_and_goes_on_the_next_day(stack: Stack) -> None:
+    stack.invoke("send_sms", message())
+    let_time_pass(stack.db, days=8)
+    cleanup = load("cleanup_retries")
+    assert cleanup({}, timeout_seconds=9) == {"removed": 0, "erased": 0}
+    assert cleanup({}) == {"removed": 1, "erased": 0}
 
 
 def test_a_migrated_database_is_left_as_it_is(stack: Stack) -> None:

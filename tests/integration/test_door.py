@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from sms_retry import intake
+from sms_retry import intake, operate
 from sms_retry.retry import Message
 from sms_retry.store import Store
 from tests.integration.examples import (
@@ -240,7 +240,7 @@ def test_a_message_that_was_called_off_stays_so(db: psycopg.Connection, store: S
     message_id = store.queue(PARCEL)
     one(db, "select sms_retry.cancel_sms_retry(%s)", [message_id])
 
-    assert store.retry_now(message_id, force) is False
+    assert operate.retry(store, "anna", message_id, force) is False
     assert standing(db, message_id)[:2] == ("cancelled", "cancelled")
     assert store.claim_due(10) == []
 
@@ -248,7 +248,7 @@ def test_a_message_that_was_called_off_stays_so(db: psycopg.Connection, store: S
 def test_retry_now_makes_a_waiting_message_due(db: psycopg.Connection, store: Store) -> None:
     message_id = store.queue(PARCEL, 30003, delays=[5 * MINUTE])
 
-    assert store.retry_now(message_id, force=False)
+    assert operate.retry(store, "anna", message_id, force=False)
 
     assert (standing(db).wait, standing(db).retry_count) == (0, 1)
     assert store.claim_now(message_id)
@@ -258,7 +258,7 @@ def test_retry_now_gives_a_failed_message_one_more_try(db: psycopg.Connection, s
     claim = claimed(store)
     finish(store, claim, "refused", code=21211)
 
-    assert store.retry_now(claim.message_id, force=False)
+    assert operate.retry(store, "anna", claim.message_id, force=False)
     again = store.claim_now(claim.message_id)
     assert again
 
@@ -269,9 +269,9 @@ def test_retry_now_gives_a_failed_message_one_more_try(db: psycopg.Connection, s
 def test_retry_now_sends_an_unknown_message_only_by_force(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
 
-    assert not store.retry_now(claim.message_id, force=False)
+    assert not operate.retry(store, "anna", claim.message_id, force=False)
     assert statuses(db) == {"unknown": 1}
-    assert store.retry_now(claim.message_id, force=True)
+    assert operate.retry(store, "anna", claim.message_id, force=True)
     assert statuses(db) == {"queued": 1}
 
 
@@ -279,9 +279,9 @@ def test_retry_now_leaves_any_other_message_as_it_is(db: psycopg.Connection, sto
     sent, processing = accepted(store, 1), claimed(store, 2)
     for claim in (sent, processing):
         before = standing(db, claim.message_id)
-        assert not store.retry_now(claim.message_id, force=True)
+        assert not operate.retry(store, "anna", claim.message_id, force=True)
         assert standing(db, claim.message_id) == before
-    assert not store.retry_now(99, force=True)
+    assert not operate.retry(store, "anna", 99, force=True)
 
 
 def test_a_message_that_is_called_off_is_never_sent(db: psycopg.Connection, store: Store) -> None:

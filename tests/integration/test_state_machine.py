@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from sms_retry import operate
 from sms_retry.retry import Claim, Hold, Message, Report, Ticket
 from sms_retry.store import Store
 from tests.integration.examples import MINUTE, number, one, receipt, sid
@@ -296,7 +297,7 @@ class Sending(RuleBasedStateMachine):
     def retry_now(self, message: int, force: bool) -> None:
         self.doing = "retry"
         was = self.rows[message].queue
-        due = self.stores[0].retry_now(message, force)
+        due = operate.retry(self.stores[0], "anna", message, force)
         assert due == (was in ("pending", "failed") or (was == "unknown" and force))
 
     def cancel(self, message: int) -> None:

@@ -30,6 +30,20 @@ def test_each_lambda_asks_only_for_what_it_uses() -> None:
     assert settings.listening({**DATABASE, **ACCOUNT, **SENDER})[2] == "https://sms.example.com"
 
 
+@pytest.mark.parametrize(
+    ("given", "days"), [({}, None), ({"ERASE_BODY_AFTER_DAYS": ""}, None), ({"ERASE_BODY_AFTER_DAYS": "3"}, 3)]
+)
+def test_texts_are_erased_only_where_it_is_asked_for(given: dict[str, str], days: int | None) -> None:
+    assert settings.cleaning({**DATABASE, **given}) == (Database(URL, None), days)
+
+
+@pytest.mark.parametrize("wrong", ["0", "8", "-1", "1.5", "a week"])
+def test_texts_are_erased_after_one_to_seven_days(wrong: str) -> None:
+    with pytest.raises(SettingsError, match="ERASE_BODY_AFTER_DAYS must be a whole number from 1 to 7") as refused:
+        settings.cleaning({"ERASE_BODY_AFTER_DAYS": wrong})
+    assert "DATABASE_URL" in str(refused.value)
+
+
 def test_a_secret_stands_for_what_it_holds() -> None:
     database, account = settings.asking({"DATABASE_SECRET_ARN": "arn:1", "TWILIO_SECRET_ARN": "arn:2"})
     assert database == Database(None, "arn:1")

@@ -13,7 +13,7 @@ from sms_retry.store import Store
 
 SentTo = Callable[[str, datetime], list[Listed] | NoWord]
 LookUp = Callable[[str], Listed | Gone | NoWord]
-Record = Callable[[Receipt], str]
+Record = Callable[[Receipt], object]
 
 Asked = TypeVar("Asked")
 Word = TypeVar("Word")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,7 +30,6 @@ from sms_retry.retry import (
     Retry,
     Settled,
     StopSending,
-    Ticket,
     Unknown,
     Unreached,
 )
@@ -52,10 +52,16 @@ DOWN_FOR = timedelta(minutes=1)
 
 Send = Callable[[Claim, timedelta], Answer]
 
+# The runtime's, which makes JSON of it.
+logger = logging.getLogger("sms-retry")
+
 
 @dataclass
 class Tally:
-    """What one run did; the five after `processed` add up to it, and `failed` counts expired and opted out."""
+    """What one run did; the five after `processed` add up to it, and `failed` counts expired and opted out.
+
+    `sent` counts the POSTs that Twilio accepted, `opened` the holds; `deferrals` are by reason.
+    """
 
     recovered: int = 0
     processed: int = 0
@@ -66,7 +72,9 @@ class Tally:
     unknown: int = 0
     stale: int = 0
     unlisted: int = 0
-    codes: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    opened: int = 0
+    deferrals: Counter[str] = field(default_factory=Counter)
 
 
 def drain(
@@ -108,9 +116,12 @@ def workers_for(due: int, concurrency: int) -> int:
     return ceil(due * USUAL_SEND / (concurrency * CLAIMING))
 
 
-def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> None:
+def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> Tally:
     """Send one claimed message the way the worker does, and write down what came of it."""
-    _write(store, [_Worker(send, seconds_left, policy.overridden(store.overrides())).attempt(claim, time.time())])
+    tally = Tally(processed=1)
+    worker = _Worker(send, seconds_left, policy.overridden(store.overrides()))
+    _write(store, [worker.attempt(claim, time.time())], tally)
+    return tally
 
 
 def ahead(concurrency: int) -> int:
@@ -149,6 +160,8 @@ class _Worker:
 
     def _judged(self, claim: Claim, answer: Answer) -> Report:
         report = _report(claim, answer, self._lines)
+        if report.outcome != "accepted":
+            _log(claim, report)
         match answer:
             case Unreached() | Unknown() | Refused(http_status=503):
                 self._unanswered += 1
@@ -235,9 +248,7 @@ class _Pipeline:
 
     def _flush(self) -> None:
         reports, self._reports = self._reports, []
-        written = _write(self._store, reports)
-        for report in reports:
-            _count(self._tally, report, written.get(report.ticket))
+        _write(self._store, reports, self._tally)
 
 
 def _report(claim: Claim, answer: Answer, lines: policy.Lines) -> Report:
@@ -263,20 +274,31 @@ def _report(claim: Claim, answer: Answer, lines: policy.Lines) -> Report:
             return replace(seen, outcome="unknown", reason=reason)
 
 
-def _write(store: Store, reports: Sequence[Report]) -> dict[Ticket, Settled]:
+def _log(claim: Claim, report: Report) -> None:
+    """One line about a POST that Twilio did not accept, or may not have: no number, no text."""
+    of = {"ticket": str(claim.ticket), "message_id": claim.message_id, "twilio_request_id": report.request_id}
+    why = {"code": report.code, "reason": report.reason, "http_status": report.http_status}
+    logger.info(report.outcome, extra={**of, **why})
+
+
+def _write(store: Store, reports: Sequence[Report], tally: Tally) -> None:
     # The hold first: were it last, a worker that dies in between would leave the next one to find out again.
     for hold in {report.hold for report in reports if report.hold}:
         store.open_hold(hold)
-    return store.finish(reports)
+        tally.opened += 1
+    written = store.finish(reports)
+    for report in reports:
+        _count(tally, report, written.get(report.ticket))
 
 
 def _count(tally: Tally, report: Report, settled: Settled | None) -> None:
     if settled is None:
         tally.stale += 1
-    if report.code is not None:
-        tally.codes[f"{report.code}"] += 1
     # A code that the table lacks was taken for final: somebody should look it up.
     tally.unlisted += report.reason == "unlisted"
+    tally.sent += report.outcome == "accepted"
+    if report.outcome == "deferred":
+        tally.deferrals[report.reason or ""] += 1
     believed = {"accepted": "completed", "unknown": "unknown", "deferred": "pending"}.get(report.outcome, "failed")
     match settled.status if settled else believed:
         case "completed":

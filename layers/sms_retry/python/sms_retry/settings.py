@@ -130,6 +130,15 @@ def most_workers(environ: Mapping[str, str]) -> int:
     return found
 
 
+def cleaning(environ: Mapping[str, str]) -> tuple[Database, int | None]:
+    """What the clean-up needs: the last is after how many days texts are erased, None where they stay in the log."""
+    read = _Reader(environ)
+    days = read.number("ERASE_BODY_AFTER_DAYS", 7, 1, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None
+    found = _database(read), days
+    read.check()
+    return found
+
+
 def _database(read: _Reader) -> Database:
     url, arn = read.optional("DATABASE_URL"), read.optional("DATABASE_SECRET_ARN")
     if not url and not arn:

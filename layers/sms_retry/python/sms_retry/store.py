@@ -110,10 +110,6 @@ class Store:
         rows = self._again("select * from sms_retry.sms_message_state(%s)", [message_id])
         return State(*rows[0]) if rows else None
 
-    def retry_now(self, message_id: int, force: bool) -> bool:
-        """Make one message due now; says whether it is."""
-        return bool(self._once("select sms_retry.retry_sms_now(%s, %s)", [message_id, force])[0][0])
-
     def unknown_due(self, limit: int) -> list[tuple[Ticket, str, str, datetime]]:
         """The unknown to ask Twilio about now: ticket, recipient, body, and when it was claimed."""
         rows = self._once("select * from sms_retry.unknown_sms_due(%s)", [limit])
