@@ -15,8 +15,8 @@ NO_ANSWER = {"statusCode": 200, "headers": {"content-type": "text/xml"}, "body":
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    found = callback.read(event, *runtime.signers())
-    if isinstance(found, Forged) and (rotated := runtime.rotated_signers()):
+    found = callback.read(event, *runtime.signers(event))
+    if isinstance(found, Forged) and (rotated := runtime.rotated_signers(event)):
         found = callback.read(event, *rotated)
     match found:
         case Forged():

@@ -118,7 +118,7 @@ def _arm(death: Death) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
             return super().getresponse()
 
-    store, sender = MortalStore(runtime.conninfo), runtime.sender
+    store, sender = MortalStore(runtime.database), runtime.sender
 
     @contextmanager
     def mortal_sender() -> Iterator[Send]:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.e2e.messages import call_back, message, number, posts_to, statuses
+from tests.local.aws import http_api_event
 from tests.local.stack import ENVIRONMENT, Stack
 from tests.local.twilio import Accept, Callbacks
 from tests.local.twilio_callbacks import signature
@@ -119,3 +120,18 @@ def test_a_person_who_says_stop_is_sent_nothing_more(stack: Stack) -> None:
 
     assert statuses(stack) == {"failed": 2}
     assert posts_to(stack, 0) == 0
+
+
+def test_the_apis_own_stage_says_what_was_signed_where_the_environment_does_not(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com"
+    monkeypatch.delenv("PUBLIC_WEBHOOK_URL")
+    form = {"MessageSid": "SM1", "MessageStatus": "sent", "To": number(0)}
+    signed = signature(stack.twilio.auth_token, f"{own}/twilio/status", form)
+    headers = {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": signed}
+    event = http_api_event("POST", "/twilio/status", "", headers, urlencode(form).encode())
+
+    assert stack.invoke("twilio_webhook", event | {"stageVariables": {"PUBLIC_WEBHOOK_URL": own}})["statusCode"] == 204
+    with pytest.raises(Exception, match="PUBLIC_WEBHOOK_URL is not set"):
+        stack.invoke("twilio_webhook", event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +28,8 @@ def schedules(template: Path) -> dict[str, Schedule]:
 
 
 def routes(template: Path) -> dict[str, str]:
-    """Route to function: `{"POST /twilio/status": "twilio_webhook"}`, of SAM's HttpApi and of plain API Gateway."""
-    events = {f"{each['Method'].upper()} {each['Path']}": folder for folder, each in _events(template, "HttpApi")}
-    folders = {name: folder for folder, (name, _) in _functions(template).items()}
-    resources = _document(template)["Resources"]
-    integrations = {
-        name: folders[_found(r"functions/\${(\w+)\.", its["IntegrationUri"]["Sub"])]
-        for name, its in _of_type(resources, "AWS::ApiGatewayV2::Integration")
-    }
-    return events | {
-        its["RouteKey"]: integrations[_found(r"integrations/\${(\w+)}", its["Target"]["Sub"])]
-        for _, its in _of_type(resources, "AWS::ApiGatewayV2::Route")
-    }
+    """Route to function: `{"POST /twilio/status": "twilio_webhook"}`."""
+    return {f"{event['Method'].upper()} {event['Path']}": function for function, event in _events(template, "HttpApi")}
 
 
 def timeout(template: Path, function: str) -> int:
@@ -77,12 +66,6 @@ def _document(template: Path) -> dict[str, Any]:
 
 def _of_type(resources: dict[str, Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
     return ((name, each["Properties"]) for name, each in resources.items() if each["Type"] == kind)
-
-
-def _found(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    assert found, f"{text} is not {pattern}"
-    return found[1]
 
 
 @functools.lru_cache(maxsize=8)

@@ -332,10 +332,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     route = dict(pair.split("=", 1) for pair in options.route)
     login = {"account_sid": options.account_sid, "auth_token": options.auth_token}
-    with TwilioStandIn(Behaviour(latency=options.latency), route=route, port=options.port, **login) as twilio:
+    behaviour = Behaviour(latency=options.latency)
+    # Whoever reads the URL may end it at once.
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        TwilioStandIn(behaviour, route=route, port=options.port, **login) as twilio,
+    ):
         print(twilio.url, flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pause()
 
 
 if __name__ == "__main__":

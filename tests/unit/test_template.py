@@ -283,8 +283,9 @@ def test_new_code_takes_traffic_little_by_little_and_an_alarm_takes_it_back(expa
         "SendSms",
         "TwilioWebhook",
     }
-    for group in groups.values():
-        assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": {"Ref": "FunctionErrors"}}]}
+    for name, group in groups.items():
+        alarm = "WebhookErrors" if name.startswith("TwilioWebhook") else "FunctionErrors"
+        assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": {"Ref": alarm}}]}
         assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
     assert not of_type(expand(GradualDeployment="false"), "AWS::CodeDeploy::DeploymentGroup")
 

@@ -131,6 +131,7 @@ def test_a_success_rate_warns_below_80_percent_and_is_critical_below_60(
         ("FinalErrors", 30, 31),
         ("Throttles", 0, 1),
         ("FunctionErrors", 0, 1),
+        ("WebhookErrors", 0, 1),
         ("DeadLettersWaiting", 0, 1),
         ("WebhookFailures", 0, 1),
         ("NoTick", 1, 0),
@@ -159,11 +160,9 @@ def test_three_minutes_without_a_tick_are_noticed(template: dict[str, Any]) -> N
 
 def test_errors_and_throttles_are_those_of_every_function(template: dict[str, Any]) -> None:
     functions = of_type(template, "AWS::Lambda::Function").keys()
-    for name, metric in (("FunctionErrors", "Errors"), ("Throttles", "Throttles")):
-        watched = {
-            m["Dimensions"][0]["Value"]["Ref"] for m in metrics(alarms(template)[name]) if m["MetricName"] == metric
-        }
-        assert watched == functions
+    for metric, names in (("Errors", ("FunctionErrors", "WebhookErrors")), ("Throttles", ("Throttles",))):
+        looked_at = [m for name in names for m in metrics(alarms(template)[name]) if m["MetricName"] == metric]
+        assert {m["Dimensions"][0]["Value"]["Ref"] for m in looked_at} == functions
 
 
 def test_every_metric_of_ours_has_the_namespace_and_the_dimension_that_the_functions_send(

@@ -176,13 +176,17 @@ def asking() -> Iterator[tuple[Any, Any]]:
         yield questions
 
 
-def signers(again: bool = False) -> tuple[str, tuple[str, ...]]:
-    """The URL that callbacks are signed for, and the tokens that may have signed them."""
-    _database, account, webhook_url = settings.listening(os.environ)
+def signers(event: dict[str, Any], again: bool = False) -> tuple[str, tuple[str, ...]]:
+    """The URL that callbacks are signed for, and the tokens that may have signed them.
+
+    Where the environment does not say the URL, a variable of the API's stage does, which no caller can set.
+    """
+    stage = event.get("stageVariables") or {}
+    _database, account, webhook_url = settings.listening({**stage, **os.environ})
     return webhook_url, _credentials(account, again).signing_tokens
 
 
-def rotated_signers() -> tuple[str, tuple[str, ...]] | None:
+def rotated_signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
     """The same with the secret read anew, since a token that nobody knew may be a new one; None where that is no news.
 
     At most once in REREAD seconds: anybody can send what nobody has signed.
@@ -191,8 +195,8 @@ def rotated_signers() -> tuple[str, tuple[str, ...]] | None:
     if not os.environ.get("TWILIO_SECRET_ARN") or time.time() - _reread_at < REREAD:
         return None
     _reread_at = time.time()
-    trusted = signers()
-    found = signers(again=True)
+    trusted = signers(event)
+    found = signers(event, again=True)
     return found if found != trusted else None
 
 
