@@ -27,7 +27,7 @@ from tests.local.cable import Cable
 from tests.local.postgres import postgres
 from tests.local.stack import ENVIRONMENT
 from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
-from tests.local.waiting import let_time_pass
+from tests.local.waiting import let_time_pass, wait_until
 
 QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 
@@ -62,13 +62,6 @@ def ask_twilio(store: Store, stand_in: TwilioStandIn) -> None:
     record = partial(delivery.record, store, now=datetime.now(UTC))
     with twilio.open_asking(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
         reconcile.reconcile(store, sent_to, look_up, record, plenty)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < give_up, "it never came to that"
-        time.sleep(0.005)
 
 
 @pytest.fixture

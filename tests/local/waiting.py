@@ -1,7 +1,9 @@
-"""Waiting without waiting: every instant in the tables moves back, which is the same as time going by."""
+"""Time: it goes by when every instant in the tables moves back; what goes on by itself is waited for."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import psycopg
@@ -24,3 +26,11 @@ def let_time_pass(connection: psycopg.Connection, **time: float) -> None:
                 sql.SQL("{0} = {0} - {1}").format(sql.Identifier(column), by) for column in columns
             )
             connection.execute(sql.SQL("update sms_retry.{} set {}").format(sql.Identifier(table), moved))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Returns once it is so; gives up after longer than anything takes on a slow machine."""
+    give_up = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < give_up, "it never came to that"
+        time.sleep(0.005)
