@@ -1,0 +1,367 @@
+"""The functions as `sam build` left them, on Lambda's own runtime: processes die, sandboxes freeze, time runs out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urldefrag, urlencode, urlsplit
+
+import psycopg
+import pytest
+from twilio.request_validator import RequestValidator
+
+from sms_retry import resend
+from tests.e2e.messages import message, number, posts_to, queue, statuses, tells_on_nobody
+from tests.local import build, rie
+from tests.local.aws import http_api_event, routes
+from tests.local.container import ROOT
+from tests.local.postgres import Server
+from tests.local.rie import ExecutionEnvironment, Exited, Outcome, Raised, Returned, TimedOut
+from tests.local.stack import ENVIRONMENT, FUNCTIONS, TEMPLATE, Stack
+from tests.local.twilio import Accept, Hang, Refuse, Step, TwilioStandIn, always
+from tests.local.waiting import let_time_pass, wait_until
+
+# What is built once is built on one worker of those that pytest-xdist groups tests for.
+pytestmark = pytest.mark.xdist_group("sam build")
+
+CONCURRENCY = 4
+TABLES = ("sms_messages", "sms_retry_queue", "sms_attempts", "sms_recipients", "sms_holds")
+
+Start = Callable[..., AbstractContextManager[Any]]
+
+
+@pytest.fixture(scope="session")
+def runtime() -> None:
+    """Lambda's runtime, on a Python of its version."""
+    if sys.platform != "linux":
+        pytest.skip("Lambda's emulator runs on Linux alone")
+    if build.runtime() is None:
+        pytest.skip(f"no Python of Lambda's version: there is no python{build.VERSION} on the PATH")
+
+
+@pytest.fixture(scope="module")
+def start(runtime: None, built: Path, log: StringIO) -> Start:
+    """Starts an environment of a function, by default a worker, that reaches a stack."""
+
+    def start(stack: Stack, function: str = "process_retries", **options: Any) -> AbstractContextManager[Any]:
+        return rie.execution_environment(built, function, variables(stack), log, **options)
+
+    return start
+
+
+@dataclass(frozen=True)
+class OutOfTime:
+    """A worker in mid-batch whose time is running out; `lock` is what keeps it waiting."""
+
+    stack: Stack
+    worker: ExecutionEnvironment
+    lock: psycopg.Connection
+    outcome: Future[Outcome]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def out_of_time(
+    start: Start, server: Server, worker_id: str, stack_of_the_session: Stack, log: StringIO
+) -> Iterator[OutOfTime]:
+    """Its time runs out beside the other tests, for that takes long: it has a database and a Twilio of its own.
+
+    It begins nothing that it has not the time to end, so only a Postgres that keeps it waiting brings it there.
+    """
+    already = len(log.getvalue())
+    url = server.create_database(f"sms_retry_out_of_time_{worker_id}")
+    with ExitStack() as parts:
+        pool = parts.enter_context(ThreadPoolExecutor(1))
+        account = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
+        twilio = parts.enter_context(TwilioStandIn(callbacks="manual", **account))
+        db = parts.enter_context(psycopg.connect(url, autocommit=True))
+        stack = replace(stack_of_the_session, database_url=url, db=db, twilio=twilio)
+        with start(stack, "migrate") as migrator:
+            answer(migrator.invoke())
+        worker = parts.enter_context(start(stack, timeout=int(resend.SLOWEST_SEND) + 3))
+        answer(worker.invoke())
+        queue_all(stack, 10)
+        twilio.behave(weather=some_without_an_answer)
+        lock = parts.enter_context(psycopg.connect(url))
+        lock.execute("lock table sms_retry.sms_attempts in share mode")
+        yield OutOfTime(stack, worker, lock, pool.submit(invoke_until_it_claims, worker))
+    assert tells_on_nobody(log.getvalue()[already:])
+
+
+def variables(stack: Stack) -> dict[str, str]:
+    reached = {"DATABASE_URL": stack.database_url, "TWILIO_API_URL": stack.twilio.url}
+    return ENVIRONMENT | reached | {"SEND_CONCURRENCY": str(CONCURRENCY)}
+
+
+def answer(outcome: Outcome) -> Any:
+    assert isinstance(outcome, Returned), outcome
+    return outcome.answer
+
+
+def invoke_until_it_claims(worker: ExecutionEnvironment) -> Outcome:
+    """A machine may be so slow that too little time is left to claim anything."""
+    for _ in range(10):
+        outcome = worker.invoke()
+        if not isinstance(outcome, Returned) or outcome.answer["processed"]:
+            break
+    return outcome
+
+
+def queue_all(stack: Stack, messages: int) -> None:
+    for n in range(messages):
+        queue(stack, n)
+
+
+def queued(stack: Stack) -> Counter[str]:
+    """How many stand how in the queue."""
+    return Counter(status for (status,) in stack.db.execute("select status from sms_retry.sms_retry_queue"))
+
+
+def some_without_an_answer(to: str, nth: int) -> Step:
+    """Of three POSTs Twilio takes two, and answers one."""
+    return (Accept(), Hang(Accept()), Hang(accepted=None))[int(to[-1]) % 3]
+
+
+def end_connections(db: psycopg.Connection) -> int:
+    """As a failover does; gives how many there were, when they are gone."""
+    ended = db.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where application_name = 'sms_retry' and datname = current_database()"
+    )
+    return sum(gone for (gone,) in ended)
+
+
+def waiting_for(stack: Stack, lock: psycopg.Connection) -> int:
+    """How many wait for what `lock` has locked."""
+    waiting = "select count(*) from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
+    (count,) = stack.db.execute(waiting, [lock.info.backend_pid]).fetchone() or (0,)
+    return int(count)
+
+
+def let_all_settle(stack: Stack, worker: ExecutionEnvironment, start: Start) -> Counter[str]:
+    """What the ticks and `reconcile` did until nothing was open any more, summed."""
+    did: Counter[str] = Counter()
+    with start(stack, "reconcile") as asking:
+        for _ in range(10):
+            let_time_pass(stack.db, minutes=5)
+            stack.twilio.let_time_pass(5 * 60)
+            did.update(answer(worker.invoke()))
+            did.update(answer(asking.invoke()))
+    return did
+
+
+def assert_each_went_once(stack: Stack, messages: int) -> None:
+    accepted = Counter(post.to for post in stack.twilio.accepted())
+    assert accepted == Counter({number(n): 1 for n in range(messages)})
+    assert statuses(stack) == {"sent": messages}
+
+
+def everything(stack: Stack) -> list[Any]:
+    return [stack.db.execute(f"select * from sms_retry.{table} order by 1, 2").fetchall() for table in TABLES]
+
+
+def event(function: str) -> Any:
+    """That of tests/events, or an unsigned request where the function stands behind the HTTP API."""
+    written = ROOT / "tests" / "events" / f"{function}.json"
+    if written.exists():
+        return json.loads(written.read_text())
+    route = next(route for route, name in routes(TEMPLATE).items() if name == function)
+    return http_api_event(*route.split(" "), "", {}, b"")
+
+
+def imported(environment: ExecutionEnvironment) -> set[str]:
+    """The modules that a Python with `-v` has imported so far."""
+    return set(re.findall(r"^import '(.+?)' #", environment.log(), re.MULTILINE))
+
+
+def compiled(environment: ExecutionEnvironment) -> set[Path]:
+    """The files that it had to compile, for want of bytecode."""
+    return {Path(path) for path in re.findall(r"^# code object from (/.+)$", environment.log(), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_cold_start_answers_imports_only_what_it_uses_and_compiles_nothing_but_the_handler(
+    stack: Stack, start: Start, built: Path, function: str
+) -> None:
+    queue(stack)
+    its = rie.functions(built)[function]
+    with start(stack, function, options=["-v"]) as environment:
+        returned = answer(environment.invoke(event(function)))
+        modules, sources = imported(environment), compiled(environment)
+
+    assert returned.get("statusCode", 200) < 500
+    assert {"app", "sms_retry.runtime", "aws_lambda_powertools"} <= modules
+    assert "boto3" not in modules
+    assert "TWILIO_API_URL" in its.environment["Variables"] or "twilio.rest" not in modules
+    assert {path for path in sources if built in path.parents} == {Path(its.codeuri) / "app.py"}
+
+
+def test_a_cold_webhook_settles_what_twilio_has_signed(stack: Stack, start: Start) -> None:
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    url = urldefrag(stack.twilio.posts()[0].form["StatusCallback"]).url
+    form = {"MessageSid": sid, "MessageStatus": "delivered", "To": number(0), "ErrorCode": ""}
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+        "X-Twilio-Signature": RequestValidator(stack.twilio.auth_token).compute_signature(url, form),
+    }
+    path, query = urlsplit(url).path, urlsplit(url).query
+
+    with start(stack, "twilio_webhook", options=["-v"]) as webhook:
+        returned = answer(webhook.invoke(http_api_event("POST", path, query, headers, urlencode(form).encode())))
+        modules = imported(webhook)
+
+    assert returned == {"statusCode": 204}
+    assert statuses(stack) == {"delivered": 1}
+    assert "psycopg" in modules
+    assert not {"boto3", "twilio.rest"} & modules
+
+
+def test_every_module_of_the_layers_brings_its_bytecode(runtime: None, built: Path) -> None:
+    """Unchecked: the times of files on Lambda are others than when they were compiled (PEP 552)."""
+    modules = [path for path in built.glob("*Layer/python/**/*.py") if "geodata" not in path.parts]
+    cached = [path.parent / "__pycache__" / f"{path.stem}.cpython-313.pyc" for path in modules]
+
+    assert {"twilio", "psycopg", "sms_retry"} <= {path.parent.name for path in modules}
+    assert [path for path in cached if not path.exists() or path.read_bytes()[4:8] != b"\1\0\0\0"] == []
+
+
+def test_a_refused_event_is_an_error_that_tells_on_nobody(stack: Stack, start: Start) -> None:
+    with start(stack, "send_sms") as environment:
+        outcome = environment.invoke(message(color="red"))
+
+    assert isinstance(outcome, Raised)
+    assert "color" in outcome.message
+    assert tells_on_nobody(f"{outcome}")
+
+
+def test_a_process_that_dies_in_mid_batch_loses_nothing_and_sends_nothing_twice(stack: Stack, start: Start) -> None:
+    queue_all(stack, 10)
+    with start(stack) as worker:
+
+        def dies_at_the_fourth(to: str, nth: int) -> Step:
+            if len(stack.twilio.posts()) == 3:
+                worker.kill()
+            return some_without_an_answer(to, nth)
+
+        stack.twilio.behave(weather=dies_at_the_fourth)
+        outcome = worker.invoke()
+        assert isinstance(outcome, Exited), outcome
+        stack.twilio.behave(weather=always(Accept()))
+        held, waiting = queued(stack)["processing"], queued(stack)["pending"]
+        assert held
+        assert waiting
+        tick = answer(worker.invoke())
+        assert (tick["processed"], tick["success"]) == (waiting, waiting)
+        did = let_all_settle(stack, worker, start)
+
+    assert did["recovered"] == did["found"] + did["released"] == held
+    assert_each_went_once(stack, 10)
+
+
+def test_a_thawed_worker_finds_its_connection_dead_before_it_claims(stack: Stack, start: Start) -> None:
+    with start(stack) as worker:
+        answer(worker.invoke())
+        process = worker.pid
+        worker.freeze()
+        assert end_connections(stack.db) >= 1
+        queue_all(stack, 10)
+        worker.thaw()
+        tick = answer(worker.invoke())
+        assert worker.pid == process
+
+    assert (tick["processed"], tick["success"]) == (10, 10)
+    assert_each_went_once(stack, 10)
+    assert stack.db.execute("select distinct attempt from sms_retry.sms_retry_queue").fetchall() == [(1,)]
+
+
+def test_a_worker_frozen_in_mid_send_until_others_have_sent_changes_nothing(stack: Stack, start: Start) -> None:
+    queue(stack)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        start(stack) as frozen,
+        start(stack) as other,
+        start(stack, "reconcile") as asks,
+    ):
+
+        def refuses_a_frozen_one(to: str, nth: int) -> Step:
+            if nth > 1:
+                return Accept()
+            frozen.freeze()
+            return Refuse(400, 21211)
+
+        stack.twilio.behave(weather=refuses_a_frozen_one)
+        tick = pool.submit(frozen.invoke)
+        wait_until(lambda: posts_to(stack, 0) == 1)
+        let_time_pass(stack.db, minutes=11)
+        assert answer(other.invoke())["recovered"] == 1
+        let_time_pass(stack.db, minutes=30)
+        assert answer(asks.invoke())["released"] == 1
+        assert answer(other.invoke())["success"] == 1
+        assert_each_went_once(stack, 1)
+        before = everything(stack)
+
+        frozen.thaw()
+        assert answer(tick.result())["failed"] == 1
+        assert '"StaleMessages":[1.0]' in frozen.log()
+
+    assert everything(stack) == before
+
+
+def test_two_ticks_at_once_send_each_message_once(stack: Stack, runtime: None, built: Path, log: StringIO) -> None:
+    with ThreadPoolExecutor(2) as pool, rie.fleet(2, built, "process_retries", variables(stack), log) as workers:
+        for worker in workers:
+            answer(worker.invoke())
+        queue_all(stack, 200)
+        with psycopg.connect(stack.database_url) as lock:
+            # Both stand before the same queue when it opens.
+            lock.execute("lock table sms_retry.sms_retry_queue in access exclusive mode")
+            ticks = [pool.submit(worker.invoke) for worker in workers]
+            wait_until(lambda: waiting_for(stack, lock) == 2)
+        processed = [answer(tick.result())["processed"] for tick in ticks]
+
+    assert sum(processed) == 200
+    assert all(processed)
+    assert_each_went_once(stack, 200)
+
+
+def test_an_environment_leaves_no_process_behind(stack: Stack, start: Start) -> None:
+    sessions = []
+
+    def break_off() -> None:
+        with start(stack) as worker:
+            answer(worker.invoke())
+            worker.freeze()
+            sessions.append(os.getsid(worker.pid))
+            assert len(rie.processes(sessions[0])) == 2
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        break_off()
+    assert rie.processes(sessions[0]) == []
+
+
+def test_a_worker_whose_time_runs_out_in_mid_batch_loses_nothing_and_sends_nothing_twice(
+    out_of_time: OutOfTime, start: Start
+) -> None:
+    stack, worker = out_of_time.stack, out_of_time.worker
+    assert out_of_time.outcome.result() == TimedOut()
+    end_connections(stack.db)
+    out_of_time.lock.rollback()
+    stack.twilio.behave(weather=always(Accept()))
+    held = queued(stack)["processing"]
+    assert queued(stack) == {"processing": held, "pending": 10 - held}
+    assert held >= CONCURRENCY
+
+    did = let_all_settle(stack, worker, start)
+
+    assert did["recovered"] == did["found"] + did["released"] == held
+    assert_each_went_once(stack, 10)
