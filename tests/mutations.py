@@ -289,6 +289,20 @@ MUTATIONS = [
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(
+        "a connection that was idle is believed",
+        f"{PACKAGE}/connection.py",
+        "time.time() - self._used_at > IDLE",
+        "False",
+        (f"{TESTS}/test_database_away.py",),
+    ),
+    Mutation(
+        "a refused password has the secret read each time",
+        f"{PACKAGE}/connection.py",
+        "time.time() - self._reread_at < REREAD",
+        "False",
+        ("tests/e2e/test_database_secret.py",),
+    ),
+    Mutation(
         "a message that another attempt owns settles an unknown one",
         f"{PACKAGE}/reconcile.py",
         "if message.sid in free",

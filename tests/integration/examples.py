@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
+import pytest
 from psycopg.rows import namedtuple_row
 
-from sms_retry.retry import Claim, Message, Report, Ticket
+from sms_retry.retry import Answer, Claim, Message, Report, Ticket
 from sms_retry.store import Store
+from sms_retry.twilio import Send
 from tests.local.waiting import let_time_pass
 
 Found = TypeVar("Found")
@@ -147,13 +149,18 @@ def at_once(threads: int, work: Callable[[int], Found]) -> list[Found]:
         return list(pool.map(begin, range(threads)))
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Returns once it is so."""
+    give_up = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < give_up, "it never came to that"
+        time.sleep(0.005)
+
+
 def wait_until_blocked(db: psycopg.Connection, by: psycopg.Connection) -> None:
     """Returns once somebody waits for a lock that `by` holds."""
-    give_up = time.monotonic() + 10
     waiting = "select exists (select from pg_locks where %s = any (pg_blocking_pids(pid)))"
-    while not one(db, waiting, [by.info.backend_pid]):
-        assert time.monotonic() < give_up, "nobody waited"
-        time.sleep(0.002)
+    wait_until(lambda: one(db, waiting, [by.info.backend_pid]))
 
 
 def send_again(db: psycopg.Connection, store: Store, message_id: int = 1, **time: float) -> Claim:
@@ -162,3 +169,29 @@ def send_again(db: psycopg.Connection, store: Store, message_id: int = 1, **time
     claim = store.claim_now(message_id)
     assert claim
     return claim
+
+
+def end_connections(db: psycopg.Connection) -> None:
+    """As an administrator or a failover does; returns when they are gone."""
+    db.execute(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+        " where application_name = 'sms_retry' and datname = current_database()"
+    )
+
+
+def after_sending(send: Send, happens: Callable[[], object]) -> Send:
+    """A send after whose first answer something happens, before anybody can write that answer down."""
+    once = Lock()
+
+    def send_then(claim: Claim, valid_for: timedelta) -> Answer:
+        answer = send(claim, valid_for)
+        if once.acquire(blocking=False):
+            happens()
+        return answer
+
+    return send_then
+
+
+def freeze(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour in which the container does nothing, and only the wall clock goes on."""
+    monkeypatch.setattr(store._connection, "_used_at", time.time() - 3600)

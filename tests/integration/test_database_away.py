@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,11 +17,23 @@ import pytest
 
 from sms_retry import connection, delivery, reconcile, resend, twilio
 from sms_retry.migrate import migrate
-from sms_retry.retry import Answer, Claim, Report
+from sms_retry.retry import Report
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
 from tests.chaos import worker
-from tests.integration.examples import claimed, one, plenty, standing, statuses, take_in, wait_until_blocked
+from tests.integration.examples import (
+    after_sending,
+    claimed,
+    end_connections,
+    freeze,
+    one,
+    plenty,
+    standing,
+    statuses,
+    take_in,
+    wait_until,
+    wait_until_blocked,
+)
 from tests.local.cable import Cable
 from tests.local.postgres import postgres
 from tests.local.stack import ENVIRONMENT
@@ -30,32 +41,6 @@ from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
 from tests.local.waiting import let_time_pass, wait_until
 
 QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
-
-
-def end_connections(db: psycopg.Connection) -> None:
-    """As an administrator or a failover does; returns when they are gone."""
-    db.execute(
-        "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
-        " where application_name = 'sms_retry' and datname = current_database()"
-    )
-
-
-def after_sending(send: Send, happens: Callable[[], object]) -> Send:
-    """A send after whose first answer something happens, before anybody can write that answer down."""
-    once = threading.Lock()
-
-    def send_then(claim: Claim, valid_for: timedelta) -> Answer:
-        answer = send(claim, valid_for)
-        if once.acquire(blocking=False):
-            happens()
-        return answer
-
-    return send_then
-
-
-def freeze(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour in which the container does nothing, and only the wall clock goes on."""
-    monkeypatch.setattr(store._connection, "_used_at", time.time() - 3600)
 
 
 def ask_twilio(store: Store, stand_in: TwilioStandIn) -> None:

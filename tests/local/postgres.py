@@ -110,14 +110,14 @@ def _answer(keeper: subprocess.Popen[str]) -> str:
 def _keep(programs: Path, settings: dict[str, str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    owner = _owner()
-    folder = Path(tempfile.mkdtemp(prefix="sms-retry-postgres-", dir=_place(owner)))
+    owner = nobody()
+    folder = Path(tempfile.mkdtemp(prefix="sms-retry-postgres-", dir=place_for(owner)))
     server = None
     try:
         if owner:
             os.chown(folder, owner["user"], owner["group"])
             programs = _within_reach(programs, folder)
-        settings["port"] = str(int(settings["port"]) or _free_port())
+        settings["port"] = str(int(settings["port"]) or free_port())
         # Loopback alone: a socket file would only add a path that may be too long.
         settings["unix_socket_directories"] = ""
         _initdb(programs, folder, owner)
@@ -143,15 +143,16 @@ def _say(**answer: str) -> None:
         os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-def _owner() -> dict[str, Any]:
+def nobody() -> dict[str, Any]:
     """Who runs the server, for `subprocess`: PostgreSQL refuses root, and every machine has a `nobody`."""
     if os.geteuid() != 0:
         return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+    found = pwd.getpwnam("nobody")
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
 
 
-def _place(owner: dict[str, Any]) -> str:
+def place_for(owner: dict[str, Any]) -> str:
+    """A folder for temporary folders that this owner can get into."""
     places = (tempfile.gettempdir(), "/tmp", "/var/tmp")
     return next((place for place in places if not owner or _open_to_others(Path(place))), places[0])
 
@@ -173,7 +174,7 @@ def _open_to_others(path: Path) -> bool:
     return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Below the ports that the system hands out to callers: one that knocks while the server restarts could
     get the server's own and talk to itself. Counted from the process id, so that keepers do not meet."""
     for step in range(12_000):

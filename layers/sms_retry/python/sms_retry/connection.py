@@ -35,6 +35,10 @@ CONNECTION: dict[str, Any] = {
 }
 
 
+# After a failover a pooler may lead to what is a standby still.
+AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+
+
 class NotLetIn(psycopg.OperationalError):
     """Postgres asked for a password and then did not let us in; the message says what to do."""
 
@@ -65,7 +69,7 @@ class Connection:
         while True:
             try:
                 return self._execute(statement, given)
-            except psycopg.OperationalError:
+            except AWAY:
                 self.close()
                 if time.monotonic() + pause > give_up:
                     raise
