@@ -2,7 +2,7 @@
 -- first, as far as half of what is asked for goes, and then whatever is due the longest.
 create or replace function sms_retry.claim_due_sms_retries(limit_count int default 50)
 returns setof sms_retry.claimed_sms
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- The indexes already have the order: a plan that sorts would read every row that waits.
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
@@ -13,17 +13,21 @@ declare
 begin
     -- Round the circle of lanes, from a place drawn by lot: every lane has its turn, however many there are.
     with recursive lanes as (
-        select lane, lane as first, 1 as n
-        from (select coalesce(
-            (select q.lane from sms_retry_queue q where q.status = 'pending' and q.lane > start order by q.lane limit 1),
-            (select q.lane from sms_retry_queue q where q.status = 'pending' order by q.lane limit 1)) as lane) next
+        select coalesce(
+            (select q.lane from sms_retry_queue q where q.status = 'pending' and q.lane >= start order by q.lane limit 1),
+            (select q.lane from sms_retry_queue q where q.status = 'pending' and q.lane < start order by q.lane limit 1)
+        ) as lane, 1 as n
         union all
-        select next.lane, l.first, l.n + 1
+        select next.lane, l.n + 1
         from lanes l
-        cross join lateral (select coalesce(
-            (select q.lane from sms_retry_queue q where q.status = 'pending' and q.lane > l.lane order by q.lane limit 1),
-            (select q.lane from sms_retry_queue q where q.status = 'pending' order by q.lane limit 1)) as lane) next
-        where l.n < allowed / 2 and next.lane <> l.first
+        cross join lateral (select case
+            when l.lane >= start then coalesce(
+                (select q.lane from sms_retry_queue q where q.status = 'pending' and q.lane > l.lane order by q.lane limit 1),
+                (select q.lane from sms_retry_queue q where q.status = 'pending' and q.lane < start order by q.lane limit 1))
+            else (select q.lane from sms_retry_queue q
+                where q.status = 'pending' and q.lane > l.lane and q.lane < start order by q.lane limit 1)
+            end as lane) next
+        where l.n < allowed / 2 and next.lane is not null
     ),
     turns as materialized (
         select first.id

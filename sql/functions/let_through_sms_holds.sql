@@ -1,7 +1,7 @@
 -- How many messages the holds on the account and the sender let through now: all while none is open, none while one is
 -- shut, and one, the probe, when the time of every one of them is up.
 create or replace function sms_retry.let_through_sms_holds(wanted int) returns int
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 as $$
 declare
     open_holds int;

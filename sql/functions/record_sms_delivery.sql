@@ -10,30 +10,50 @@ create or replace function sms_retry.record_sms_delivery(
     spends      boolean = true,
     reason      text = null
 ) returns text
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
-    event   sms_delivery_events;
-    ticket  record;
-    is_news boolean;
+    told       text := sms_receipt_outcome(record_sms_delivery.status);
+    is_news    boolean;
+    is_settled boolean;
+    event      sms_delivery_events;
+    ticket     record;
 begin
-    insert into sms_delivery_events as e (message_sid, status, error_code, ticket, delays, spends, reason)
-    values (record_sms_delivery.message_sid, record_sms_delivery.status, record_sms_delivery.error_code,
-            record_sms_delivery.ticket_id || '-' || record_sms_delivery.attempt,
-            record_sms_delivery.delays, record_sms_delivery.spends, record_sms_delivery.reason)
-    on conflict do nothing
-    returning e.* into event;
-    is_news := found;
-    if not is_news then
-        -- It may have come while nobody knew its SID, so it is told again; what it has settled before stays as it is.
-        select e.* into event from sms_delivery_events e
-        where e.message_sid = record_sms_delivery.message_sid and e.status = record_sms_delivery.status
-            and e.error_code is not distinct from record_sms_delivery.error_code;
+    with news as (
+        insert into sms_delivery_events as e (message_sid, status, error_code, ticket, delays, spends, reason)
+        values (record_sms_delivery.message_sid, record_sms_delivery.status, record_sms_delivery.error_code,
+                record_sms_delivery.ticket_id || '-' || record_sms_delivery.attempt,
+                record_sms_delivery.delays, record_sms_delivery.spends, record_sms_delivery.reason)
+        on conflict do nothing
+        returning e.message_sid, e.error_code
+    ),
+    -- Nearly every message ends here: its latest attempt, which Twilio has accepted, has arrived. The lock comes first, as
+    -- in settle_sms_reports, so that nobody says otherwise meanwhile.
+    latest as materialized (
+        select q.message_id, n.error_code
+        from news n
+        join sms_attempts a on a.message_sid = any (array[n.message_sid])
+        join sms_retry_queue q on q.id = any (array[a.queue_id]) and q.attempt = a.attempt
+        where told = 'delivered' and q.status = 'completed'
+        for update of q
+    ),
+    arrived as (
+        update sms_messages m
+        set status = 'delivered', delivered_at = now(), updated_at = now(),
+            error_code = coalesce(l.error_code, m.error_code)
+        from latest l
+        where m.id = any (array[l.message_id]) and m.delivered_at is null
+        returning 1
+    )
+    select exists (select from news), exists (select from arrived) into is_news, is_settled;
+    if is_settled then
+        return 'settled';
     end if;
 
-    select a.queue_id, a.attempt into ticket from sms_attempts a where a.message_sid = event.message_sid;
-    if found and sms_receipt_outcome(event.status) = 'accepted' then
+    select a.queue_id, a.attempt into ticket from sms_attempts a where a.message_sid = record_sms_delivery.message_sid;
+    if found and told = 'accepted' then
         -- Most callbacks are this one: that Twilio has it is known already.
         return 'noted';
     elsif not found then
@@ -47,6 +67,11 @@ begin
             return case when is_news then 'unheard_of' else 'repeated' end;
         end if;
     end if;
+
+    -- As it was told first: it may have come while nobody knew its SID. What it has settled before stays as it is.
+    select e.* into event from sms_delivery_events e
+    where e.message_sid = record_sms_delivery.message_sid and e.status = record_sms_delivery.status
+        and e.error_code is not distinct from record_sms_delivery.error_code;
     return case
         when settle_sms_receipt(ticket.queue_id, ticket.attempt, event) then 'settled'
         when is_news then 'noted'

@@ -1,19 +1,15 @@
 -- Claims messages that the caller has locked: a new ticket each, and, in its order, all that is needed to judge and send.
 -- A message that meets a hold whose time is up becomes its probe, and the hold stays shut for everybody else.
 create or replace function sms_retry.take_sms_claims(ids bigint[]) returns setof sms_retry.claimed_sms
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- Always by key, whatever the statistics say: they may have been taken while the queue was empty.
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
-    update sms_retry_queue q
-    set status = 'processing', attempt = q.attempt + 1, claimed_at = now(), reason = null
-    where q.id = any (ids);
-
     update sms_holds h
     set until = now() + h.wait, probe_id = probe.id, probe_attempt = probe.attempt
     from (
-        select distinct on (o.scope, o.key) o.scope, o.key, q.id, q.attempt
+        select distinct on (o.scope, o.key) o.scope, o.key, q.id, q.attempt + 1 as attempt
         from sms_holds o
         join sms_retry_queue q on q.id = any (ids)
         join sms_messages m on m.id = q.message_id
@@ -28,12 +24,37 @@ begin
     where h.scope = probe.scope and h.key = probe.key and h.until <= now();
 
     return query
+    with taken as (
+        update sms_retry_queue q
+        set status = 'processing', attempt = q.attempt + 1, claimed_at = now(), reason = null
+        where q.id = any (ids)
+        returning q.id, q.attempt, q.message_id, q.claimed_at
+    )
     select q.id, q.attempt, m.id, m.business_id, m.to_number, m.body, m.kind, m.time_zone,
         coalesce(own.time_zone, everybodys.time_zone),
         sms_consent(own.consent, everybodys.consent),
-        m.expires_at, hold.until, allowance.again_at, q.claimed_at
-    from sms_retry_queue q
-    join sms_messages m on m.id = q.message_id
+        m.expires_at, hold.until,
+        -- Not looked for where nothing is limited, as nearly everywhere.
+        case when exists (select from sms_limits) and m.kind <> 'emergency' then (
+            -- Sent within a day, and those before it in this claim, which are about to be.
+            select max(coalesce(
+                (select sent.sent_at + interval '1 day' from sms_messages sent
+                    where sent.to_number = m.to_number and l.business_id in ('*', sent.business_id)
+                        and sent.kind <> 'emergency' and sent.sent_at > now() - interval '1 day'
+                    order by sent.sent_at desc offset greatest(l.messages_a_day - before.n, 1) - 1 limit 1),
+                case when before.n >= l.messages_a_day then now() + interval '1 day' end))
+            from sms_limits l
+            cross join lateral (
+                select count(*) as n
+                from sms_retry_queue other join sms_messages o on o.id = other.message_id
+                where other.id = any (ids) and other.id < q.id and o.to_number = m.to_number
+                    and l.business_id in ('*', o.business_id) and o.kind <> 'emergency'
+            ) before
+            where l.business_id in ('*', m.business_id)
+        ) end,
+        q.claimed_at
+    from taken q
+    join sms_messages m on m.id = any (array[q.message_id])
     left join sms_recipients own on own.phone_number = m.to_number and own.business_id = m.business_id
     left join sms_recipients everybodys on everybodys.phone_number = m.to_number and everybodys.business_id = '*'
     left join lateral (
@@ -44,26 +65,6 @@ begin
         where (h.scope = 'recipient' and h.key = m.to_number or h.scope = 'country' and starts_with(m.to_number, h.key))
             and (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
     ) hold on true
-    left join lateral (
-        -- Sent within a day, and those before it in this claim, which are about to be.
-        select coalesce(
-            (select sent.sent_at + interval '1 day' from sms_messages sent
-                where sent.to_number = m.to_number and l.business_id in ('*', sent.business_id)
-                    and sent.kind <> 'emergency' and sent.sent_at > now() - interval '1 day'
-                order by sent.sent_at desc offset greatest(l.messages_a_day - before.n, 1) - 1 limit 1),
-            case when before.n >= l.messages_a_day then now() + interval '1 day' end) as again_at
-        from sms_limits l
-        cross join lateral (
-            select count(*) as n
-            from sms_retry_queue other join sms_messages o on o.id = other.message_id
-            where other.id = any (ids) and other.id < q.id and o.to_number = m.to_number
-                and l.business_id in ('*', o.business_id) and o.kind <> 'emergency'
-        ) before
-        where l.business_id in ('*', m.business_id) and m.kind <> 'emergency'
-        order by 1 desc nulls last
-        limit 1
-    ) allowance on true
-    where q.id = any (ids)
     order by array_position(ids, q.id);
 end
 $$;

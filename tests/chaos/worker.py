@@ -24,7 +24,7 @@ import psycopg
 import twilio.rest.api.v2010.account.message  # noqa: F401  the SDK imports it at the first send, which takes long
 
 from sms_retry import runtime
-from sms_retry.retry import Answer, Claim, Report, Settled, Ticket
+from sms_retry.retry import Answer, Claim, Report, Ticket
 from sms_retry.store import Store
 from sms_retry.twilio import Send
 from tests.local.container import ROOT, LambdaContext
@@ -102,7 +102,7 @@ def _arm(death: Death) -> None:
                 die_if("after the claim")
             return claims
 
-        def finish(self, reports: Sequence[Report]) -> dict[Ticket, Settled]:
+        def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
             if reports:
                 die_if("before the write")
             settled = super().finish(reports)

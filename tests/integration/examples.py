@@ -92,8 +92,7 @@ def unknown(store: Store, n: int = 1, **fields: str) -> Claim:
 
 def finish(store: Store, claim: Claim, outcome: str, **facts: Any) -> str | None:
     """Report one outcome; gives the queue's new status, or None where the ticket is stale."""
-    settled = store.finish([Report(claim.ticket, outcome, **facts)]).get(claim.ticket)
-    return settled.status if settled else None
+    return store.finish([Report(claim.ticket, outcome, **facts)]).get(claim.ticket)
 
 
 def receipt(

@@ -28,7 +28,6 @@ from sms_retry.retry import (
     Refused,
     Report,
     Retry,
-    Settled,
     StopSending,
     Unknown,
     Unreached,
@@ -291,7 +290,7 @@ def _write(store: Store, reports: Sequence[Report], tally: Tally) -> None:
         _count(tally, report, written.get(report.ticket))
 
 
-def _count(tally: Tally, report: Report, settled: Settled | None) -> None:
+def _count(tally: Tally, report: Report, settled: str | None) -> None:
     if settled is None:
         tally.stale += 1
     # A code that the table lacks was taken for final: somebody should look it up.
@@ -300,7 +299,7 @@ def _count(tally: Tally, report: Report, settled: Settled | None) -> None:
     if report.outcome == "deferred":
         tally.deferrals[report.reason or ""] += 1
     believed = {"accepted": "completed", "unknown": "unknown", "deferred": "pending"}.get(report.outcome, "failed")
-    match settled.status if settled else believed:
+    match settled or believed:
         case "completed":
             tally.success += 1
         case "unknown":

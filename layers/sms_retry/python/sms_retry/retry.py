@@ -41,8 +41,7 @@ class Message:
     expires_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A claimed message: all that is needed to judge and send it. Field for field SQL's `claimed_sms`."""
 
     id: int
@@ -187,16 +186,6 @@ class Report:
     spends: bool = True
     reason: str | None = None
     hold: Hold | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What a report changed: the status its queue row has now, and when it is due if it waits."""
-
-    ticket: Ticket
-    message_id: int
-    status: str
-    scheduled_for: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+-- Writes down that Twilio has these messages, as far as their claims are still open: what nearly every send comes to. Any
+-- other acceptance is left to finish_sms_retries.
+create or replace function sms_retry.accept_sms_claims(
+    ids           bigint[],
+    attempts      int[],
+    message_sids  text[],
+    http_statuses int[],
+    request_ids   text[]
+) returns table (id bigint, attempt int, message_id bigint, status text, scheduled_for timestamptz)
+language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+#variable_conflict use_column
+begin
+    return query
+    with told as materialized (
+        select t.*
+        from unnest(ids, attempts, message_sids, http_statuses, request_ids)
+            as t (id, attempt, sid, http_status, request_id)
+        -- Whoever writes locks in this order, and so nobody deadlocks.
+        order by t.id
+    ),
+    queue as (
+        update sms_retry_queue q
+        set status = 'completed', claimed_at = null, reason = null, finished_at = now()
+        from told t
+        where q.id = any (array[t.id]) and q.attempt = t.attempt and q.claimed_at is not null
+        returning q.id, q.attempt, q.message_id, q.status, q.scheduled_for, t.sid, t.http_status, t.request_id
+    ),
+    story as (
+        insert into sms_attempts (queue_id, attempt, outcome, message_sid, http_status, twilio_request_id)
+        select q.id, q.attempt, 'accepted', q.sid, q.http_status, q.request_id from queue q
+        on conflict do nothing
+    ),
+    probed as (
+        delete from sms_holds h using queue q where h.probe_id = q.id and h.probe_attempt = q.attempt
+    ),
+    message as (
+        update sms_messages m
+        set status = case when m.status = 'delivered' then m.status else 'sent' end,
+            provider_sid = q.sid, error_code = null, error_message = null,
+            ask_at = now() + interval '1 hour', sent_at = now(), updated_at = now()
+        from queue q
+        where m.id = any (array[q.message_id])
+    )
+    select q.id, q.attempt, q.message_id, q.status, q.scheduled_for from queue q;
+end
+$$;
