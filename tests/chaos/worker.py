@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from select import select
 
 import psycopg
-import twilio.rest.api.v2010.account.message  # noqa: F401  the SDK imports it at the first send, which takes long
+import twilio.rest  # noqa: F401  imported at the first send, which takes long
 
 from sms_retry import runtime
 from sms_retry.retry import Answer, Claim, Report, Ticket

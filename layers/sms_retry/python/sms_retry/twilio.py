@@ -26,7 +26,7 @@ from sms_retry.retry import (
     Unknown,
     Unreached,
 )
-from sms_retry.settings import Credentials
+from sms_retry.settings import TWILIO_API_URL, Credentials
 
 CONNECT_TIMEOUT = 3.0
 # Twilio may take 26 s; giving up earlier only turns an answer into an unknown.
@@ -49,27 +49,27 @@ class NoAnswer(Exception):
 @contextmanager
 def open_sender(credentials: Credentials, api_url: str, sender: str, webhook_url: str) -> Iterator[Send]:
     """A `send` for any number of threads, each with a client of its own; its connections end with the context."""
-    who = {"messaging_service_sid" if sender.startswith("MG") else "from_": sender}
+    who = {"MessagingServiceSid" if sender.startswith("MG") else "From": sender}
+    url = f"{TWILIO_API_URL}/2010-04-01/Accounts/{credentials.account_sid}/Messages.json"
 
     with _clients(credentials, api_url) as client:
 
         def send(claim: Claim, valid_for: timedelta) -> Answer:
             twilio, wire = client()
+            form = {
+                "To": claim.to_number,
+                "Body": claim.body,
+                "StatusCallback": f"{webhook_url}/twilio/status?t={claim.ticket}{CALLBACK_RETRIES}",
+                "ValidityPeriod": int(valid_for.total_seconds()),
+                **who,
+            }
             try:
-                twilio.messages.create(
-                    to=claim.to_number,
-                    body=claim.body,
-                    status_callback=f"{webhook_url}/twilio/status?t={claim.ticket}{CALLBACK_RETRIES}",
-                    validity_period=int(valid_for.total_seconds()),
-                    **who,
-                )
+                # Not `messages.create`: the object that it makes of each answer takes a quarter of a send's CPU.
+                twilio.request("POST", url, data=form)
             except NotSent as error:
                 return Unreached(str(error))
             except NoAnswer as error:
                 return Unknown(str(error))
-            except (_sdk_error(), ValueError):
-                # The SDK's exceptions carry no headers and it cannot read every answer: the wire has it whole.
-                pass
             return read_answer(*wire.answer)
 
         yield send
@@ -195,7 +195,6 @@ class Wire:
 @contextmanager
 def _clients(credentials: Credentials, api_url: str) -> Iterator[Callable[[], tuple[Any, Wire]]]:
     """Gives each thread its own SDK client and wire; an SDK client is not made to be shared."""
-    import twilio.rest.api.v2010.account.message  # noqa: F401  or it is imported while a claim waits
     from twilio.rest import Client
 
     own = threading.local()
