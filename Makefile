@@ -60,8 +60,10 @@ bench: setup ## measure claims, sends and callbacks beside their limits
 clean: ## remove what the other targets made
 	rm -rf .venv .aws-sam build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.venv/ready: pyproject.toml uv.lock
+.venv/ready: pyproject.toml uv.lock Makefile
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv/bin/uv sync --quiet --frozen
+	# So that `python -m sms_retry` is there.
+	echo $(CURDIR)/layers/sms_retry/python > $$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/sms_retry.pth
 	touch $@

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 # How long a write that may be repeated is tried while the database is away: a failover takes this long.
 PATIENCE = timedelta(seconds=30)
@@ -56,19 +57,19 @@ class Connection:
         # Of the wall clock: the monotonic one may stand still while the container is frozen.
         self._used_at = self._reread_at = 0.0
 
-    def once(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def once(self, statement: str, given: Sequence[Any], row: Any = tuple_row) -> list[tuple[Any, ...]]:
         """For what must not be done twice: a connection that is found dead beforehand is replaced, nothing more."""
         if self._open and time.time() - self._used_at > IDLE and not _answers(self._open):
             self.close()
-        return self._execute(statement, given)
+        return self._execute(statement, given, row)
 
-    def again(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def again(self, statement: str, given: Sequence[Any], row: Any = tuple_row) -> list[tuple[Any, ...]]:
         """For what may be done twice: repeated while the database is away, but not for longer than its patience."""
         give_up = time.monotonic() + self._patience.total_seconds()
         pause = 0.05
         while True:
             try:
-                return self._execute(statement, given)
+                return self._execute(statement, given, row)
             except AWAY:
                 self.close()
                 if time.monotonic() + pause > give_up:
@@ -81,13 +82,13 @@ class Connection:
             self._open.close()
             self._open = None
 
-    def _execute(self, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _execute(self, statement: str, given: Sequence[Any], row: Any) -> list[tuple[Any, ...]]:
         if self._open and _was_ended(self._open):
             self.close()
         if self._open is None:
             self._open = self._connect()
         self._used_at = time.time()
-        return self._open.execute(statement, given).fetchall()
+        return self._open.cursor(row_factory=row).execute(statement, given).fetchall()
 
     def _connect(self) -> psycopg.Connection:
         """A new connection; a password that is refused may have been rotated, and is read again."""

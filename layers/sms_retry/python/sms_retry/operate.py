@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -73,6 +74,11 @@ def masked(phone_number: str) -> str:
     start, end = (5, 2) if len(phone_number) > 8 else (2, 0)
     stars = "*" * (len(phone_number) - start - end)
     return phone_number[:start] + stars + phone_number[start + len(stars) :]
+
+
+def without_numbers(text: str) -> str:
+    """A text in which every number is masked."""
+    return re.sub(r"\+[1-9][0-9]{6,14}", lambda number: masked(number[0]), text)
 
 
 def _message(message_id: int) -> str:

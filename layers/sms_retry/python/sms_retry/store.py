@@ -8,6 +8,8 @@ from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
 
+from psycopg.rows import namedtuple_row
+
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.retry import Claim, Hold, Message, Report, State, Ticket
 
@@ -159,6 +161,11 @@ class Store:
         """The counts of SQL's sms_retry_health."""
         found: dict[str, Any] = self._again("select sms_retry.sms_retry_health()::text", [])[0][0]
         return json.loads(found) if isinstance(found, str) else found
+
+    def read(self, function: str, *given: Any) -> list[Any]:
+        """The rows of one of SQL's functions for people to look at, whose columns are their attributes."""
+        places = ", ".join(["%s"] * len(given))
+        return self._again(f"select * from sms_retry.{function}({places})", given, namedtuple_row)
 
 
 _MESSAGE = """to_number => %s, body => %s, message_key => %s, business_id => %s, kind => %s, on_unknown => %s,

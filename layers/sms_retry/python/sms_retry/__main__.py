@@ -1,0 +1,161 @@
+"""`python -m sms_retry`: look at the queue and act by hand, on the database that the environment names.
+
+Tables for people, `--json` for programs. Exit code 0: done; 1: it cannot be; 2: what was asked for is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import re
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+import psycopg
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import BotoCoreError
+
+from sms_retry import commands, terminal
+from sms_retry.settings import SettingsError
+
+DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+KEYS = {
+    "account": (r"\*", "*"),
+    "sender": (r"\*", "*"),
+    "country": (r"\+[1-9][0-9]{0,6}", "a prefix such as +44"),
+    "recipient": (r"\+[1-9][0-9]{1,14}", "a number such as +14155550123"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if "scope" in given and not re.fullmatch(KEYS[given.scope][0], given.key):
+        parser.error(f"the key of a hold on the {given.scope} must be {KEYS[given.scope][1]}")
+    try:
+        told = given.act(given)
+    except SettingsError as fault:
+        parser.error(str(fault))
+    except (commands.CannotBeDone, psycopg.Error, GetParameterError, BotoCoreError) as why:
+        parser.exit(1, f"{parser.prog}: {_sentence(why)}\n")
+    if given.json:
+        print(json.dumps(told.facts, default=datetime.isoformat, indent=2))
+    else:
+        terminal.show(told.shown)
+    return 0
+
+
+def _sentence(why: Exception) -> str:
+    match why:
+        case commands.CannotBeDone():
+            return str(why)
+        case GetParameterError() | BotoCoreError():
+            return "the secret of DATABASE_SECRET_ARN cannot be read: look at the ARN, the region, and what you may do"
+        case psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedFunction() | psycopg.errors.UndefinedTable():
+            return "the database is not at this release: invoke migrate first"
+        case psycopg.OperationalError(diag=diag):
+            # The first line names the host; none has the password.
+            return f"the database cannot be reached: {diag.message_primary or str(why).splitlines()[0]}"
+        case psycopg.Error(sqlstate=None):
+            return "DATABASE_URL is not the address of a Postgres"
+        case psycopg.Error(diag=diag):
+            return f"the database refused: {diag.message_primary}"
+        case _:
+            raise why
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, without the usage before it."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="sms_retry", description="Look at the queue, and act by hand.")
+    shared = _Parser(add_help=False)
+    shared.add_argument("--json", action="store_true", help="for programs")
+    shared.set_defaults(actor=getpass.getuser())
+    large = _Parser(add_help=False)
+    large.add_argument("--yes", action="store_true", help="do not ask")
+    named = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, act: commands.Act, help: str, *parents: _Parser) -> _Parser:
+        added = named.add_parser(name, help=help, description=help, parents=[shared, *parents])
+        added.set_defaults(act=act)
+        return added
+
+    command("status", commands.status, "how the queue is")
+    show = command("show", commands.show, "one message's story")
+    show.add_argument("--numbers", action="store_true", help="whose it is and what it says; that you asked is noted")
+    retry = command("retry", commands.retry, "this one now")
+    retry.add_argument("--force", action="store_true", help="even if it may have been sent")
+    cancel = command("cancel", commands.cancel, "not this one")
+    for one in (show, retry, cancel):
+        one.add_argument("message_id", type=_id, metavar="ID")
+    requeue = command("requeue", commands.requeue, "all that failed with a code once more", large)
+    requeue.add_argument("code", type=_code, metavar="CODE")
+    requeue.add_argument(
+        "--since", type=_since, required=True, metavar="WHEN", help="2h ago, or 2026-01-31T09:00+00:00"
+    )
+    hold = command("hold", commands.hold, "send nothing there for a while")
+    release = command("release", commands.release, "send there again")
+    for each in (hold, release):
+        each.add_argument("scope", choices=KEYS)
+        each.add_argument("key", nargs="?", default="*", help="a prefix such as +44, or a number")
+    hold.add_argument("--for", dest="wait", type=_duration, required=True, metavar="TIME", help="such as 30m, 2h, 7d")
+    hold.add_argument("--reason", default="by hand")
+    for name, consent in (("opt-out", "opted_out"), ("opt-in", "opted_in")):
+        heard = command(name, commands.set_consent, "what a person wants")
+        heard.set_defaults(consent=consent)
+        heard.add_argument("--business", default="*", metavar="ID", help="from this one; without it, from everybody")
+        heard.add_argument("number", type=_number, metavar="NUMBER")
+    command("erase", commands.erase, "a person, everywhere", large).add_argument(
+        "number", type=_number, metavar="NUMBER"
+    )
+    return parser
+
+
+def _id(text: str) -> int:
+    return _whole(text, 2**63 - 1)
+
+
+def _code(text: str) -> int:
+    return _whole(text, 2**31 - 1)
+
+
+def _whole(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
+        raise argparse.ArgumentTypeError("it must be a whole number")
+    return int(text)
+
+
+def _number(text: str) -> str:
+    if not re.fullmatch(KEYS["recipient"][0], text):
+        raise argparse.ArgumentTypeError("it must be a number such as +14155550123")
+    return text
+
+
+def _duration(text: str) -> timedelta:
+    if not (match := DURATION.fullmatch(text)):
+        raise argparse.ArgumentTypeError("it must be a time such as 30m, 2h or 7d")
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
+
+
+def _since(text: str) -> datetime:
+    if DURATION.fullmatch(text):
+        return datetime.now(UTC) - _duration(text)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.tzinfo is None:
+        raise argparse.ArgumentTypeError("it must be a time ago such as 2h, or an instant with its offset")
+    return instant
+
+
+if __name__ == "__main__":
+    sys.exit(main())

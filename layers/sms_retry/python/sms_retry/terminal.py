@@ -1,0 +1,112 @@
+"""What people see of it: tables, a message's story, and a bar for what takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+Shown = str | Group
+
+COLOURS = {"healthy": "green", "warning": "yellow", "critical": "red"}
+# Figure by figure, what an operator asks first.
+FIGURES = {
+    "The queue": {
+        "waiting": "pending",
+        "due": "due",
+        "due for more than 2 min": "overdue",
+        "oldest due, s": "oldest_due_seconds",
+        "being sent": "processing",
+        "oldest claim, s": "oldest_claim_seconds",
+        "unknown, being asked about": "unknown",
+        "unknown, for a person": "held_unknowns",
+        "open holds": "holds",
+    },
+    "The last day": {
+        "success rate": "success_rate",
+        "success rate of the retried": "retry_success_rate",
+        "retries a message": "retries_per_message",
+        "completed": "completed_last_day",
+        "failed or expired": "failed_last_day",
+    },
+    "The database": {
+        "callbacks, an hour": "callbacks_last_hour",
+        "callback lag, s": "callback_lag_seconds",
+        "dead rows": "dead_tuples",
+        "oldest snapshot, s": "oldest_snapshot_seconds",
+    },
+}
+
+
+def show(shown: Shown) -> None:
+    Console(highlight=False, soft_wrap=isinstance(shown, str)).print(shown, markup=False)
+
+
+def status(figures: dict[str, Any]) -> Group:
+    word = figures["health_status"]
+    tables = [_figures(title, names, figures) for title, names in FIGURES.items()]
+    errors = sorted(figures["errors_last_day"].items(), key=lambda error: -error[1])[:10]
+    if errors:
+        tables.append(_table("Failed with", ("code", "messages"), [(code, f"{n:,}") for code, n in errors]))
+    return Group(Text(f"The queue is {word}.", COLOURS[word]), *(Padding(table, (1, 0, 0, 0)) for table in tables))
+
+
+def story(details: dict[str, Any], events: Sequence[dict[str, Any]]) -> Group:
+    """One message: what it is, and a line for everything that happened to it."""
+    said = {"key": "message_key", "to": "number", "text": "body", "kind": "kind", "business": "business_id"}
+    facts = [f"{name} {details[field]}" for name, field in said.items() if details.get(field) is not None]
+    facts += [f"retries {details['retry_count']} of {details['max_retries'] or 0}"]
+    heading = Text(f"Message {details['message_id']} is {details['status']}", "bold")
+    columns = ("when (UTC)", "what", "ticket", "code", "detail")
+    return Group(heading, Text(", ".join(facts)), _table(None, columns, [_line(event) for event in events]))
+
+
+def instant(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+
+
+@contextmanager
+def progress(done: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's standard error, told how many are done and how many there are."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(done), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(done, total=None)
+        yield lambda completed, total: bar.update(task, completed=completed, total=total)
+
+
+def _figures(title: str, names: dict[str, str], figures: dict[str, Any]) -> Table:
+    rows = [(name, _figure(figures, figure)) for name, figure in names.items()]
+    return _table(title, ("", ""), rows, header=False)
+
+
+def _figure(figures: dict[str, Any], name: str) -> str:
+    value = figures[name]
+    if value is None:
+        return "-"
+    if name.endswith("_rate"):
+        return f"{value:.1%}"
+    about = "about " if name == "pending" and figures["pending_is_estimate"] else ""
+    least = "at least " if name in ("due", "overdue") and value >= 10_000 else ""
+    return f"{about}{least}{value:,}"
+
+
+def _line(event: dict[str, Any]) -> tuple[str, ...]:
+    code, ticket, detail = (event.get(field) for field in ("error_code", "ticket", "detail"))
+    return (instant(event["at"]), event["what"], ticket or "", str(code or ""), detail or "")
+
+
+def _table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], header: bool = True) -> Table:
+    table = Table(title=title, title_justify="left", box=None, show_header=header, header_style="dim", pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
