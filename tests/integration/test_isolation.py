@@ -39,9 +39,12 @@ ACTS = {
     "release": "select from sms_retry.release_unknown_sms(array[{id}], array[1])",
     "unknown_due": "select from sms_retry.unknown_sms_due()",
     "cleanup": "select sms_retry.cleanup_sms_retries()",
+    "requeue": "select sms_retry.requeue_failed_sms(21211, now() - interval '30 days')",
+    "erase_bodies": "select sms_retry.erase_sms_bodies(1)",
+    "erase": f"select sms_retry.erase_sms_recipient('{number()}')",
 }
 # These pass over a row that is locked: another worker has it, or the next run will.
-PASS_OVER = {"claim_due", "claim_now", "recover", "opt_out", "unknown_due", "cleanup"}
+PASS_OVER = {"claim_due", "claim_now", "recover", "opt_out", "unknown_due", "cleanup", "requeue", "erase_bodies"}
 
 # What they leave behind all the same.
 LEFT = {"opt_out": f"insert into sms_retry.sms_recipients values ('*', '{number()}', 'opted_out', now())"}
@@ -69,15 +72,19 @@ AT_HOME = {
     "release": "unknown",
     "unknown_due": "unknown",
     "cleanup": "ended",
+    "requeue": "ended",
+    "erase_bodies": "ended",
+    "erase": "ended",
 }
 
 # All that is kept, with instants in whole minutes from now.
 TABLES = """
 select
     (select array_agg(concat_ws(' ', status, provider_sid, error_code, retry_count, on_unknown, minutes(ask_at),
-        minutes(sent_at), minutes(delivered_at))) from sms_retry.sms_messages),
+        minutes(sent_at), minutes(delivered_at), minutes(expires_at), body is null)) from sms_retry.sms_messages),
     (select array_agg(concat_ws(' ', status, attempt, retry_count, max_retries, minutes(claimed_at),
-        minutes(scheduled_for), reason, last_error_code, minutes(finished_at))) from sms_retry.sms_retry_queue),
+        minutes(scheduled_for), reason, last_error_code, minutes(finished_at), body_erased))
+        from sms_retry.sms_retry_queue),
     (select array_agg(concat_ws(' ', attempt, outcome, message_sid, error_code) order by attempt, outcome)
         from sms_retry.sms_attempts),
     (select array_agg(concat_ws(' ', message_sid, status, error_code) order by status)

@@ -67,6 +67,7 @@ MAY = {
     "consent": "pending>failed",
     "release": "unknown>pending",
     "cleanup": "completed>gone failed>gone cancelled>gone expired>gone unknown>gone",
+    "erase": "",
 }
 
 # Which status of a message goes with which of its row in the queue. It may be delivered by an older attempt than the
@@ -152,6 +153,9 @@ STEPS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
     "consent": (1, {"to": NUMBERS, "to_all": st.booleans(), "says": st.sampled_from(["start", "start", "stop"])}),
     "hold": (1, {"where": SCOPES, "wait": st.sampled_from([None, None, MINUTE, 60 * MINUTE])}),
     "cleanup": (1, {"who": WHO, "after": MINUTES}),
+    "requeue": (1, {"after": MINUTES, "code": st.sampled_from([21211, 30001, 30003])}),
+    "erase_bodies": (2, {"who": WHO, "after": MINUTES}),
+    "erase": (1, {"to": NUMBERS}),
 }
 # One rule that draws among them all: of many rules Hypothesis leaves about half out of each example.
 STEP = st.sampled_from([name for name, (often, _) in STEPS.items() for _ in range(often)]).flatmap(
@@ -172,12 +176,14 @@ class Row(NamedTuple):
     scheduled_for: datetime | None
     claimed_at: datetime | None
     finished_at: datetime | None
+    is_erased: bool | None
     now: datetime
 
 
 ROWS = """
 select m.id, m.status, m.retry_count,
-    q.status, q.attempt, q.retry_count, q.max_retries, q.scheduled_for, q.claimed_at, q.finished_at, now()
+    q.status, q.attempt, q.retry_count, q.max_retries, q.scheduled_for, q.claimed_at, q.finished_at,
+    m.body is null, now()
 from sms_retry.sms_messages m left join sms_retry.sms_retry_queue q on q.message_id = m.id
 """
 EVERYTHING = """
@@ -230,6 +236,8 @@ class Sending(RuleBasedStateMachine):
             let_time_pass(self.db, minutes=minutes)
             self.rows = self._rows()
         if "message" in chosen:
+            if not self.rows:
+                return
             chosen["message"] = sorted(self.rows)[chosen["message"] % len(self.rows)]
         for name in {"ticket", "about", "another"} & chosen.keys():
             if not self.tickets:
@@ -296,9 +304,23 @@ class Sending(RuleBasedStateMachine):
 
     def retry_now(self, message: int, force: bool) -> None:
         self.doing = "retry"
-        was = self.rows[message].queue
+        was = self.rows[message]
         due = operate.retry(self.stores[0], "anna", message, force)
-        assert due == (was in ("pending", "failed") or (was == "unknown" and force))
+        assert due == (was.queue in ("pending", "failed", "unknown" if force else "") and not was.is_erased)
+
+    def requeue(self, code: int) -> None:
+        self.doing = "retry"
+        operate.requeue(self.stores[0], "anna", code, datetime.now(UTC) - timedelta(days=30), 2)
+
+    def erase_bodies(self, who: int) -> None:
+        self.doing = "erase"
+        self.stores[who].erase_bodies(1)
+
+    def erase(self, to: str) -> None:
+        self.doing = "erase"
+        erased = operate.erase(self.stores[0], "anna", to)
+        assert erased.left == erased.on_their_way
+        self.rows = {message_id: self.rows[message_id] for message_id in self._rows()}
 
     def cancel(self, message: int) -> None:
         self.doing = "cancel"
@@ -360,6 +382,7 @@ def _stands_right(row: Row) -> None:
     assert (row.claimed_at is not None) == (row.queue in ("processing", "unknown")), row
     assert row.finished_at is None or row.queue not in ("pending", "processing"), row
     assert row.finished_at is not None or row.queue in ("pending", "processing", "unknown"), row
+    assert row.finished_at is not None or not row.is_erased, row
 
 
 def _changed_rightly(doing: str, was: Row, now: Row) -> None:
