@@ -48,7 +48,7 @@ as $$
         'processing', c.n,
         'oldest_claim_seconds', coalesce(c.oldest_seconds, 0),
         'unknown', (select count(*) from sms_retry_queue where status = 'unknown' and finished_at is null),
-        'held_unknowns', held_unknown_sms(),
+        'held_unknowns', (select count(*) from held_sms()),
         'holds', (select count(*) from sms_holds),
         'completed_last_day', completed,
         'failed_last_day', failed,

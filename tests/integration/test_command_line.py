@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 
 from sms_retry import runtime
 from sms_retry.__main__ import main
+from sms_retry.retry import Hold
 from sms_retry.store import Store
 from tests.integration.examples import (
     MINUTE,
@@ -94,6 +96,21 @@ def test_status_says_how_the_queue_is(store: Store, run: Run) -> None:
     assert of_a_program(run("status", "--json"))["health_status"] == "critical"
 
 
+def test_status_lists_what_waits_for_a_person_and_what_is_held(store: Store, run: Run) -> None:
+    unknown(store, 1)
+    unknown(store, 2, on_unknown="hold")
+    store.open_hold(Hold("country", "+44", MINUTE, "error_21408"))
+    store.open_hold(Hold("recipient", number(7), MINUTE, "by hand"))
+
+    said, facts = run("status"), of_a_program(run("status", "--json"))
+
+    assert said.out.split("For a person")[1].split() == ["message", "2"]
+    assert re.search(r"country +\+44 .* error_21408", said.out)
+    assert facts["held_messages"] == [2]
+    assert [hold["key"] for hold in facts["open_holds"]] == ["+44", "+4917*******07"]
+    assert number(7) not in said.out
+
+
 def test_show_tells_a_messages_story(db: psycopg.Connection, store: Store, run: Run) -> None:
     claim = claimed(store, message_key="parcel-17")
     finish(store, claim, "refused", code=30003, message=f"{number()} is off", delays=(MINUTE,))
@@ -102,8 +119,7 @@ def test_show_tells_a_messages_story(db: psycopg.Connection, store: Store, run: 
 
     said = run("show", claim.message_id)
 
-    assert "Message 1 is sent" in said.out
-    assert "key parcel-17, to +4917*******01" in said.out
+    assert "Message 1 is sent: key parcel-17, to +4917*******01, kind otp, business default" in said.out
     told = ["taken in", "refused", "retry, by anna", "accepted"]
     assert [line for line in told if line in said.out] == sorted(told, key=said.out.index)
     assert "1-1" in said.out

@@ -1,4 +1,4 @@
-"""What the documentation tells people to type runs as it stands."""
+"""What the documentation tells people to type runs as it stands, and it leaves out no alarm and no metric."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from samcli.yamlhelper import yaml_parse
 
+from sms_retry import health, runtime
+from sms_retry.__main__ import command_line
 from sms_retry.store import Store
 from tests.integration.examples import standing, take_in
 
 ROOT = Path(__file__).parents[2]
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
 SQL = [
     (page, block)
-    for page in ("README.md", "docs/by-hand.md")
+    for page in ("README.md", "docs/operating.md")
     for block in re.findall(r"```sql\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
 ]
 
@@ -22,6 +26,38 @@ SQL = [
 @pytest.mark.parametrize(("page", "block"), SQL, ids=[page for page, _ in SQL])
 def test_the_sql_in_the_documentation_runs(db: psycopg.Connection, page: str, block: str) -> None:
     db.execute(block)
+
+
+def test_each_alarm_has_its_line_and_each_line_its_alarm() -> None:
+    resources = yaml_parse((ROOT / "template.yaml").read_text())["Resources"]
+    alarms = {name for name, resource in resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
+    assert alarms
+    lines = re.findall(r"^\| ([\w, ]+) \|.*\|.*\|.*\|$", OPERATING.split("## Alarms")[1], re.MULTILINE)
+    assert sorted(name for line in lines[1:] for name in line.split(", ")) == sorted(alarms)
+
+
+def test_each_metric_is_named_and_each_name_is_a_metric() -> None:
+    sources = [*(ROOT / "functions").glob("*/app.py"), ROOT / "layers/sms_retry/python/sms_retry/runtime.py"]
+    counted = {
+        name
+        for source in sources
+        for name in re.findall(
+            r'"([A-Z]\w+(?:Callbacks|Workers|Messages|Deferrals|Holds|Seconds))"', source.read_text()
+        )
+    }
+    of_a_tally = {f"{word.capitalize()}Messages" for word in (*runtime.RETURNED, "stale", "unlisted", "sent")}
+    of_a_receipt = {f"{word}Callbacks" for word in ("Settled", "Noted", "Repeated", "UnheardOf")}
+    named = set(re.findall(r"`([A-Z][A-Za-z]+)`", OPERATING.split("## Metrics")[1].split("Beyond")[0])) - {"SmsRetry"}
+    assert named == counted | of_a_tally | of_a_receipt | health.GAUGES.keys() | health.PERCENTAGES.keys()
+
+
+def test_the_commands_in_the_documentation_are_understood() -> None:
+    commands = re.findall(r"`((?:retry|cancel|requeue|hold|release|opt-out|opt-in|erase|show) [^`]*)`", OPERATING)
+    filled_in = {"ID": "17", "CODE": "30003", "NUMBER": "+14155550123", "SCOPE": "country", "KEY": "+44"}
+    for command in commands:
+        words = [filled_in.get(word, word) for word in command.replace("[", "").replace("]", "").split()]
+        assert command_line().parse_args(words).act
+    assert len(commands) > 10
 
 
 def test_the_kill_switch_stops_everything_until_it_is_released(db: psycopg.Connection, store: Store) -> None:

@@ -201,7 +201,7 @@ def test_it_reads_indexes_and_no_more_of_them_than_it_counts(
     assert read["rows by index"] == 0, "the table was looked at as well"
 
 
-@pytest.mark.parametrize("function", ["sms_retry_health", "held_unknown_sms", "recent_sms_callbacks"])
+@pytest.mark.parametrize("function", ["sms_retry_health", "held_sms", "recent_sms_callbacks"])
 def test_no_statement_of_it_scans_the_queue(db: psycopg.Connection, function: str) -> None:
     _many(db, waiting=3_000, ended_today=1_000, ended_before=1_000)
     nodes = list(_nodes(_plan(db, function)))

@@ -32,7 +32,7 @@ KEYS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _parser()
+    parser = command_line()
     given = parser.parse_args(arguments)
     if "scope" in given and not re.fullmatch(KEYS[given.scope][0], given.key):
         parser.error(f"the key of a hold on the {given.scope} must be {KEYS[given.scope][1]}")
@@ -74,7 +74,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
-def _parser() -> _Parser:
+def command_line() -> _Parser:
+    """Every command with its arguments."""
     parser = _Parser(prog="sms_retry", description="Look at the queue, and act by hand.")
     shared = _Parser(add_help=False)
     shared.add_argument("--json", action="store_true", help="for programs")

@@ -35,8 +35,13 @@ class CannotBeDone(Exception):
 
 
 def status(_given: Namespace) -> Told:
-    figures = health.check(_store())
-    return Told(figures, terminal.status(figures))
+    store = _store()
+    figures = health.check(store)
+    holds = [hold._asdict() for hold in store.read("sms_open_holds")]
+    for hold in holds:
+        hold["key"] = hold.pop("masked_key")
+    held = [row[0] for row in store.read("held_sms")][:LARGE]
+    return Told({**figures, "open_holds": holds, "held_messages": held}, terminal.status(figures, holds, held))
 
 
 def show(given: Namespace) -> Told:

@@ -1,11 +1,11 @@
--- How many messages may have been sent and wait for a person: those that are held, and those that ended so within a day.
+-- The messages that may have been sent and wait for a person: those that are held, and those that ended so within a day.
 -- Not those that were called off, nor those whose person wants none.
-create or replace function sms_retry.held_unknown_sms() returns bigint
+create or replace function sms_retry.held_sms() returns setof bigint
 language sql stable set search_path = sms_retry, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off
 set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
-    select count(*)
+    select m.id
     from (
         select message_id, reason, false as has_ended from sms_retry_queue
         where status = 'unknown' and finished_at is null
