@@ -312,7 +312,7 @@ MUTATIONS = [
     Mutation(
         "a worker sends although no time is left",
         f"{PACKAGE}/resend.py",
-        "self.seconds_left() < SLOWEST_SEND:",
+        "self._seconds_left() < SLOWEST_SEND:",
         "False:",
         (f"{TESTS}/test_worker.py",),
     ),
@@ -357,6 +357,34 @@ MUTATIONS = [
         "if message.body == body\n        and",
         "if",
         (f"{TESTS}/test_reconcile.py",),
+    ),
+    Mutation(
+        "a late failure has a message sent again whose text is erased",
+        f"{SQL}/finish_sms_retries.sql",
+        "when q.body_erased then null\n",
+        "",
+        (f"{TESTS}/test_erasing.py",),
+    ),
+    Mutation(
+        "whoever is erased has never said stop",
+        f"{SQL}/erase_sms_recipient.sql",
+        " and r.consent <> 'opted_out'",
+        "",
+        (f"{TESTS}/test_operate.py",),
+    ),
+    Mutation(
+        "what is erased is pulled from under its worker",
+        f"{SQL}/erase_sms_recipient.sql",
+        " and q.status <> 'processing')",
+        ")",
+        (f"{TESTS}/test_operate.py",),
+    ),
+    Mutation(
+        "the health check counts all that waits",
+        f"{SQL}/sms_retry_health.sql",
+        " limit 10001",
+        "",
+        (f"{TESTS}/test_health.py",),
     ),
 ]
 

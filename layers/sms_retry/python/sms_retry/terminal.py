@@ -69,7 +69,8 @@ def story(details: dict[str, Any], events: Sequence[dict[str, Any]]) -> Group:
     """One message: what it is, and a line for everything that happened to it."""
     said = {"key": "message_key", "to": "number", "text": "body", "kind": "kind", "business": "business_id"}
     facts = [f"{name} {details[field]}" for name, field in said.items() if details.get(field) is not None]
-    facts += [f"retries {details['retry_count']} of {details['max_retries'] or 0}"]
+    if details["max_retries"] is not None:
+        facts.append(f"retries {details['retry_count']} of {details['max_retries']}")
     heading = f"Message {details['message_id']} is {details['status']}: {', '.join(facts)}"
     return _table(heading, ("when (UTC)", "what", "ticket", "code", "detail"), [_line(event) for event in events])
 
