@@ -57,13 +57,11 @@ def _sentence(why: Exception) -> str:
             return "the secret of DATABASE_SECRET_ARN cannot be read: look at the ARN, the region, and what you may do"
         case psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedFunction() | psycopg.errors.UndefinedTable():
             return "the database is not at this release: invoke migrate first"
-        case psycopg.OperationalError(diag=diag):
-            # The first line names the host; none has the password.
-            return f"the database cannot be reached: {diag.message_primary or str(why).splitlines()[0]}"
-        case psycopg.Error(sqlstate=None):
-            return "DATABASE_URL is not the address of a Postgres"
+        case psycopg.OperationalError():
+            return f"the database cannot be reached: {' '.join(str(why).split())}"
         case psycopg.Error(diag=diag):
-            return f"the database refused: {diag.message_primary}"
+            # Its details may repeat a whole row.
+            return f"the database refused: {diag.message_primary or type(why).__name__}"
         case _:
             raise why
 
