@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from io import StringIO
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urldefrag, urlencode, urlsplit
@@ -21,7 +22,7 @@ import pytest
 from twilio.request_validator import RequestValidator
 
 from sms_retry import resend
-from tests.e2e.messages import message, number, posts_to, queue, statuses, tells_on_nobody
+from tests.e2e.messages import message, number, posts_to, queue, statuses, telling
 from tests.local import build, rie
 from tests.local.aws import http_api_event, routes
 from tests.local.container import ROOT
@@ -29,12 +30,15 @@ from tests.local.postgres import Server
 from tests.local.rie import ExecutionEnvironment, Exited, Outcome, Raised, Returned, TimedOut
 from tests.local.stack import ENVIRONMENT, FUNCTIONS, TEMPLATE, Stack
 from tests.local.twilio import Accept, Hang, Refuse, Step, TwilioStandIn, always
+from tests.local.twilio_plan import Weather
 from tests.local.waiting import let_time_pass, wait_until
 
 # What is built once is built on one worker of those that pytest-xdist groups tests for.
 pytestmark = pytest.mark.xdist_group("sam build")
 
 CONCURRENCY = 4
+# What a function may take from Lambda and not from its layers: the runtime, and what Powertools names itself to.
+LAMBDAS_OWN = {"awslambdaric", "runtime_client", "simplejson", "botocore"}
 TABLES = ("sms_messages", "sms_retry_queue", "sms_attempts", "sms_recipients", "sms_holds")
 
 Start = Callable[..., AbstractContextManager[Any]]
@@ -87,14 +91,14 @@ def out_of_time(
         stack = replace(stack_of_the_session, database_url=url, db=db, twilio=twilio)
         with start(stack, "migrate") as migrator:
             answer(migrator.invoke())
-        worker = parts.enter_context(start(stack, timeout=int(resend.SLOWEST_SEND) + 3))
+        worker = parts.enter_context(start(stack, timeout=int(resend.SLOWEST_SEND) + 2))
         answer(worker.invoke())
         queue_all(stack, 10)
-        twilio.behave(weather=some_without_an_answer)
+        twilio.behave(weather=seldom_answered())
         lock = parts.enter_context(psycopg.connect(url))
         lock.execute("lock table sms_retry.sms_attempts in share mode")
         yield OutOfTime(stack, worker, lock, pool.submit(invoke_until_it_claims, worker))
-    assert tells_on_nobody(log.getvalue()[already:])
+    assert not telling(log.getvalue()[already:])
 
 
 def variables(stack: Stack) -> dict[str, str]:
@@ -126,9 +130,10 @@ def queued(stack: Stack) -> Counter[str]:
     return Counter(status for (status,) in stack.db.execute("select status from sms_retry.sms_retry_queue"))
 
 
-def some_without_an_answer(to: str, nth: int) -> Step:
+def seldom_answered() -> Weather:
     """Of three POSTs Twilio takes two, and answers one."""
-    return (Accept(), Hang(Accept()), Hang(accepted=None))[int(to[-1]) % 3]
+    steps = cycle((Accept(), Hang(Accept()), Hang(accepted=None)))
+    return lambda to, nth: next(steps)
 
 
 def end_connections(db: psycopg.Connection) -> int:
@@ -183,9 +188,10 @@ def imported(environment: ExecutionEnvironment) -> set[str]:
     return set(re.findall(r"^import '(.+?)' #", environment.log(), re.MULTILINE))
 
 
-def compiled(environment: ExecutionEnvironment) -> set[Path]:
-    """The files that it had to compile, for want of bytecode."""
-    return {Path(path) for path in re.findall(r"^# code object from (/.+)$", environment.log(), re.MULTILINE)}
+def read(environment: ExecutionEnvironment) -> set[Path]:
+    """The files that they came from: bytecode, source that had to be compiled, libraries."""
+    lines = re.findall(r"^# .*(?:code object|loaded) from '?(/.+?)'?$", environment.log(), re.MULTILINE)
+    return {Path(line) for line in lines}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -196,13 +202,15 @@ def test_a_cold_start_answers_imports_only_what_it_uses_and_compiles_nothing_but
     its = rie.functions(built)[function]
     with start(stack, function, options=["-v"]) as environment:
         returned = answer(environment.invoke(event(function)))
-        modules, sources = imported(environment), compiled(environment)
+        modules, files = imported(environment), read(environment)
 
     assert returned.get("statusCode", 200) < 500
     assert {"app", "sms_retry.runtime", "aws_lambda_powertools"} <= modules
     assert "boto3" not in modules
     assert "TWILIO_API_URL" in its.environment["Variables"] or "twilio.rest" not in modules
-    assert {path for path in sources if built in path.parents} == {Path(its.codeuri) / "app.py"}
+    assert {path for path in files if built in path.parents and path.suffix == ".py"} == {Path(its.codeuri) / "app.py"}
+    lent = {part for path in files for beside, part in pairwise(path.parts) if beside == "site-packages"}
+    assert {name.partition(".")[0] for name in lent} == LAMBDAS_OWN
 
 
 def test_a_cold_webhook_settles_what_twilio_has_signed(stack: Stack, start: Start) -> None:
@@ -240,17 +248,18 @@ def test_a_refused_event_is_an_error_that_tells_on_nobody(stack: Stack, start: S
 
     assert isinstance(outcome, Raised)
     assert "color" in outcome.message
-    assert tells_on_nobody(f"{outcome}")
+    assert not telling(f"{outcome}")
 
 
 def test_a_process_that_dies_in_mid_batch_loses_nothing_and_sends_nothing_twice(stack: Stack, start: Start) -> None:
     queue_all(stack, 10)
+    weather = seldom_answered()
     with start(stack) as worker:
 
         def dies_at_the_fourth(to: str, nth: int) -> Step:
             if len(stack.twilio.posts()) == 3:
                 worker.kill()
-            return some_without_an_answer(to, nth)
+            return weather(to, nth)
 
         stack.twilio.behave(weather=dies_at_the_fourth)
         outcome = worker.invoke()
@@ -264,6 +273,8 @@ def test_a_process_that_dies_in_mid_batch_loses_nothing_and_sends_nothing_twice(
         did = let_all_settle(stack, worker, start)
 
     assert did["recovered"] == did["found"] + did["released"] == held
+    assert did["found"]
+    assert did["released"]
     assert_each_went_once(stack, 10)
 
 
@@ -281,6 +292,17 @@ def test_a_thawed_worker_finds_its_connection_dead_before_it_claims(stack: Stack
     assert (tick["processed"], tick["success"]) == (10, 10)
     assert_each_went_once(stack, 10)
     assert stack.db.execute("select distinct attempt from sms_retry.sms_retry_queue").fetchall() == [(1,)]
+
+
+def test_a_thawed_first_send_finds_its_connection_dead_before_it_claims(stack: Stack, start: Start) -> None:
+    with start(stack, "send_sms") as sender:
+        answer(sender.invoke(message(0)))
+        sender.freeze()
+        assert end_connections(stack.db) >= 1
+        sender.thaw()
+        answer(sender.invoke(message(1)))
+
+    assert_each_went_once(stack, 2)
 
 
 def test_a_worker_frozen_in_mid_send_until_others_have_sent_changes_nothing(stack: Stack, start: Start) -> None:
@@ -333,20 +355,17 @@ def test_two_ticks_at_once_send_each_message_once(stack: Stack, runtime: None, b
     assert_each_went_once(stack, 200)
 
 
-def test_an_environment_leaves_no_process_behind(stack: Stack, start: Start) -> None:
-    sessions = []
+def test_an_environment_that_ends_in_mid_send_leaves_no_process_behind(stack: Stack, start: Start) -> None:
+    queue(stack)
+    stack.twilio.plan(number(0), Hang())
+    with ThreadPoolExecutor(1) as pool, start(stack) as worker:
+        tick = pool.submit(worker.invoke)
+        wait_until(lambda: posts_to(stack, 0) == 1)
+        session = os.getsid(worker.pid)
+        assert len(rie.processes(session)) == 2
 
-    def break_off() -> None:
-        with start(stack) as worker:
-            answer(worker.invoke())
-            worker.freeze()
-            sessions.append(os.getsid(worker.pid))
-            assert len(rie.processes(sessions[0])) == 2
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        break_off()
-    assert rie.processes(sessions[0]) == []
+    assert rie.processes(session) == []
+    assert isinstance(tick.exception(), OSError)
 
 
 def test_a_worker_whose_time_runs_out_in_mid_batch_loses_nothing_and_sends_nothing_twice(
@@ -364,4 +383,6 @@ def test_a_worker_whose_time_runs_out_in_mid_batch_loses_nothing_and_sends_nothi
     did = let_all_settle(stack, worker, start)
 
     assert did["recovered"] == did["found"] + did["released"] == held
+    assert did["found"]
+    assert did["released"]
     assert_each_went_once(stack, 10)
