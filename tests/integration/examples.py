@@ -17,7 +17,7 @@ from psycopg.rows import namedtuple_row
 from sms_retry.retry import Answer, Claim, Message, Report, Ticket
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from tests.local.waiting import let_time_pass
+from tests.local.waiting import let_time_pass, wait_until
 
 Found = TypeVar("Found")
 
@@ -146,14 +146,6 @@ def at_once(threads: int, work: Callable[[int], Found]) -> list[Found]:
 
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(begin, range(threads)))
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Returns once it is so."""
-    give_up = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < give_up, "it never came to that"
-        time.sleep(0.005)
 
 
 def wait_until_blocked(db: psycopg.Connection, by: psycopg.Connection) -> None:

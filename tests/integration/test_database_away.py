@@ -31,7 +31,6 @@ from tests.integration.examples import (
     standing,
     statuses,
     take_in,
-    wait_until,
     wait_until_blocked,
 )
 from tests.local.cable import Cable
