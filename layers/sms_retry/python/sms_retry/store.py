@@ -167,6 +167,12 @@ class Store:
         places = ", ".join(["%s"] * len(given))
         return self._again(f"select * from sms_retry.{function}({places})", given, namedtuple_row)
 
+    def read_list(self, function: str, *given: Any) -> list[Any]:
+        """The messages whose ids one of SQL's functions gives, with the columns of listed_sms, in its order."""
+        places = ", ".join(["%s"] * len(given))
+        ids = f"array(select sms_retry.{function}({places}))"
+        return self._again(f"select * from sms_retry.listed_sms({ids})", given, namedtuple_row)
+
 
 _MESSAGE = """to_number => %s, body => %s, message_key => %s, business_id => %s, kind => %s, on_unknown => %s,
     time_zone => %s, scheduled_for => %s, expires_at => %s"""

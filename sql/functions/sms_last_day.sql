@@ -1,0 +1,11 @@
+-- How the messages of the last 24 hours of the clock ended, by hour and code.
+create or replace function sms_retry.sms_last_day()
+returns table (hour timestamptz, status text, error_code int, messages bigint)
+language sql stable set search_path = sms_retry, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $$
+    select date_trunc('hour', finished_at), status, last_error_code, count(*)
+    from sms_retry_queue
+    where finished_at >= date_trunc('hour', now()) - interval '23 hours' and not body_erased
+    group by 1, 2, 3;
+$$;

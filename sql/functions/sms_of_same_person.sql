@@ -1,0 +1,12 @@
+-- The messages to the number of this one, the latest first, from behind the message `before_id`.
+create or replace function sms_retry.sms_of_same_person(message_id bigint, before_id bigint, limit_count int)
+returns setof bigint
+language sql stable set search_path = sms_retry, pg_temp
+as $$
+    -- Sorted after it is found: walking the log backwards to the next message of one person may read all of it.
+    with theirs as materialized (
+        select m.id from sms_messages m
+        where m.to_number = (select n.to_number from sms_messages n where n.id = sms_of_same_person.message_id)
+    )
+    select id from theirs where id < before_id order by id desc limit limit_count;
+$$;

@@ -1,0 +1,10 @@
+-- The messages that wait, the longest due first, from behind the row of the queue that was due `after`.
+create or replace function sms_retry.waiting_sms(after timestamptz, after_id bigint, limit_count int) returns setof bigint
+language sql stable set search_path = sms_retry, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+as $$
+    select message_id from sms_retry_queue
+    where status = 'pending' and (scheduled_for, id) > (after, after_id)
+    order by scheduled_for, id
+    limit limit_count;
+$$;

@@ -1,0 +1,228 @@
+"""What the console reads: which messages are on which list, in which order, and how little of the tables that takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sms_retry import operate
+from sms_retry.retry import Hold, Message, Ticket
+from sms_retry.store import Store
+from tests.integration.examples import MINUTE, accepted, claimed, fill, finish, number, one, sid, take_in, unknown
+from tests.local.waiting import let_time_pass
+
+FIRST, LAST, LAST_ID = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1
+
+
+def ids(rows: list[Any]) -> list[int]:
+    return [row.message_id for row in rows]
+
+
+def ended(store: Store, how: str, code: int | None = None, hours: int = 24, **after: Any) -> list[int]:
+    since = datetime.now(UTC) - timedelta(hours=hours)
+    before, before_id = after.get("before", LAST), after.get("before_id", LAST_ID)
+    return ids(store.read_list("ended_sms", how, code, since, before, before_id, after.get("limit", 50)))
+
+
+@given(st.from_regex(r"\+[1-9][0-9]{1,14}", fullmatch=True))
+def test_the_database_masks_a_number_as_the_log_of_actions_does(db: psycopg.Connection, phone_number: str) -> None:
+    assert one(db, "select sms_retry.masked_sms_number(%s)", [phone_number]) == operate.masked(phone_number)
+
+
+def test_a_list_shows_a_message_with_its_number_masked(store: Store) -> None:
+    id = take_in(store, 1, business_id="shop")
+    [row] = store.read("listed_sms", [id])
+    assert (row.business_id, row.kind, row.status, row.queue_status, row.ended) == (
+        "shop",
+        "otp",
+        "queued",
+        "pending",
+        False,
+    )
+    assert row.number == operate.masked(number(1))
+
+
+def test_what_waits_is_listed_the_longest_due_first_and_nothing_else_is(db: psycopg.Connection, store: Store) -> None:
+    accepted(store, 1)
+    claimed(store, 2)
+    late, later, same, same_again = (take_in(store, n) for n in range(3, 7))
+    for id, due in ((late, "9 min"), (later, "3 min"), (same, "5 min"), (same_again, "5 min")):
+        db.execute(
+            "update sms_retry.sms_retry_queue set scheduled_for = date_trunc('minute', now()) - %s::interval"
+            " where message_id = %s",
+            [due, id],
+        )
+    rows = store.read_list("waiting_sms", FIRST, 0, 50)
+    assert ids(rows) == [late, same, same_again, later]
+    assert ids(store.read_list("waiting_sms", rows[1].at, rows[1].queue_id, 1)) == [same_again]
+
+
+def test_what_is_stuck_is_listed_by_who_must_move_next(db: psycopg.Connection, store: Store) -> None:
+    held = unknown(store, 1, on_unknown="hold").message_id
+    let_time_pass(db, hours=73)
+    store.release_unknown([Ticket(*row) for row in db.execute("select id, attempt from sms_retry.sms_retry_queue")])
+    lost = claimed(store, 2).message_id
+    overdue = take_in(store, 3)
+    let_time_pass(db, minutes=6)
+    asked = unknown(store, 4).message_id
+    take_in(store, 5)
+    claimed(store, 6)
+    accepted(store, 7)
+
+    rows = store.read_list("stuck_sms", 50)
+
+    assert ids(rows) == [held, lost, overdue, asked]
+    assert [(row.queue_status, row.ended) for row in rows] == [
+        ("unknown", True),
+        ("processing", False),
+        ("pending", False),
+        ("unknown", False),
+    ]
+
+
+def test_an_unknown_that_was_called_off_is_stuck_no_more(db: psycopg.Connection, store: Store) -> None:
+    id = unknown(store, 1).message_id
+    assert ids(store.read_list("stuck_sms", 50)) == [id]
+    operate.cancel(store, "ana", id)
+    assert ids(store.read_list("stuck_sms", 50)) == []
+
+
+def test_what_ended_is_listed_by_how_and_with_what_code_the_latest_first(db: psycopg.Connection, store: Store) -> None:
+    failed = []
+    for n, code in enumerate((21211, 30007, 21211), 1):
+        claim = claimed(store, n)
+        finish(store, claim, "refused", code=code)
+        failed.insert(0, claim.message_id)
+        let_time_pass(db, hours=10)
+    sent = accepted(store, 4).message_id
+
+    assert ended(store, "failed", hours=100) == failed
+    assert ended(store, "failed", 21211, hours=100) == failed[::2]
+    assert ended(store, "failed", hours=15) == failed[:1]
+    assert ended(store, "completed") == [sent]
+    assert ended(store, "expired") == []
+    assert ended(store, "failed", 1, hours=100) == []
+
+
+def test_what_ended_at_the_same_instant_is_on_one_page_each(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 30)
+    db.execute("update sms_retry.sms_retry_queue set status = 'failed', finished_at = date_trunc('hour', now())")
+    seen: list[int] = []
+    after: dict[str, Any] = {}
+    while page := ended(store, "failed", limit=7, **after):
+        seen += page
+        [last] = store.read("listed_sms", page[-1:])
+        after = {"before": last.at, "before_id": last.queue_id}
+    assert seen == list(range(30, 0, -1))
+
+
+def test_a_persons_messages_are_all_those_to_their_number_the_latest_first(store: Store) -> None:
+    theirs = [take_in(store, 1), take_in(store, 1), take_in(store, 1)]
+    take_in(store, 2)
+    assert ids(store.read_list("sms_of_same_person", theirs[0], LAST_ID, 50)) == theirs[::-1]
+    assert ids(store.read_list("sms_of_same_person", theirs[0], theirs[2], 1)) == [theirs[1]]
+
+
+def test_a_message_that_the_queue_has_forgotten_is_still_listed_and_told(db: psycopg.Connection, store: Store) -> None:
+    id = accepted(store, 1).message_id
+    let_time_pass(db, days=8)
+    assert store.cleanup()
+    [row] = store.read_list("sms_of_same_person", id, LAST_ID, 50)
+    assert (row.status, row.queue_status, row.ended) == ("sent", None, True)
+    [details] = store.read("sms_message_details", id)
+    assert (details.queue_status, details.max_retries, details.ended) == (None, None, True)
+
+
+def test_a_word_finds_what_goes_by_it(store: Store) -> None:
+    id = store.queue(Message(number(1), "Hello.", message_key="order-1", business_id="bakery", kind="otp"))
+    other = store.queue(Message(number(1), "Hello.", message_key="order-1", business_id="shop", kind="otp"))
+    store.queue(Message(number(2), "Hello.", message_key="order-2", business_id="bakery", kind="otp"))
+    sent = accepted(store, 3).message_id
+
+    def found(word: str, phone_number: str | None = None) -> list[tuple[int, str]]:
+        return [(row.message_id, row.found_by) for row in store.read("found_sms", word, phone_number)]
+
+    assert found(str(id)) == [(id, "id")]
+    assert found("order-1") == [(id, "key"), (other, "key")]
+    assert found(sid(3)) == [(sent, "sid")]
+    assert found("+49...", number(1)) == [(other, "number")]
+    assert found("nothing", number(9)) == found("nothing") == found("9" * 30) == []
+
+
+def test_the_last_day_is_counted_by_hour_ending_and_code(db: psycopg.Connection, store: Store) -> None:
+    accepted(store, 1)
+    finish(store, claimed(store, 2), "refused", code=21211)
+    let_time_pass(db, hours=2)
+    finish(store, claimed(store, 3), "refused", code=21211)
+    let_time_pass(db, hours=30)
+    accepted(store, 4)
+    take_in(store, 5)
+    rows = store.read("sms_last_day")
+    assert [(row.status, row.error_code, row.messages) for row in rows] == [("completed", None, 1)]
+    assert rows[0].hour.minute == rows[0].hour.second == 0
+
+
+def test_what_waits_is_counted_by_what_it_waits_for(store: Store) -> None:
+    take_in(store, 1)
+    for n in (2, 3):
+        finish(store, claimed(store, n), "deferred", delays=(MINUTE * n,), reason="quiet_hours")
+    counted = store.read("sms_waiting_for")
+    assert [(row.reason, row.messages) for row in counted] == [("quiet_hours", 2), (None, 1)]
+
+
+def test_open_holds_are_listed_the_wider_first_and_a_persons_is_masked(store: Store) -> None:
+    for scope, key in (("recipient", number(1)), ("account", "*"), ("country", "+44")):
+        store.open_hold(Hold(scope, key, MINUTE, "error_30002"))
+    holds = store.read("sms_open_holds")
+    assert [(hold.scope, hold.masked_key) for hold in holds] == [
+        ("account", "*"),
+        ("country", "+44"),
+        ("recipient", operate.masked(number(1))),
+    ]
+
+
+LISTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
+    "what waits": ("waiting_sms", (FIRST, 0, 50), 50),
+    "what is stuck": ("stuck_sms", (50,), 50),
+    "what failed": ("ended_sms", ("failed", None, FIRST, LAST, LAST_ID, 50), 50),
+    "what failed with a code": ("ended_sms", ("failed", 30003, FIRST, LAST, LAST_ID, 50), 50),
+    "what failed with a code that none failed with": ("ended_sms", ("failed", 1, FIRST, LAST, LAST_ID, 50), 0),
+    "what one person was sent": ("sms_of_same_person", (1, LAST_ID, 50), 1),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_reads_a_page_and_not_the_queue(db: psycopg.Connection, store: Store, name: str) -> None:
+    # As when the statistics are from before: the planner believes that the queue is empty.
+    db.execute("analyze sms_retry.sms_retry_queue, sms_retry.sms_messages")
+    fill(db, 20_000)
+    db.execute(
+        """update sms_retry.sms_retry_queue set status = case when id % 20 = 1 then 'failed' else 'completed' end,
+            finished_at = now() - id * interval '1 second', last_error_code = case when id % 20 = 1 then 30003 end
+        where id % 2 = 1"""
+    )
+    function, given, rows = LISTS[name]
+    with db.transaction(force_rollback=True):
+        before = _read(db)
+        places = ", ".join(["%s"] * len(given))
+        listed = db.execute(
+            f"select * from sms_retry.listed_sms(array(select sms_retry.{function}({places})))", given
+        ).fetchall()
+        scanned, walked = (after - first for first, after in zip(before, _read(db), strict=True))
+    assert scanned == 0
+    assert len(listed) == rows
+    # Two entries to find a row, two to show it.
+    assert walked <= 4 * rows + 10
+
+
+def _read(db: psycopg.Connection) -> tuple[int, int]:
+    """How much of queue and log this transaction has read so far: rows by scans, and entries of their indexes."""
+    tables = "'sms_retry.sms_retry_queue'::regclass, 'sms_retry.sms_messages'::regclass"
+    scanned = f"select sum(pg_stat_get_xact_tuples_returned(of)) from unnest(array[{tables}]) as of"
+    walked = f"select sum(pg_stat_get_xact_tuples_returned(indexrelid)) from pg_index where indrelid in ({tables})"
+    return int(one(db, scanned)), int(one(db, walked))
