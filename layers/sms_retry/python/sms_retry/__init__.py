@@ -3,7 +3,7 @@
 Read it from the bottom up; a module imports only from the floors below its own.
 
     4  __main__ · commands                    `python -m sms_retry`: the same by hand, from a shell
-    3  runtime · terminal                     what a Lambda container keeps between invocations; what people see
+    3  runtime · terminal · console           what a Lambda container keeps between invocations; what people see
     2  intake · resend · delivery · reconcile the use cases of applications, the clock and Twilio,
        operate · health                       and of those who run it
     1  policy · store · twilio · callback     when, if ever, to try again · Postgres · Twilio's wire, out and in

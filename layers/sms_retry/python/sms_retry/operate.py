@@ -78,7 +78,7 @@ def masked(phone_number: str) -> str:
 
 def without_numbers(text: str) -> str:
     """A text in which every number is masked."""
-    return re.sub(r"\+[1-9][0-9]{6,14}", lambda number: masked(number[0]), text)
+    return re.sub(r"\+?[1-9][0-9]{6,14}", lambda number: masked(number[0]), text)
 
 
 def _message(message_id: int) -> str:

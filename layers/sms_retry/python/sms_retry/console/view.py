@@ -1,0 +1,152 @@
+"""How the console puts things: statuses, reasons and times in words, and the templates that they go into."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sms_retry import policy
+from sms_retry.console.plots import ENDINGS
+
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE = (TEMPLATES / "style.css").read_text()
+STYLE_VERSION = sha256(STYLE.encode()).hexdigest()[:12]
+
+
+class Status(NamedTuple):
+    """A status as it is shown: by a word and an icon too, since a tone of colour does not tell everybody."""
+
+    tone: str
+    icon: str
+    word: str
+
+
+STATUSES = {
+    "pending": Status("wait", "clock", "waiting"),
+    "processing": Status("busy", "arrow", "being sent"),
+    "queued": Status("wait", "clock", "waiting"),
+    "sent": Status("good", "check", "sent"),
+    "completed": Status("good", "check", "sent"),
+    "accepted": Status("good", "check", "accepted"),
+    "delivered": Status("good", "checks", "delivered"),
+    "undelivered": Status("bad", "cross", "undelivered"),
+    "failed": Status("bad", "cross", "failed"),
+    "refused": Status("bad", "cross", "refused"),
+    "unknown": Status("doubt", "question", "unknown"),
+    "cancelled": Status("off", "minus", "cancelled"),
+    "canceled": Status("off", "minus", "cancelled"),
+    "expired": Status("off", "hourglass", "expired"),
+}
+REASONS = {
+    "quiet_hours": "outside the recipient's hours",
+    "daily_limit": "the recipient's daily limit is reached",
+    "hold": "a hold is open",
+    "given_back": "its worker ran out of time before it sent it",
+    "first_send_failed": "the first send failed",
+    "not_connected": "Twilio could not be reached",
+    "retries_spent": "all retries are spent",
+    "opted_out": "the person refused",
+    "called_off": "called off by hand",
+    "by_hand": "somebody wants it now",
+    "unknown": "nobody knew it for 30 minutes",
+    "held": "it may have been sent: a person decides",
+    "unlisted": "its code is in no table",
+    "no_code": "Twilio gave no code",
+    "body_erased": "its text is erased",
+    "twilio_down": "Twilio does not answer",
+}
+
+
+def status_of(row: Any) -> Status:
+    """How a message stands: what its row in the queue is doing, or else how the log has it."""
+    moves = row.queue_status in ("pending", "processing")
+    return STATUSES[row.queue_status if moves else row.status]
+
+
+def because(row: Any) -> str:
+    """Why a listed message stands as it does, as far as that is known."""
+    went = row.status in ("sent", "delivered")
+    return reason(row.reason) or (meaning(row.error_code) if row.error_code and not went else "")
+
+
+def reason(word: str | None) -> str:
+    """One of the queue's reasons in a few words; that of an error's code is the table's."""
+    error = re.fullmatch("error_([0-9]{1,9})", word or "")
+    return f"error {error[1]}: {meaning(int(error[1]))}" if error else REASONS.get(word or "", word or "")
+
+
+def meaning(code: int) -> str:
+    """What the table of codes says of one."""
+    line = policy.table().get(code)
+    return line.reason if line else "not in the table of codes"
+
+
+def why(row: Any, now: datetime, shut: bool) -> str:
+    """Why a message is stuck, and who moves next; `shut` is whether a hold on the account or the sender is open."""
+    match row.queue_status, row.ended:
+        case "unknown", True:
+            return "It may have been sent, and nobody could say. A person decides whether it goes again."
+        case "unknown", False:
+            return "It may have been sent. Twilio is being asked before anything else is done."
+        case "processing", _:
+            return f"Its worker has said nothing for {duration(now - row.at)}. After ten minutes it is taken back."
+        case _ if shut:
+            return "A hold lets nothing through."
+        case _:
+            return f"Due for {duration(now - row.at)}, and no worker has claimed it: does process_retries run?"
+
+
+def result(text: str | None) -> str:
+    """What came of something that was done by hand, from what SQL's function gave."""
+    if text and text.startswith("{"):
+        return f"messages erased: {json.loads(text)['messages']:,}"
+    return {None: "done", "": "done", "true": "done", "false": "it stayed as it was"}.get(text, text or "")
+
+
+def duration(wait: timedelta | float) -> str:
+    """A length of time in its two largest units: `3 h 20 min`."""
+    seconds = int(wait.total_seconds() if isinstance(wait, timedelta) else wait)
+    for size, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if seconds >= size:
+            rest = seconds % size // part
+            return f"{seconds // size} {unit} {rest} {smaller}" if rest else f"{seconds // size} {unit}"
+    return f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s"
+
+
+def relative(at: datetime, now: datetime) -> str:
+    """How far off an instant is: `3 min ago`, `in 2 h`."""
+    far = duration(abs(at - now))
+    return "now" if far == "0 s" else f"in {far}" if at > now else f"{far} ago"
+
+
+def first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    filters = {"duration": duration, "meaning": meaning, "reason": reason, "status_of": status_of}
+    filters |= {"because": because, "result": result}
+    environment.filters |= filters | {"thousands": "{:,}".format, "first_upper": first_upper}
+    environment.globals |= {"STATUSES": STATUSES, "ENDINGS": ENDINGS, "STYLE_VERSION": STYLE_VERSION}
+    environment.globals |= {"relative": relative}
+    return environment

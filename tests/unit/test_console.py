@@ -1,0 +1,164 @@
+"""How the console puts things: statuses, reasons, times, and the last day as shapes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sms_retry.console import figures, forms, plots, view
+from tests.local.container import ROOT
+
+NOW = datetime(2026, 6, 1, 12, 34, 56, tzinfo=UTC)
+FIGURES = {"success_rate": 0.97, "overdue": 0, "oldest_due_seconds": 0, "health_status": "healthy"}
+
+
+def row(hours_ago: int = 0, status: str = "completed", code: int | None = None, messages: int = 1) -> Any:
+    hour = NOW.replace(minute=0, second=0) - timedelta(hours=hours_ago)
+    return SimpleNamespace(hour=hour, status=status, error_code=code, messages=messages)
+
+
+@pytest.mark.parametrize(
+    ("wait", "said"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (4000, "1 h 6 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_a_length_of_time_is_said_in_its_two_largest_units(wait: int, said: str) -> None:
+    assert view.duration(wait) == view.duration(timedelta(seconds=wait)) == said
+
+
+def test_an_instant_is_said_from_now() -> None:
+    assert view.relative(NOW, NOW) == "now"
+    assert view.relative(NOW - timedelta(minutes=3), NOW) == "3 min ago"
+    assert view.relative(NOW + timedelta(hours=2), NOW) == "in 2 h"
+
+
+def test_every_status_that_the_database_knows_has_a_word_and_a_sign_of_its_own() -> None:
+    tables = (ROOT / "sql" / "migrations" / "0001_tables.sql").read_text()
+    known = {
+        word
+        for given in re.findall(r"status\s+text not null check \(status in\s*\((.*?)\)\)", tables, re.DOTALL)
+        for word in re.findall(r"'(\w+)'", given)
+    }
+    assert len(known) == 11
+    for word in known:
+        assert view.STATUSES[word].icon in (ROOT / view.TEMPLATES / "icons.html").read_text()
+    signs = {(status.icon, status.tone) for status in view.STATUSES.values()}
+    assert len(signs) == len({icon for icon, _ in signs}), "a sign with two tones"
+
+
+def test_a_reason_of_a_code_is_said_in_the_tables_words() -> None:
+    assert view.reason("error_30003") == "error 30003: The phone is off or out of reach; it may be back in some minutes"
+    assert view.reason("error_1") == "error 1: not in the table of codes"
+    assert view.reason("quiet_hours") == "outside the recipient's hours"
+    for free in ("error_", "error_²", "", "because", "error_30003 & more"):
+        assert view.reason(free) == free
+
+
+def test_every_reason_that_is_written_down_is_said_in_words() -> None:
+    written = set()
+    for path in [
+        *(ROOT / "sql" / "functions").glob("*.sql"),
+        *(ROOT / "layers/sms_retry/python/sms_retry").glob("*.py"),
+    ]:
+        written |= set(re.findall(r"""\breason ?=> ?'(\w+)'|\breason ?= ?['"](\w+)['"]""", path.read_text()))
+    words = {sql or python for sql, python in written}
+    assert {"called_off", "opted_out", "given_back", "hold"} <= words
+    assert words <= view.REASONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "hold", "word"),
+    [
+        ({}, None, "Healthy"),
+        ({"success_rate": None}, None, "Healthy"),
+        ({"health_status": "warning", "success_rate": 0.7}, None, "Warning"),
+        ({"health_status": "critical", "success_rate": 0.5}, None, "Critical"),
+        ({"overdue": 5, "oldest_due_seconds": 600}, None, "Behind"),
+        ({"health_status": "critical", "overdue": 5}, "account", "On hold"),
+        ({}, "recipient", "Healthy"),
+    ],
+)
+def test_the_worst_is_said_first(changed: dict[str, Any], hold: str | None, word: str) -> None:
+    holds = [SimpleNamespace(scope=hold, reason="twilio_down")] if hold else []
+    assert figures.verdict(FIGURES | changed, holds).word == word
+
+
+def test_a_day_is_twenty_four_hours_of_the_clock_and_ends_with_this_one() -> None:
+    day = plots.day([row(0), row(23, "failed", 30003, 3), row(5, messages=2), row(5, "expired")], NOW)
+    assert len(day.bars) == 24
+    assert [day.bars[0].hour, day.bars[-1].hour] == [
+        NOW.replace(minute=0, second=0) - timedelta(hours=23),
+        NOW.replace(minute=0, second=0),
+    ]
+    assert [bar.counts for bar in day.bars if bar.counts] == [
+        Counter(failed=3),
+        Counter(completed=2, expired=1),
+        Counter(completed=1),
+    ]
+    assert day.total == Counter(completed=3, failed=3, expired=1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 23), st.sampled_from(plots.ENDINGS), st.integers(1, 10**7)), max_size=60))
+def test_bars_stand_on_the_ground_on_top_of_each_other_and_under_the_top(rows: list[tuple[int, str, int]]) -> None:
+    day = plots.day([row(hours, status, messages=n) for hours, status, n in rows], NOW)
+    for bar in day.bars:
+        ground = 100.0
+        for _, y, height in bar.segments:
+            assert y + height == pytest.approx(ground, abs=0.05)
+            ground = y
+        assert ground >= 0
+        assert 100 - ground == pytest.approx(100 * bar.counts.total() / day.top, abs=0.1)
+    assert day.top % 2 == 0
+
+
+def test_a_code_is_counted_by_whether_its_messages_were_sent_in_the_end() -> None:
+    rows = [
+        row(1, "completed", 30003, 5),
+        row(2, "failed", 30003, 2),
+        row(1, "expired", 30008),
+        row(1, "completed", None, 9),
+    ]
+    assert plots.codes(rows) == [plots.Code(30003, 5, 2), plots.Code(30008, 0, 1)]
+    assert plots.codes(rows, most=1) == [plots.Code(30003, 5, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("+14155550123", "+14155550123"),
+        (" +1 (415) 555-0123 ", "+14155550123"),
+        ("0049 176/1234.5678", "+4917612345678"),
+        ("4155550123", None),
+        ("+", None),
+        ("+0155550123", None),
+        ("booking-7", None),
+        ("", None),
+    ],
+)
+def test_a_number_is_read_as_people_write_it(text: str, found: str | None) -> None:
+    assert forms.number_in(text) == found
+
+
+def test_every_word_that_a_form_says_back_is_a_sentence() -> None:
+    said = set(
+        re.findall(r'Done\([^)]*"([a-z_]+)"', (ROOT / "layers/sms_retry/python/sms_retry/console/forms.py").read_text())
+    )
+    assert said
+    assert said <= forms.NOTICES.keys()
+    assert forms.notice({"done": "requeued", "n": "12"}) == "Due now: 12."
+    assert forms.notice({"done": "requeued", "n": "<b>"}) == "Due now: 0."
+    assert forms.notice({"done": "nonsense"}) == forms.notice({}) == ""
