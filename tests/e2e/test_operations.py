@@ -31,6 +31,7 @@ SENDING = DATABASE | TWILIO | {"TWILIO_SENDER", "PUBLIC_WEBHOOK_URL"}
         ("health_check", {}, DATABASE),
         ("cleanup_retries", {}, DATABASE),
         ("migrate", {}, DATABASE),
+        ("console", {}, DATABASE),
     ],
 )
 def test_every_missing_variable_is_named_at_once_and_no_other(

@@ -70,23 +70,36 @@ FAILED = Answer(500, b'{"message":"Internal Server Error"}')
 
 
 @contextmanager
-def http_front(routes: Mapping[str, str], port: int = 0, containers: int = 4, root: Path = ROOT) -> Iterator[Front]:
+def http_front(
+    routes: Mapping[str, str],
+    port: int = 0,
+    containers: int = 4,
+    root: Path = ROOT,
+    claims: Mapping[str, str] | None = None,
+) -> Iterator[Front]:
     """The HTTP API on loopback; `routes` are `{"POST /twilio/status": "twilio_webhook"}`.
 
     A function has up to so many containers; a caller for whom none is free starts one, and those beyond them
-    wait. A function that raises answers 500 as on AWS, and its exception is logged.
+    wait. A function that raises answers 500 as on AWS, and its exception is logged. With `claims` everybody who
+    calls is let in as the API's authorizer would let in whoever has a token with them.
     """
     with ExitStack() as stack:
         functions = {name: stack.enter_context(_containers(name, containers, root)) for name in set(routes.values())}
 
         async def answer(request: web.BaseRequest) -> web.Response:
             path, _, query = request.raw_path.partition("?")
-            function = routes.get(f"{request.method} {path}")
-            if function is None:
+            route = f"{request.method} {path}"
+            route = route if route in routes else "$default"
+            if route not in routes:
                 return _response(NOT_FOUND)
             headers = [(name.decode(), value.decode("latin-1")) for name, value in request.raw_headers]
             event = http_api_event(request.method, path, query, headers, await request.read())
-            return _response(await asyncio.wrap_future(functions[function](event)))
+            event["routeKey"] = event["requestContext"]["routeKey"] = route
+            if claims is not None:
+                event["requestContext"]["authorizer"] = {"jwt": {"claims": dict(claims), "scopes": None}}
+                # Not every browser keeps a cookie for https alone when loopback sets it.
+                event["headers"]["x-forwarded-proto"] = "http"
+            return _response(await asyncio.wrap_future(functions[routes[route]](event)))
 
         yield Front(stack.enter_context(_serving(answer, port)))
 

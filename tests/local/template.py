@@ -27,9 +27,13 @@ def schedules(template: Path) -> dict[str, Schedule]:
     }
 
 
-def routes(template: Path) -> dict[str, str]:
-    """Route to function: `{"POST /twilio/status": "twilio_webhook"}`."""
-    return {f"{event['Method'].upper()} {event['Path']}": function for function, event in _events(template, "HttpApi")}
+def routes(template: Path, api: str = "CallbacksApi") -> dict[str, str]:
+    """Route of an HTTP API to function: `{"POST /twilio/status": "twilio_webhook"}`, or `$default` for every other."""
+    return {
+        f"{event['Method'].upper()} {event['Path']}" if "Path" in event else "$default": function
+        for function, event in _events(template, "HttpApi")
+        if event["ApiId"] == {"Ref": api}
+    }
 
 
 def timeout(template: Path, function: str) -> int:

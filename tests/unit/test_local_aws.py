@@ -54,7 +54,8 @@ Resources:
     Properties:
       CodeUri: functions/webhook/
       Events:
-        Status: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: post, Path: /twilio/status}}
+        Status: {Type: HttpApi, Properties: {ApiId: !Ref Callbacks, Method: post, Path: /twilio/status}}
+        EveryOther: {Type: HttpApi, Properties: {ApiId: !Ref Pages}}
   Queue:
     Type: AWS::SQS::Queue
 """
@@ -80,6 +81,8 @@ from sms_retry import count
 def lambda_handler(event, context):
     if event["rawQueryString"] == "break":
         raise KeyError("broken")
+    if event["rawQueryString"] == "who":
+        return [event["routeKey"], event["requestContext"]["authorizer"]["jwt"]["claims"]]
     if event["rawQueryString"] == "bare":
         return {"seen": count.up()}
     body = base64.b64decode(event["body"]).decode() if event["isBase64Encoded"] else event.get("body", "")
@@ -209,7 +212,8 @@ class TestTheTemplate:
             "worker": Schedule("rate(1 minute)", '{"at": "<aws.scheduler.scheduled-time>"}'),
             "cleanup": Schedule("cron(0 3 * * ? *)"),
         }
-        assert routes(template) == STATUS
+        assert routes(template, "Callbacks") == STATUS
+        assert routes(template, "Pages") == {"$default": "webhook"}
         assert (timeout(template, "worker"), timeout(template, "webhook")) == (300, 7)
 
 
@@ -267,6 +271,12 @@ class TestTheHttpApi:
         with http_front(STATUS, root=root) as front:
             assert ask(front.url, "GET", "/twilio/status")[:2] == (404, '{"message":"Not Found"}')
             assert ask(front.url, "POST", "/")[:2] == (404, '{"message":"Not Found"}')
+
+    def test_lets_everybody_in_by_the_default_route_as_its_authorizer_would(self, root: Path) -> None:
+        claims = {"email": "you@localhost"}
+        with http_front({"$default": "webhook"}, root=root, claims=claims) as front:
+            status, body, _ = ask(front.url, "GET", "/any/where?who")
+        assert (status, json.loads(body)) == (200, ["$default", claims])
 
     def test_answers_500_where_the_function_raises(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         with http_front(STATUS, root=root) as front:

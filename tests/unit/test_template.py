@@ -41,6 +41,7 @@ ENVIRONMENT = {
     "health_check": DATABASE,
     "cleanup_retries": DATABASE | {"ERASE_BODY_AFTER_DAYS"},
     "migrate": DATABASE,
+    "console": DATABASE,
 }
 SCHEDULES = {
     "process_retries": "rate(1 minute)",
@@ -318,8 +319,31 @@ def test_what_samconfig_leaves_to_fill_in_is_refused(name: str, source: dict[str
 
 def test_the_expanded_template_has_no_circular_dependency_and_no_warning(expanded: dict[str, Any]) -> None:
     found = [match for match in lint(json.dumps(expanded), regions=REGIONS) if match.rule.severity != "informational"]
-    # A parameter that only SAM itself reads is gone from what it makes.
-    assert [str(match) for match in found if "GradualDeployment not used" not in match.message] == []
+    # A parameter that only SAM itself reads is gone from what it makes; and within what exists only with the console
+    # it asks for the console's condition once more.
+    its_own = ("GradualDeployment not used", "When setting condition 'HasConsole' to False from current status True")
+    assert [str(match) for match in found if not any(words in match.message for words in its_own)] == []
+
+
+def test_there_is_no_console_unless_issuer_and_audience_are_given(expanded: dict[str, Any]) -> None:
+    console = {name: resource for name, resource in expanded["Resources"].items() if name.startswith("Console")}
+    assert {"ConsoleFunction", "ConsoleApi", "ConsoleFunctionRole", "ConsoleLogs", "ConsoleApiLogs"} < console.keys()
+    assert {resource["Condition"] for resource in console.values()} == {"HasConsole"}
+    given = [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in ("ConsoleJwtIssuer", "ConsoleJwtAudience")]
+    assert expanded["Conditions"]["HasConsole"] == {"Fn::And": given}
+    assert {expanded["Parameters"][name]["Default"] for name in ("ConsoleJwtIssuer", "ConsoleJwtAudience")} == {""}
+
+
+def test_whatever_reaches_the_console_has_been_let_in_by_its_authorizer(expanded: dict[str, Any]) -> None:
+    api = expanded["Resources"]["ConsoleApi"]["Properties"]["Body"]
+    [route] = api["paths"].values()
+    method = route["Fn::If"][1]["x-amazon-apigateway-any-method"]["Fn::If"][1]
+    assert (method["isDefaultRoute"], method["security"]) == (True, [{"Issuer": []}])
+    authorizer = api["components"]["securitySchemes"]["Issuer"]["x-amazon-apigateway-authorizer"]
+    assert authorizer["jwtConfiguration"] == {
+        "issuer": {"Ref": "ConsoleJwtIssuer"},
+        "audience": [{"Ref": "ConsoleJwtAudience"}],
+    }
 
 
 def test_the_layer_installs_what_the_lock_file_says() -> None:

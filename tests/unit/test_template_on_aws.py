@@ -47,6 +47,8 @@ def resolved(value: Any, template: dict[str, Any]) -> Any:
     match value:
         case {"Ref": name}:
             return _ref(name, template)
+        case {"Fn::If": ["HasConsole", there, _]}:
+            return resolved(there, template)
         case {"Fn::GetAtt": [name, "Arn"]} if template["Resources"][name]["Type"] in ARN:
             return f"{ARN[template['Resources'][name]['Type']]}{name}"
         case {"Fn::GetAtt": [name, _]}:
@@ -82,8 +84,11 @@ def alarms(template: dict[str, Any]) -> dict[str, Resource]:
 
 
 def metrics(alarm: Resource) -> list[Resource]:
-    """The metrics that an alarm looks at."""
-    return [m["MetricStat"]["Metric"] for m in alarm["Metrics"] if "MetricStat" in m] if "Metrics" in alarm else [alarm]
+    """The metrics that an alarm looks at, those of what is there by choice among them."""
+    if "Metrics" not in alarm:
+        return [alarm]
+    chosen = [m["Fn::If"][1] if "Fn::If" in m else m for m in alarm["Metrics"]]
+    return [m["MetricStat"]["Metric"] for m in chosen if "MetricStat" in m]
 
 
 def test_every_alarm_pages_the_one_topic_and_says_what_silence_means(template: dict[str, Any]) -> None:
