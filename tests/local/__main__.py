@@ -14,6 +14,7 @@ def main() -> int:
     send = commands.add_parser("send", help="send a message through the stack that dev runs")
     send.add_argument("to", help="a number, such as +4917612345678")
     send.add_argument("body")
+    commands.add_parser("screenshots", help="take the pictures of the console in docs/images anew")
     given = parser.parse_args()
     match given.command:
         case "demo":
@@ -24,6 +25,10 @@ def main() -> int:
             from tests.local.dev import send_one
 
             return send_one(given.to, given.body)
+        case "screenshots":
+            from tests.local.screenshots import screenshots
+
+            return screenshots()
         case _:
             from tests.local.dev import dev
 

@@ -31,6 +31,7 @@ The stack is up, until Ctrl-C. Its clock strikes every minute.
   Postgres   {database}
   Twilio     {twilio}
   callbacks  {front}
+  console    {console}
 
 Send a message:
   python -m tests.local send +4917612345678 "Your table is ready."
@@ -41,8 +42,7 @@ Let Twilio fail, and see what it took:
   curl {twilio}/stand-in/plan -d '{{"down": true}}'
   curl {twilio}/stand-in/accepted
 
-See what became of it:
-  psql {database} -c "select id, status, retry_count, error_code from sms_retry.sms_messages"
+See what became of it, and do something about it: {console}
 
 From Lambda's own container, after `make build ARCHITECTURE={architecture}`:
   sam local invoke ProcessRetriesFunction -e tests/events/process_retries.json -n tests/env.json \\
@@ -87,7 +87,13 @@ def send_one(to: str, body: str) -> int:
 def _help(parts: Stack) -> str:
     architecture = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
     front = f"{parts.front.url}/twilio/status"
-    return HELP.format(database=parts.database_url, twilio=parts.twilio.url, front=front, architecture=architecture)
+    return HELP.format(
+        database=parts.database_url,
+        twilio=parts.twilio.url,
+        front=front,
+        console=parts.console.url,
+        architecture=architecture,
+    )
 
 
 @contextmanager

@@ -31,6 +31,9 @@ ENVIRONMENT: dict[str, str] = {
 POSTGRES_PORT = urlsplit(ENVIRONMENT["DATABASE_URL"]).port or 0
 TWILIO_PORT = urlsplit(ENVIRONMENT["TWILIO_API_URL"]).port or 0
 FRONT_PORT = TWILIO_PORT + 1
+CONSOLE_PORT = FRONT_PORT + 1
+# Whom the console lets in, and takes for the actor of what is done there: whoever can reach loopback.
+OPERATOR = {"sub": "local", "email": "you@localhost"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Stack:
     db: psycopg.Connection
     twilio: TwilioStandIn
     front: Front
+    console: Front
     clock: Clock
     handlers: Mapping[str, Handler]
 
@@ -73,6 +77,8 @@ def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: b
     with ExitStack() as parts:
         parts.enter_context(environment(DATABASE_URL=database_url))
         front = parts.enter_context(http_front(routes(TEMPLATE), FRONT_PORT if real_time else 0))
+        pages = routes(TEMPLATE, "ConsoleApi")
+        console = parts.enter_context(http_front(pages, CONSOLE_PORT if real_time else 0, claims=OPERATOR))
         twilio = TwilioStandIn(
             behaviour,
             account_sid=ENVIRONMENT["TWILIO_ACCOUNT_SID"],
@@ -89,7 +95,7 @@ def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: b
         handlers["migrate"]({})
         db = parts.enter_context(psycopg.connect(database_url, autocommit=True))
         clock = Clock(schedules(TEMPLATE), lambda function, event: handlers[function](event))
-        yield Stack(database_url, db, twilio, front, clock, handlers)
+        yield Stack(database_url, db, twilio, front, console, clock, handlers)
 
 
 @contextmanager

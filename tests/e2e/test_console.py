@@ -1,0 +1,425 @@
+"""The console over HTTP: what it shows, what its forms do, and whom and what it does not believe."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
+
+import pytest
+
+from sms_retry.console import door
+from sms_retry.operate import masked
+from tests.e2e.messages import BODY, PEOPLE, message, number, queue, statuses
+from tests.e2e.visitor import FROM_HERE, Seen, Visitor
+from tests.local.stack import OPERATOR, Stack
+from tests.local.twilio import Accept, Callbacks, Refuse, Reset
+from tests.local.waiting import let_time_pass
+
+PAGES = ("/", "/waiting", "/stuck", "/ended", "/holds", "/people", "/actions")
+NOBODY_KNOWS = Reset(Accept(callbacks=Callbacks(lost=1), list_lag=86_400))
+
+
+@pytest.fixture
+def visitor(stack: Stack) -> Visitor:
+    return Visitor(stack.console.url)
+
+
+def one_of_everything(stack: Stack) -> dict[str, int]:
+    """A message that waits, one that failed, one that was delivered and one that nobody knows of; and a hold."""
+    stack.twilio.plan(number(1), Refuse(400, 30003), Refuse(400, 30003))
+    stack.twilio.plan(number(2), Refuse(400, 21211))
+    stack.twilio.plan(number(4), NOBODY_KNOWS)
+    found = {
+        how: stack.invoke("send_sms", message(n, message_key=f"key-{n}"))["message_id"]
+        for n, how in enumerate(("waiting", "failed", "delivered", "unknown"), 1)
+    }
+    stack.twilio.deliver_callbacks()
+    stack.db.execute("select sms_retry.open_sms_hold('recipient', %s, '1 hour', 'by hand')", [number(1)])
+    return found
+
+
+def done(stack: Stack) -> list[tuple[str, str, str, str | None]]:
+    """What was written down of what was done by hand."""
+    rows = stack.db.execute("select actor, action, subject, result from sms_retry.sms_actions order by id")
+    return [(actor, action, subject, result) for actor, action, subject, result in rows]
+
+
+def follow(visitor: Visitor, answered: Seen) -> Seen:
+    assert answered.status == 303, answered.words
+    return visitor.get(answered.location)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_over_nothing_says_so_and_needs_no_script(visitor: Visitor, page: str) -> None:
+    seen = visitor.get(page)
+    assert seen.status == 200
+    assert "<script" not in seen.text
+    assert seen.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
+    assert seen.headers["cache-control"] == "no-store"
+    assert 'aria-current="page"' in seen.text
+
+
+def test_the_overview_says_how_it_is_and_why(stack: Stack, visitor: Visitor) -> None:
+    assert "Healthy Nothing has ended in the last day." in visitor.get("/").words
+    found = one_of_everything(stack)
+    assert "Critical 50.0% of the last day's messages were sent." in visitor.get("/").words
+    let_time_pass(stack.db, minutes=40)
+
+    seen = visitor.get("/").words
+
+    assert "21211" in seen
+    assert f"{found['waiting']} default · otp {masked(number(1))} waiting" in seen
+    assert "no worker has claimed it" in seen
+    assert f"{found['unknown']} default · otp {masked(number(4))} unknown" in seen
+    assert "Twilio is being asked" in seen
+
+    stack.db.execute("select sms_retry.open_sms_hold('account', '*', '1 hour', 'error_20003')")
+    seen = visitor.get("/").words
+    assert "On hold Nothing goes out: error 20003: Twilio does not accept the credentials" in seen
+    assert "A hold lets nothing through." in seen
+
+
+def test_no_page_shows_a_number_or_a_text_that_nobody_asked_for(stack: Stack, visitor: Visitor) -> None:
+    found = one_of_everything(stack)
+    visitor.post("/do/consent", number=number(3), business_id="*", consent="opted_out")
+    for page in (*PAGES, *(f"/messages/{id}{rest}" for id in found.values() for rest in ("", "/person"))):
+        seen = visitor.get(page)
+        assert seen.status == 200
+        assert not re.search(re.escape(PEOPLE) + r"\d", seen.text)
+        assert BODY not in seen.text
+
+
+def test_who_asks_for_number_and_text_is_shown_them_and_written_down(stack: Stack, visitor: Visitor) -> None:
+    id = queue(stack, 7)
+    seen = visitor.post("/do/show", message_id=id)
+    assert number(7) in seen.words
+    assert BODY in seen.words
+    assert "you@localhost looked at number and text" in visitor.get(f"/messages/{id}").words
+    assert done(stack) == [("you@localhost", "show", f"message {id}", "number and text")]
+
+
+def test_what_a_text_says_in_html_is_shown_as_text(stack: Stack, visitor: Visitor) -> None:
+    evil = "<script>alert(1)</script> & <b onclick='x'>\"Hi\"</b>"
+    id = stack.invoke("send_sms", {"to": number(1), "body": evil, "kind": "otp", "message_key": evil})["message_id"]
+    for seen in (visitor.post("/do/show", message_id=id), visitor.get(f"/messages/{id}")):
+        assert "<script" not in seen.text
+        assert "<b onclick" not in seen.text
+        assert evil in seen.words
+
+
+def test_a_story_is_told_from_the_taking_in_to_the_end(stack: Stack, visitor: Visitor) -> None:
+    stack.twilio.plan(number(1), Refuse(400, 30001), Accept(("sent", ("undelivered", 30003))))
+    id = stack.invoke("send_sms", message(1))["message_id"]
+    visitor.post("/do/retry", message_id=id)
+    stack.let_minutes_pass(2)
+
+    told = visitor.get(f"/messages/{id}").words
+
+    steps = (
+        "Taken in",
+        "Twilio refused it",
+        "you@localhost wanted it sent now",
+        "Twilio took it",
+        "Twilio says: sent",
+        "Twilio says: undelivered",
+        "Due again",
+    )
+    assert [told.index(step) for step in steps] == sorted(told.index(step) for step in steps)
+    assert "30003 The phone is off" in told
+
+
+def test_twilios_words_are_told_without_the_number_in_them(stack: Stack, visitor: Visitor) -> None:
+    id = stack.invoke("send_sms", message(1, failed={"error_code": 21211, "error_message": f"{number(1)} is none"}))
+    told = visitor.get(f"/messages/{id['message_id']}").words
+    assert f"{masked(number(1))} is none" in told
+
+
+@pytest.mark.parametrize("by", ["id", "key", "sid", "number", "number as people write it"])
+def test_a_message_is_found_and_no_address_tells_by_what(stack: Stack, visitor: Visitor, by: str) -> None:
+    sent = stack.invoke("send_sms", message(1, message_key="booking-1"))
+    id = sent["message_id"]
+    words = {
+        "id": id,
+        "key": "booking-1",
+        "sid": sent["provider_sid"],
+        "number": number(1),
+        "number as people write it": f" 0049 {number(1)[3:6]} / {number(1)[6:]} ",
+    }
+    answered = visitor.post("/do/search", word=words[by])
+    assert answered.location == f"/messages/{id}" + ("/person" if by.startswith("number") else "")
+    assert visitor.get(answered.location).status == 200
+
+
+def test_a_key_of_several_businesses_finds_each_and_an_unknown_word_none(stack: Stack, visitor: Visitor) -> None:
+    for business in ("bakery", "shop", "zoo"):
+        stack.invoke("send_sms", message(1, message_key="order-1", business_id=business))
+    found = visitor.post("/do/search", word="order-1")
+    assert [business in found.words for business in ("bakery", "shop", "zoo")] == [True] * 3
+    for nothing in ("order-2", "99999999", "+4915112345678", "SM" + "0" * 32, "%", "' or 1=1 --", "🙂"):
+        seen = visitor.post("/do/search", word=nothing)
+        assert (seen.status, "No message goes by this" in seen.words) == (200, True)
+
+
+def test_a_person_is_seen_with_all_that_was_sent_to_them(stack: Stack, visitor: Visitor) -> None:
+    first, other, last = queue(stack, 1), queue(stack, 2), queue(stack, 1)
+    seen = visitor.get(f"/messages/{first}/person")
+    assert re.findall(r'href="/messages/(\d+)"', seen.text) == [str(first), str(last), str(first)]
+    assert str(other) not in re.findall(r"/messages/(\d+)", seen.text)
+
+
+def test_a_long_list_is_read_page_by_page_each_row_once(stack: Stack, visitor: Visitor) -> None:
+    ids = [queue(stack, n) for n in range(120)]
+    stack.db.execute("update sms_retry.sms_retry_queue set scheduled_for = '2026-01-01 12:00+00'")
+    seen, page = [], "/waiting"
+    while page:
+        text = visitor.get(page).text
+        seen += [int(id) for id in re.findall(r'scope="row"[^>]*><a href="/messages/(\d+)"', text)]
+        further = re.search(r'href="([^"]+)" rel="next"', text)
+        page = further[1].replace("&amp;", "&") if further else ""
+    assert seen == ids
+
+
+def test_what_ended_is_read_back_through_time(stack: Stack, visitor: Visitor) -> None:
+    for n in range(110):
+        stack.twilio.plan(number(n), Refuse(400, 21211))
+        queue(stack, n)
+    stack.invoke("process_retries")
+    first = visitor.get("/ended?code=21211")
+    assert "110 messages have failed with 21211" in first.words
+    ids, page = [], "/ended?how=failed&code=21211"
+    while page:
+        text = visitor.get(page).text
+        ids += [int(id) for id in re.findall(r'scope="row"[^>]*><a href="/messages/(\d+)"', text)]
+        further = re.search(r'href="([^"]+)" rel="next"', text)
+        page = further[1].replace("&amp;", "&") if further else ""
+    assert sorted(ids) == list(range(1, 111))
+    assert "None since" in visitor.get("/ended?code=30003").words
+
+
+def test_a_message_that_waits_is_sent_now(stack: Stack, visitor: Visitor) -> None:
+    stack.twilio.plan(number(1), Refuse(400, 30003))
+    id = stack.invoke("send_sms", message(1))["message_id"]
+    seen = follow(visitor, visitor.post("/do/retry", page=f"/messages/{id}", message_id=id))
+    assert "It is due now" in seen.words
+    stack.invoke("process_retries")
+    assert statuses(stack) == {"sent": 1}
+    assert done(stack) == [("you@localhost", "retry", f"message {id}", "true")]
+
+
+def test_one_that_may_have_been_sent_goes_again_only_where_somebody_is_sure(stack: Stack, visitor: Visitor) -> None:
+    stack.twilio.plan(number(1), NOBODY_KNOWS)
+    id = stack.invoke("send_sms", message(1))["message_id"]
+    assert "may now arrive twice" in visitor.get(f"/messages/{id}").words
+    assert "It stays as it is" in follow(visitor, visitor.post("/do/retry", message_id=id)).words
+    assert visitor.post("/do/retry", message_id=id, force="yes").status == 400
+    assert statuses(stack) == {"unknown": 1}
+    assert "It is due now" in follow(visitor, visitor.post("/do/retry", message_id=id, force="yes", sure="yes")).words
+    assert statuses(stack) == {"queued": 1}
+
+
+def test_a_message_is_called_off_while_it_waits_and_not_after(stack: Stack, visitor: Visitor) -> None:
+    id = queue(stack, 1)
+    assert "It is called off." in follow(visitor, visitor.post("/do/cancel", message_id=id)).words
+    assert "called off by hand" in visitor.get(f"/messages/{id}").words
+    sent = stack.invoke("send_sms", message(2))["message_id"]
+    assert "It stays as it is" in follow(visitor, visitor.post("/do/cancel", message_id=sent)).words
+    assert statuses(stack) == {"cancelled": 1, "sent": 1}
+
+
+def test_all_that_failed_with_a_code_since_a_time_is_sent_again(stack: Stack, visitor: Visitor) -> None:
+    for n in range(6):
+        stack.twilio.plan(number(n), Refuse(400, 21211 if n % 2 else 30007))
+        queue(stack, n)
+    stack.invoke("process_retries")
+    assert statuses(stack) == {"failed": 6}
+    since = re.search(r'name="since" value="([^"]+)"', visitor.get("/ended?code=30007").text)
+    assert since
+    assert visitor.post("/do/requeue", code="30007", since=since[1]).status == 400
+    seen = follow(visitor, visitor.post("/do/requeue", code="30007", since=since[1], sure="yes"))
+    assert "Due now: 3." in seen.words
+    assert statuses(stack) == {"failed": 3, "queued": 3}
+    assert {(action, result) for _, action, _, result in done(stack)} == {("requeue", "3"), ("requeue", "0")}
+
+
+def test_a_hold_is_opened_and_released(stack: Stack, visitor: Visitor) -> None:
+    given = {"scope": "country", "key": "+49", "minutes": 60, "reason": "our carrier asked <us>"}
+    seen = follow(visitor, visitor.post("/do/hold", **given))
+    assert "The hold is open." in seen.words
+    assert "country +49 our carrier asked <us>" in seen.words
+    handle = re.search(r'name="hold" value="([^"]+)"', seen.text)
+    assert handle
+    assert "The hold is closed." in follow(visitor, visitor.post("/do/release", hold=handle[1])).words
+    assert "closed already" in follow(visitor, visitor.post("/do/release", hold=handle[1])).words
+    assert [(action, subject) for _, action, subject, _ in done(stack)] == [
+        ("hold", "country +49"),
+        ("release", "country +49"),
+    ]
+
+
+def test_a_persons_hold_is_released_without_their_number_on_the_page(stack: Stack, visitor: Visitor) -> None:
+    visitor.post("/do/hold", scope="recipient", key=number(1), minutes=60, reason="asked for a pause")
+    seen = visitor.get("/holds")
+    assert number(1) not in seen.text
+    handle = re.search(r'name="hold" value="([^"]+)"', seen.text)
+    assert handle
+    assert "The hold is closed." in follow(visitor, visitor.post("/do/release", hold=handle[1])).words
+
+
+def test_a_person_opts_out_by_way_of_a_message_and_in_by_number(stack: Stack, visitor: Visitor) -> None:
+    id = queue(stack, 1)
+    seen = follow(visitor, visitor.post("/do/consent", message_id=id, business_id="*", consent="opted_out"))
+    assert "have ended: 1." in seen.words
+    assert "every business opted out" in seen.words
+    assert statuses(stack) == {"failed": 1}
+    assert (
+        "sent messages again"
+        in follow(visitor, visitor.post("/do/consent", number=number(1), business_id="*", consent="opted_in")).words
+    )
+    assert [(action, subject) for _, action, subject, _ in done(stack)] == [
+        ("opted_out", f"{masked(number(1))} by *"),
+        ("opted_in", f"{masked(number(1))} by *"),
+    ]
+
+
+def test_a_person_is_erased_when_somebody_is_sure(stack: Stack, visitor: Visitor) -> None:
+    id = queue(stack, 1)
+    queue(stack, 2)
+    assert visitor.post("/do/erase", message_id=id).status == 400
+    seen = follow(visitor, visitor.post("/do/erase", message_id=id, sure="yes"))
+    assert "Messages erased: 1." in seen.words
+    assert visitor.get(f"/messages/{id}").status == 404
+    assert statuses(stack) == {"queued": 1}
+
+
+def test_whoever_the_authorizer_does_not_name_is_let_in_nowhere(stack: Stack) -> None:
+    for claims in ({}, {"authorizer": None}, {"authorizer": {"jwt": {"claims": {}}}}, {"authorizer": {"jwt": None}}):
+        event = {"requestContext": {"http": {"method": "GET", "path": "/"}, "stage": "$default", **claims}}
+        event |= {"rawPath": "/", "rawQueryString": "", "headers": {}, "version": "2.0"}
+        answer = stack.handlers["console"](event)
+        assert answer["statusCode"] == 401
+        assert "sms_messages" not in answer["body"]
+
+
+def test_a_cookie_is_for_https_alone_where_the_browser_came_by_it(stack: Stack, visitor: Visitor) -> None:
+    event = {"requestContext": {"http": {"method": "GET", "path": "/people"}, "stage": "$default"}, "version": "2.0"}
+    event |= {"rawPath": "/people", "rawQueryString": "", "headers": {"x-forwarded-proto": "https"}}
+    event["requestContext"]["authorizer"] = {"jwt": {"claims": OPERATOR, "scopes": None}}
+    [cookie] = stack.handlers["console"](event)["cookies"]
+    assert cookie.startswith("__Host-console=")
+    assert cookie.endswith("; Path=/; HttpOnly; Secure; SameSite=Lax")
+    assert "Secure" not in visitor.get("/").headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "token", "why"),
+    [
+        ({"sec-fetch-site": "cross-site"}, None, "Another site"),
+        ({"sec-fetch-site": "same-site"}, None, "Another site"),
+        ({"origin": "https://evil.example"}, None, "Another site"),
+        ({"origin": "null"}, None, "Another site"),
+        ({"origin": "https://["}, None, "Another site"),
+        (FROM_HERE, "", "did not come with"),
+        (FROM_HERE, "99999999999.", "somebody else"),
+        (FROM_HERE, "99999999999." + "0" * 64, "somebody else"),
+        (FROM_HERE, "²." + "0" * 64, "did not come with"),
+        (FROM_HERE, "é.é", "did not come with"),
+    ],
+)
+def test_a_form_that_did_not_come_from_here_does_nothing(
+    stack: Stack, visitor: Visitor, headers: dict[str, str], token: str | None, why: str
+) -> None:
+    id = queue(stack, 1)
+    given = {} if token is None else {"token": token}
+    refused = visitor.post("/do/cancel", headers, message_id=id, **given)
+    assert (refused.status, why in refused.words) == (403, True), refused.words
+    assert (statuses(stack), done(stack)) == ({"queued": 1}, [])
+
+
+def test_a_form_is_good_for_its_own_browser_person_and_hours(stack: Stack, visitor: Visitor) -> None:
+    id = queue(stack, 1)
+    visitor.get("/")
+    [nonce] = visitor.cookies.values()
+    now = datetime.now(UTC)
+    late = now - door.FORM_LASTS - timedelta(minutes=1)
+    for token, why in (
+        (door.token(nonce, "you@localhost", late), "open for too long"),
+        (door.token(nonce, "somebody@else.example", now), "somebody else"),
+        (door.token(door.new_nonce(), "you@localhost", now), "another browser"),
+    ):
+        refused = visitor.post("/do/cancel", message_id=id, token=token)
+        assert (refused.status, why in refused.words) == (403, True), refused.words
+    stranger = Visitor(visitor.url)
+    assert stranger.post("/do/cancel", message_id=id, token=visitor.get("/").token).status == 403
+    assert statuses(stack) == {"queued": 1}
+    assert visitor.post("/do/cancel", message_id=id, token=door.token(nonce, "you@localhost", now)).status == 303
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/messages", "/messages/", "/do", "/messages/1/other", "/.env", "/do/"])
+def test_an_address_that_is_none_is_not_found(visitor: Visitor, path: str) -> None:
+    seen = visitor.get(path)
+    assert seen.status in (404, 405)
+    assert seen.headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize("id", ["0", "1", "999999999999999999", "9999999999999999999", "-1", "1.5", "x", "%00", "١"])
+def test_a_message_that_nobody_took_in_is_not_found(stack: Stack, visitor: Visitor, id: str) -> None:
+    assert visitor.get(f"/messages/{quote(id, safe='%')}").status == 404
+    for form in ("retry", "cancel", "show", "consent", "erase"):
+        assert visitor.post(f"/do/{form}", message_id=id.replace("%00", "0"), sure="yes").status == 404
+    assert done(stack) == []
+
+
+def test_an_address_answers_to_its_own_method(visitor: Visitor) -> None:
+    assert visitor.get("/do/retry").headers["allow"] == "POST"
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        seen = visitor.post("/waiting") if method == "POST" else visitor.get("/waiting", method)
+        assert (seen.status, seen.headers["allow"]) == (405, "GET")
+    assert visitor.post("/do/nothing").status == 404
+
+
+@pytest.mark.parametrize(
+    ("form", "fields"),
+    [
+        ("search", {"word": ""}),
+        ("search", {"word": "x" * 256}),
+        ("search", {"word": "a\0b"}),
+        ("requeue", {"code": "30003", "sure": "yes"}),
+        ("requeue", {"code": "x", "since": "2026-01-01T00:00", "sure": "yes"}),
+        ("requeue", {"code": "99999999999", "since": "2026-01-01T00:00", "sure": "yes"}),
+        ("requeue", {"code": "30003", "since": "2026-13-01T00:00", "sure": "yes"}),
+        ("requeue", {"code": "30003", "since": "0001-01-01T00:00", "sure": "yes"}),
+        ("hold", {"scope": "world", "minutes": "5", "reason": "x"}),
+        ("hold", {"scope": "country", "key": "49", "minutes": "5", "reason": "x"}),
+        ("hold", {"scope": "recipient", "key": "+", "minutes": "5", "reason": "x"}),
+        ("hold", {"scope": "account", "minutes": "0", "reason": "x"}),
+        ("hold", {"scope": "account", "minutes": "999999999999", "reason": "x"}),
+        ("hold", {"scope": "account", "minutes": "5", "reason": ""}),
+        ("hold", {"scope": "account", "minutes": "5", "reason": "x" * 101}),
+        ("consent", {"number": "12", "business_id": "*", "consent": "opted_out"}),
+        ("consent", {"number": "+4915112345678", "business_id": "", "consent": "opted_out"}),
+        ("consent", {"number": "+4915112345678", "business_id": "*", "consent": "married"}),
+        ("erase", {"number": "0", "sure": "yes"}),
+        ("erase", {"number": "+4915112345678"}),
+    ],
+)
+def test_a_wrong_field_is_refused_and_nothing_is_done(
+    stack: Stack, visitor: Visitor, form: str, fields: dict[str, str]
+) -> None:
+    assert visitor.post(f"/do/{form}", **fields).status == 400
+    assert done(stack) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["how=x", "code=x", "since=x", "since=2026-02-31T00:00", "after=x", "after=1", "after=-"]
+)
+def test_a_wrong_query_is_refused(visitor: Visitor, query: str) -> None:
+    assert visitor.get(f"/ended?{query}").status == 400
+
+
+def test_the_style_may_be_kept_and_is_asked_for_anew_when_it_changes(visitor: Visitor) -> None:
+    href = re.search(r'href="(/style.css\?v=[0-9a-f]{12})"', visitor.get("/").text)
+    assert href
+    style = visitor.get(href[1])
+    assert (style.status, style.headers["content-type"]) == (200, "text/css; charset=utf-8")
+    assert "immutable" in style.headers["cache-control"]
