@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sms_retry import resend, runtime
+from sms_retry import measure, resend, runtime
 
 
 @runtime.invocation
@@ -19,4 +19,4 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             runtime.concurrency(),
             *runtime.crew(event, context),
         )
-    return runtime.report(tally, event, started)
+    return measure.tick(tally, event, started)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sms_retry import callback, delivery, runtime
+from sms_retry import callback, delivery, measure, runtime
 from sms_retry.retry import Forged, NotACallback, Receipt, Reply
 
 # Twilio repeats a callback that fails, and keeps this container for ten seconds at most.
@@ -20,13 +20,13 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         found = callback.read(event, *rotated)
     match found:
         case Forged():
-            runtime.count("ForgedCallbacks")
+            measure.count("ForgedCallbacks")
             return {"statusCode": 403}
         case NotACallback(why=why):
             runtime.logger.warning("not a callback", extra={"why": why})
             return {"statusCode": 400}
         case Receipt() as receipt:
-            runtime.report_receipt(delivery.record(runtime.store(PATIENCE), receipt, runtime.now()))
+            measure.receipt(delivery.record(runtime.store(PATIENCE), receipt, runtime.now()))
             return {"statusCode": 204}
         case Reply() as reply:
             delivery.heed(runtime.store(PATIENCE), reply)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import uuid
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -25,7 +26,7 @@ def log() -> io.StringIO:
 
 @pytest.fixture(scope="package")
 def stack_of_the_session(server: Server, worker_id: str, log: io.StringIO) -> Iterator[Stack]:
-    url = server.create_database(f"sms_retry_e2e_{worker_id}")
+    url = server.create_database(f"sms_retry_e2e_{worker_id}_{uuid.uuid4().hex[:8]}")
     with redirect_stdout(log), local_stack(url) as stack:
         yield stack
 

@@ -13,7 +13,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from sms_retry import runtime
+from sms_retry import health, measure, runtime
+from sms_retry.delivery import Recorded
+from sms_retry.resend import Tally
 from tests.unit.test_template import PARAMETERS, Resource, expand, of_type
 
 REGION, ACCOUNT, STACK = "eu-west-1", "123456789012", "sms-retry"
@@ -174,13 +176,34 @@ def test_every_metric_of_ours_has_the_namespace_and_the_dimension_that_the_funct
     template: dict[str, Any],
 ) -> None:
     sent = {
-        "Namespace": runtime.metrics.namespace,
-        "Dimensions": [{"Name": "service", "Value": runtime.metrics.service}],
+        "Namespace": measure.metrics.namespace,
+        "Dimensions": [{"Name": "service", "Value": measure.metrics.service}],
     }
     for name, alarm in alarms(template).items():
         for metric in metrics(alarm):
             if not metric["Namespace"].startswith("AWS/"):
                 assert {key: metric[key] for key in sent} == sent, name
+
+
+def counted() -> set[str]:
+    """The names of all that the functions may count."""
+    measure.metrics.clear_metrics()
+    measure.tick(Tally(), {}, 0.0)
+    for answer in ("settled", "noted", "repeated", "unheard_of"):
+        measure.receipt(Recorded(answer, opened=True, unlisted=True))
+    names = set(measure.metrics.metric_set) | health.GAUGES.keys() | health.PERCENTAGES.keys()
+    measure.metrics.clear_metrics()
+    return names | {"ForgedCallbacks", "CalledWorkers", "UncalledWorkers"}
+
+
+def test_whatever_an_alarm_or_the_dashboard_looks_at_is_counted(template: dict[str, Any]) -> None:
+    looked_at = {
+        m["MetricName"] for alarm in alarms(template).values() for m in metrics(alarm) if m["Namespace"] == "SmsRetry"
+    }
+    body = resolved(of_type(template, "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"], template)
+    for widget in json.loads(body)["widgets"]:
+        looked_at |= {metric[1] for metric in widget["properties"].get("metrics", []) if metric[0] == "SmsRetry"}
+    assert looked_at <= counted()
 
 
 @pytest.mark.usefixtures("_aws")
@@ -218,8 +241,8 @@ def test_a_worker_is_called_by_the_alias_that_the_policy_names(template: dict[st
     _most, call_workers = runtime.crew({"scheduled_time": "2026-06-01T12:00:00Z"}, Context())
     call_workers(2)
 
-    sent = json.loads(json.dumps(runtime.metrics.metric_set))
-    runtime.metrics.clear_metrics()
+    sent = json.loads(json.dumps(measure.metrics.metric_set))
+    measure.metrics.clear_metrics()
     assert sent.keys() == {"CalledWorkers"}
     assert statement["Action"] == "lambda:InvokeFunction"
 

@@ -1,4 +1,4 @@
-"""What a Lambda container keeps between invocations: settings, connection, Twilio account, logger and metrics."""
+"""What a Lambda container keeps between invocations: settings, connection, Twilio account and logger."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cache, partial, wraps
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
 
-from sms_retry import conninfo, settings
+from sms_retry import conninfo, measure, settings
 from sms_retry.connection import PATIENCE
 from sms_retry.retry import Answer, Claim, Refused
 from sms_retry.store import Store
 
 if TYPE_CHECKING:
-    from sms_retry.delivery import Recorded
-    from sms_retry.resend import Tally
     from sms_retry.twilio import Send
 
 # How long a secret is trusted before it is read again (seconds).
@@ -32,20 +29,9 @@ SECRET_LIFETIME = 300
 # How often a callback that nobody seems to have signed may have the secret read again (seconds).
 REREAD = 60.0
 
-# Of a tally, what a tick returns.
-RETURNED = ("recovered", "processed", "success", "failed", "rescheduled", "deferred", "unknown")
-# Why a message was not sent at its time, and the metric that counts it.
-DEFERRALS = {
-    "quiet_hours": "QuietHoursDeferrals",
-    "hold": "HoldDeferrals",
-    "daily_limit": "DailyLimitDeferrals",
-    "given_back": "GivenBackDeferrals",
-}
-
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 logger = Logger(service="sms-retry")
-metrics = Metrics(namespace="SmsRetry", service="sms-retry")
 _terminating = threading.Event()
 _reread_at = 0.0
 
@@ -64,8 +50,7 @@ def invocation(handler: Handler) -> Handler:
         try:
             return handler(event, context)
         finally:
-            if metrics.metric_set:
-                metrics.flush_metrics()
+            measure.flush()
 
     return lambda_handler
 
@@ -124,9 +109,9 @@ def crew(event: dict[str, Any], context: Any) -> tuple[int, Callable[[int], None
         for _ in range(more):
             try:
                 boto3.client("lambda").invoke(**worker)
-                count("CalledWorkers")
+                measure.count("CalledWorkers")
             except (BotoCoreError, ClientError):
-                count("UncalledWorkers")
+                measure.count("UncalledWorkers")
                 logger.exception("a worker could not be called")
 
     return (1 if event.get("called") else settings.most_workers(os.environ)), call_workers
@@ -207,51 +192,6 @@ def state(message_id: int) -> dict[str, Any]:
         raise LookupError(f"message_id {message_id}: there is no such message")
     next_attempt_at = found.next_attempt_at and found.next_attempt_at.isoformat()
     return {**asdict(found), "next_attempt_at": next_attempt_at}
-
-
-def count(name: str, number: int = 1) -> None:
-    metrics.add_metric(name, MetricUnit.Count, number)
-
-
-def gauge(name: str, value: float) -> None:
-    """A figure as it is now, in the unit that its name ends with."""
-    units = {"Seconds": MetricUnit.Seconds, "Rate": MetricUnit.Percent}
-    metrics.add_metric(name, next((units[end] for end in units if name.endswith(end)), MetricUnit.Count), value)
-
-
-def report(tally: Tally, event: dict[str, Any], started: float) -> dict[str, int]:
-    """A tick's tally as metrics, and as what its handler returns; `started` is `time.monotonic()` at the start.
-
-    A tick begins when the clock in the event strikes, which is before the function does when Lambda is late.
-    """
-    for name, number in _counted(tally).items():
-        count(name, number)
-    seconds = time.monotonic() - started
-    struck = event.get("scheduled_time")
-    late = (now() - datetime.fromisoformat(struck)).total_seconds() if struck else 0.0
-    gauge("TickSeconds", max(seconds, late))
-    return {name: getattr(tally, name) for name in RETURNED} | {"duration_ms": int(seconds * 1000)}
-
-
-def report_send(tally: Tally) -> None:
-    """What became of one message that was sent by itself, in the metrics of the ticks."""
-    for name, number in _counted(tally).items():
-        if number:
-            count(name, number)
-
-
-def report_receipt(recorded: Recorded) -> None:
-    """What a receipt changed, as metrics: SettledCallbacks, NotedCallbacks, RepeatedCallbacks or UnheardOfCallbacks."""
-    count(recorded.answer.title().replace("_", "") + "Callbacks")
-    count("OpenedHolds", recorded.opened)
-    count("UnlistedMessages", recorded.unlisted)
-
-
-def _counted(tally: Tally) -> dict[str, int]:
-    numbers = {name: getattr(tally, name) for name in (*RETURNED, "stale", "unlisted", "sent")}
-    counted = {f"{name.capitalize()}Messages": number for name, number in numbers.items()}
-    deferrals = {name: tally.deferrals[reason] for reason, name in DEFERRALS.items()}
-    return {**counted, **deferrals, "OpenedHolds": tally.opened}
 
 
 def _credentials(account: settings.Account, again: bool = False) -> settings.Credentials:
