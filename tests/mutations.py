@@ -360,7 +360,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a late failure has a message sent again whose text is erased",
-        f"{SQL}/finish_sms_retries.sql",
+        f"{SQL}/settle_sms_reports.sql",
         "when q.body_erased then null\n",
         "",
         (f"{TESTS}/test_erasing.py",),

@@ -294,6 +294,14 @@ def test_a_database_that_cannot_be_reached_is_said_without_its_password(
     assert "a-password" not in said.err
 
 
+def test_a_database_that_refuses_says_why(db: psycopg.Connection, store: Store, run: Run) -> None:
+    message_id = take_in(store)
+    with db.transaction():
+        db.execute("select from sms_retry.sms_retry_queue for update")
+        said = run("cancel", message_id)
+    assert said == ("", "sms_retry: the database refused: canceling statement due to lock timeout\n", 1)
+
+
 def test_an_environment_that_names_no_database_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     said = run("status")

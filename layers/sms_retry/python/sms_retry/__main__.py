@@ -57,7 +57,7 @@ def _sentence(why: Exception) -> str:
             return "the secret of DATABASE_SECRET_ARN cannot be read: look at the ARN, the region, and what you may do"
         case psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedFunction() | psycopg.errors.UndefinedTable():
             return "the database is not at this release: invoke migrate first"
-        case psycopg.OperationalError():
+        case psycopg.OperationalError(sqlstate=None):
             return f"the database cannot be reached: {' '.join(str(why).split())}"
         case psycopg.Error(diag=diag):
             # Its details may repeat a whole row.
