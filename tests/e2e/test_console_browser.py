@@ -103,6 +103,7 @@ def test_everything_works_without_a_script(stack: Stack, open_page: Open) -> Non
     expect(page.get_by_role("listitem").filter(has_text="Twilio took it")).to_be_visible()
     page.get_by_role("button", name="Show number and text").click()
     expect(page.get_by_text(BODY)).to_be_visible()
+    page.reload()
     expect(page.get_by_text(number(1))).to_be_visible()
     assert statuses(stack) == {"sent": 1}
 

@@ -77,7 +77,8 @@ def _is_from_here(headers: Mapping[str, str]) -> bool:
     # As Go's http.CrossOriginProtection judges. Behind a proxy the host may be another than the browser's, so what the
     # browser says of the origin comes first, and only one of before 2023 says nothing.
     if site := headers.get("sec-fetch-site"):
-        return site == "same-origin"
+        # None is nobody's page: the person reloads what a form was answered with.
+        return site in ("same-origin", "none")
     origin = headers.get("origin")
     return origin is None or origin.partition("://")[2] == headers.get("host")
 
