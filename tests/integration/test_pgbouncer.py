@@ -42,14 +42,13 @@ from tests.integration.examples import (
     statuses,
     take_in,
     unknown,
-    wait_until,
     wait_until_blocked,
 )
 from tests.local.pgbouncer import PROGRAM, SERVER_CONNECTIONS, PgBouncer, pgbouncer
 from tests.local.postgres import Server, postgres
 from tests.local.stack import stack as local_stack
 from tests.local.twilio import BadAnswer, Reset, TwilioStandIn
-from tests.local.waiting import let_time_pass
+from tests.local.waiting import let_time_pass, wait_until
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed (Debian's package `pgbouncer`)")
 
