@@ -33,7 +33,7 @@ from tests.local.twilio import Accept, Hang, Refuse, Step, TwilioStandIn, always
 from tests.local.twilio_plan import Weather
 from tests.local.waiting import let_time_pass, wait_until
 
-# What is built once is built on one worker of those that pytest-xdist groups tests for.
+# All that ask for what was built run on one worker of pytest-xdist, which builds it once.
 pytestmark = pytest.mark.xdist_group("sam build")
 
 CONCURRENCY = 4
