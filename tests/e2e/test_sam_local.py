@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from unittest import mock
 from urllib.parse import urldefrag, urlencode, urlsplit
 
@@ -22,8 +23,9 @@ from twilio.request_validator import RequestValidator
 from tests.e2e.messages import message, number, posts_to, queue, statuses, telling
 from tests.local import dev
 from tests.local.build import ARCHITECTURE, PARAMETERS, SHELL
-from tests.local.container import ROOT
 from tests.local.stack import ENVIRONMENT, Stack
+from tests.local.twilio import Refuse
+from tests.local.waiting import let_time_pass
 
 # Built and started once, on one worker of those that pytest-xdist groups tests for.
 pytestmark = pytest.mark.xdist_group("sam build")
@@ -115,19 +117,30 @@ def test_a_container_settles_what_twilio_has_signed_and_nothing_else(stack: Stac
     assert statuses(stack) == {"delivered": 1}
 
 
-def test_a_container_sends_what_is_due(stack: Stack, local: list[str]) -> None:
-    queue(stack)
-    event = str(ROOT / "tests" / "events" / "process_retries.json")
-
+def invoke(function: str, event: object, local: list[str]) -> Any:
+    """What `sam local invoke` prints. Its exit code says nothing of a function that failed."""
     done = subprocess.run(
-        ["sam", "local", "invoke", "ProcessRetriesFunction", "--event", event, *local],
+        ["sam", "local", "invoke", function, "--event", "-", *local],
+        input=json.dumps(event),
         env=SHELL,
         capture_output=True,
         text=True,
     )
-
-    assert done.returncode == 0, done.stderr
-    assert (json.loads(done.stdout)["processed"], json.loads(done.stdout)["success"]) == (1, 1)
-    assert statuses(stack) == {"sent": 1}
-    assert posts_to(stack, 0) == 1
     assert not telling(done.stderr)
+    assert done.stdout.strip(), done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_container_migrates_sends_and_sends_again(stack: Stack, local: list[str]) -> None:
+    assert invoke("MigrateFunction", {}, local)["functions"] > 0
+
+    stack.twilio.plan(number(0), Refuse(503, 20503))
+    sent = invoke("SendSmsFunction", message(0), local)
+    assert (sent["status"], sent["provider_sid"]) == ("queued", None)
+
+    queue(stack, 1)
+    let_time_pass(stack.db, minutes=10)
+    tick = invoke("ProcessRetriesFunction", {}, local)
+    assert (tick["processed"], tick["success"]) == (2, 2)
+    assert statuses(stack) == {"sent": 2}
+    assert [posts_to(stack, n) for n in range(2)] == [2, 1]
