@@ -1,4 +1,4 @@
-"""Callbacks a second by some callers at once, each on a connection of its own; and as many bare inserts of a row."""
+"""Callbacks by some callers at once, each on a connection of its own, beside as many bare inserts of a row."""
 
 from __future__ import annotations
 
@@ -18,16 +18,42 @@ from twilio.request_validator import RequestValidator
 from sms_retry.connection import CONNECTION
 from sms_retry.retry import Ticket
 from sms_retry.store import Store
+from tests.benchmarks.measure import Row, side_by_side
+from tests.benchmarks.stage import Stage, claim_and_finish, fill, sid
 from tests.local.aws import http_front, routes
 from tests.local.stack import ENVIRONMENT, TEMPLATE, environment
 
 Call = Callable[[int], object]
 """One callback, or one insert: for the nth message, from 1."""
 
+CALLS = {1: 500, 50: 3_000}
+
+
+def rows(stage: Stage) -> Iterator[Row]:
+    for callers, count in CALLS.items():
+        found = side_by_side(
+            {
+                "delivered": lambda n=callers, m=count: _when_sent(recorded, stage.url, m, n),
+                "insert": lambda n=callers, m=count: inserted(stage.url, m, n),
+                "noted": lambda n=callers, m=count: _when_sent(noted, stage.url, m, n),
+                "front": lambda n=callers, m=count: _when_sent(through_the_front, stage.url, m, n),
+            }
+        )
+        # Time and not rate: how many times as long one takes.
+        taken = {name: [1000 * callers / rate for rate in rates] for name, rates in found.items()}
+        at_once = f"{callers} caller{'s' * (callers > 1)}"
+        goal = ("at most", 1.5) if callers == 1 else None
+        yield Row("webhook", f"a delivery recorded, {at_once}", "ms", taken["delivered"], INSERT, taken["insert"], goal)
+        yield Row("webhook", f"a `sent` noted, {at_once}", "ms", taken["noted"], INSERT, taken["insert"])
+        what = f"a delivery through the HTTP API and the handler, {at_once}"
+        yield Row("webhook", what, "ms", taken["front"], INSERT, taken["insert"])
+
+
+INSERT = "a bare insert of one row"
+
 
 def through_the_front(url: str, count: int, callers: int) -> float:
     """Signed callbacks posted to the HTTP API, each of which settles one of `count` messages that are sent."""
-    _forget_receipts(url)
     requests = [_signed(n) for n in range(1, count + callers + 1)]
     # What a handler prints are its metrics.
     with (
@@ -40,8 +66,12 @@ def through_the_front(url: str, count: int, callers: int) -> float:
 
 def recorded(url: str, count: int, callers: int) -> float:
     """The same callbacks told to the store alone."""
-    _forget_receipts(url)
-    return _rate(partial(_recording, url), count, callers)
+    return _rate(partial(_recording, url, "delivered"), count, callers)
+
+
+def noted(url: str, count: int, callers: int) -> float:
+    """Callbacks that say what is known already, as most do."""
+    return _rate(partial(_recording, url, "sent"), count, callers)
 
 
 def inserted(url: str, count: int, callers: int) -> float:
@@ -50,6 +80,13 @@ def inserted(url: str, count: int, callers: int) -> float:
         db.execute("drop table if exists receipts")
         db.execute("create table receipts (message_sid text, status text, ticket text)")
     return _rate(partial(_inserting, url), count, callers)
+
+
+def _when_sent(callbacks: Callable[[str, int, int], float], url: str, count: int, callers: int) -> float:
+    """The callbacks of so many messages, all of which Twilio has."""
+    fill(url, count)
+    claim_and_finish(url)
+    return callbacks(url, count, callers)
 
 
 @contextmanager
@@ -66,16 +103,16 @@ def _posting(url: str, requests: list[tuple[str, bytes, dict[str, str]]]) -> Ite
 
 
 @contextmanager
-def _recording(url: str) -> Iterator[Call]:
+def _recording(url: str, status: str) -> Iterator[Call]:
     with closing(Store(lambda: url)) as store:
-        yield lambda n: store.record_delivery(_sid(n), "delivered", None, Ticket(n, 1), (), True, None)
+        yield lambda n: store.record_delivery(sid(n), status, None, Ticket(n, 1), (), True, None)
 
 
 @contextmanager
 def _inserting(url: str) -> Iterator[Call]:
     with psycopg.connect(url, **CONNECTION) as connection:
         insert = "insert into receipts values (%s, %s, %s)"
-        yield lambda n: connection.execute(insert, [_sid(n), "delivered", f"{n}-1"])
+        yield lambda n: connection.execute(insert, [sid(n), "delivered", f"{n}-1"])
 
 
 def _rate(caller: Callable[[], AbstractContextManager[Call]], count: int, callers: int) -> float:
@@ -99,17 +136,8 @@ def _rate(caller: Callable[[], AbstractContextManager[Call]], count: int, caller
 
 
 def _signed(n: int) -> tuple[str, bytes, dict[str, str]]:
-    target, form = f"/twilio/status?t={n}-1", {"MessageSid": _sid(n), "MessageStatus": "delivered"}
+    target, form = f"/twilio/status?t={n}-1", {"MessageSid": sid(n), "MessageStatus": "delivered"}
     signer = RequestValidator(ENVIRONMENT["TWILIO_AUTH_TOKEN"])
     signature = signer.compute_signature(ENVIRONMENT["PUBLIC_WEBHOOK_URL"] + target, form)
     headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signature}
     return target, urlencode(form).encode(), headers
-
-
-def _sid(n: int) -> str:
-    return f"SM{n:032x}"
-
-
-def _forget_receipts(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as db:
-        db.execute("truncate sms_retry.sms_delivery_events")

@@ -1,0 +1,25 @@
+"""The task that the benchmark's Celery worker runs: POST one message, and count that it is done."""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from redis import Redis
+
+from tests.benchmarks.limits import bare_post
+
+BROKER = os.environ["BENCH_REDIS_URL"]
+DONE = "done"
+
+app = Celery("tests.benchmarks.celery_tasks", broker=BROKER)
+# Late, or a worker that dies loses what it has taken; one at a time, or one thread hoards what others could send.
+app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1, task_ignore_result=True)
+_counter = Redis.from_url(BROKER)
+_post = bare_post(os.environ["BENCH_TWILIO_URL"])
+
+
+@app.task
+def send(n: int) -> None:
+    _post(n)
+    _counter.incr(DONE)

@@ -1,0 +1,38 @@
+"""A worker's peak memory after a small backlog and after a large one, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from tests.benchmarks.measure import Row, side_by_side
+from tests.benchmarks.stage import Stage, fill
+
+SMALL, LARGE = 1_000, 30_000
+
+# The worker itself, with a send that is answered at once.
+WORKER = """
+import json, resource, sys
+from sms_retry import resend, twilio
+from sms_retry.retry import Accepted
+from sms_retry.store import Store
+from tests.benchmarks.stage import sid
+tally = resend.drain(
+    Store(lambda: sys.argv[1]), lambda claim, _: Accepted(sid(claim.id), 201), lambda: 300.0, 100)
+print(json.dumps([tally.success, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+"""
+
+
+def rows(stage: Stage) -> Iterator[Row]:
+    def peak(count: int) -> float:
+        fill(stage.url, count)
+        done = subprocess.run([sys.executable, "-c", WORKER, stage.url], check=True, capture_output=True, text=True)
+        success, mebibytes = json.loads(done.stdout)
+        assert success == count
+        return float(mebibytes)
+
+    found = side_by_side({"large": lambda: peak(LARGE), "small": lambda: peak(SMALL)}, runs=3)
+    what = f"peak memory of a worker, {LARGE:,} messages, 100 in flight"
+    yield Row("memory", what, "MiB", found["large"], f"{SMALL:,} messages", found["small"], ("at most", 1.1))

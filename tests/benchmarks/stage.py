@@ -1,0 +1,98 @@
+"""What the benchmarks run on: a durable Postgres with this release in it, due messages, a Twilio in its own process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.request import Request, urlopen
+
+import psycopg
+
+from sms_retry import twilio
+from sms_retry.migrate import migrate
+from sms_retry.retry import Report, Ticket
+from sms_retry.store import Store
+from tests.benchmarks.peers import Rate, peers
+from tests.local.postgres import postgres
+from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN
+
+# What the stand-in takes for an answer (seconds).
+LATENCY = 0.1
+CREDENTIALS = twilio.Credentials(ACCOUNT_SID, AUTH_TOKEN)
+SENDER, WEBHOOK_URL = "+15005550006", "https://sms.example.com"
+HOUR = timedelta(hours=1)
+
+TABLES = ", ".join(
+    f"sms_retry.{table}" for table in ("sms_messages", "sms_retry_queue", "sms_attempts", "sms_delivery_events")
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`url` is the database with this release in it; `peers` have theirs on the same server."""
+
+    url: str
+    twilio_url: str
+    peers: dict[str, Rate]
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    with postgres() as server, twilio_process(LATENCY) as twilio_url:
+        url = server.create_database("bench")
+        migrate(url)
+        yield Stage(url, twilio_url, peers(server))
+
+
+@contextmanager
+def twilio_process(latency: float) -> Iterator[str]:
+    """The stand-in's URL: it accepts everything after `latency` seconds and calls nobody back."""
+    command = [sys.executable, "-m", "tests.local.twilio", "--port", "0", "--latency", str(latency)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            url = process.stdout.readline().split()[-1]
+            plan = b'{"weather": {"step": "accept", "receipts": []}}'
+            urlopen(Request(f"{url}/stand-in/plan", plan, {"Content-Type": "application/json"})).close()
+            yield url
+        finally:
+            process.terminate()
+
+
+def fill(url: str, count: int, business_id: str = "'default'", due: str = "now()") -> None:
+    """Nothing but `count` waiting messages, as SQL expressions of `n`, and statistics that know them."""
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(f"truncate {TABLES} restart identity")
+        db.execute(
+            f"""with messages as (
+                insert into sms_retry.sms_messages
+                    (business_id, to_number, body, kind, on_unknown, expires_at, status, error_message)
+                select {business_id}, '+4917' || lpad(n::text, 9, '0'), 'Your table is ready.', 'otp', 'resend',
+                    now() + interval '3 days', 'queued', n
+                from generate_series(1, {count}) n
+                returning id, business_id, error_message::int as n)
+            insert into sms_retry.sms_retry_queue (message_id, lane, status, scheduled_for)
+            select id, hashtext(business_id), 'pending', {due} from messages order by id"""
+        )
+        db.execute("vacuum analyze")
+
+
+def claim_and_finish(url: str, batch: int = 100, refused_of_ten: int = 0) -> None:
+    """Claim whatever is due and say at once what came of it: accepted, or, of each ten, so many refused for good."""
+    with closing(Store(lambda: url)) as store:
+        while claims := store.claim_due(batch):
+            store.finish([_report(claim.ticket, claim.id % 10 < refused_of_ten) for claim in claims])
+
+
+def sid(n: int) -> str:
+    return f"SM{n:032x}"
+
+
+def _report(ticket: Ticket, is_refused: bool) -> Report:
+    if is_refused:
+        return Report(ticket, "refused", None, 21211, "Invalid 'To' Phone Number", 400, "RQ" + "0" * 32)
+    return Report(ticket, "accepted", sid(ticket.id), http_status=201, request_id="RQ" + "0" * 32)

@@ -1,0 +1,129 @@
+"""A queue that lives: under a snapshot held open, after millions of updates, with one business that has nearly all
+of it, and with a hundred thousand messages behind a hold."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+
+import psycopg
+
+from sms_retry.retry import Report
+from sms_retry.store import Store
+from tests.benchmarks.measure import RUNS, Row, median_ms
+from tests.benchmarks.stage import Stage, fill
+
+WAITING = 200_000
+# So long is a snapshot held (seconds), and so many rows of the queue are rewritten.
+HELD = 120.0
+UPDATES = 2_000_000
+BEHIND = 100_000
+
+STATE = """select pg_relation_size('sms_retry.sms_retry_queue') / 8192.0, n_dead_tup,
+    n_tup_upd, n_tup_hot_upd, autovacuum_count
+from pg_stat_user_tables where relid = 'sms_retry.sms_retry_queue'::regclass"""
+
+
+def rows(stage: Stage) -> Iterator[Row]:
+    yield from one_large_business(stage.url)
+    yield from behind_a_hold(stage.url)
+    yield from under_a_snapshot(stage.url)
+    yield from after_updates(stage.url)
+
+
+def one_large_business(url: str) -> Iterator[Row]:
+    fill(url, WAITING)
+    even = _claims(url)
+    fill(url, WAITING, business_id="case when n % 10 > 0 then 'large' else 'small-' || n % 5000 end")
+    what = f"claim of 100, {WAITING:,} waiting, 90 % of one business, the rest of five hundred"
+    yield Row("strain", what, "ms", _claims(url), "all of one", even)
+
+
+def behind_a_hold(url: str) -> Iterator[Row]:
+    """A country's messages are all due and all held; a hundred of another business, queued behind, are not."""
+    fill(url, BEHIND + 100, business_id=f"case when n <= {BEHIND} then 'held' else 'free' end")
+    with psycopg.connect(url, autocommit=True) as db, closing(Store(lambda: url)) as store:
+        db.execute(
+            "update sms_retry.sms_messages set to_number = '+1415' || lpad(id::text, 7, '0') where business_id = 'free'"
+        )
+        even = [median_ms(lambda: store.claim_due(100), 4) for _ in range(RUNS)]
+        db.execute("select sms_retry.open_sms_hold('country', '+49', '1 hour', 'error')")
+        claimed, free, turns = [], 0, 0
+        while free < 100:
+            started = time.perf_counter()
+            claims = store.claim_due(100)
+            claimed.append((time.perf_counter() - started) * 1000)
+            free += sum(claim.business_id == "free" for claim in claims)
+            turns += 1
+            waits = (timedelta(hours=1),)
+            store.finish([Report(claim.ticket, "deferred", delays=waits, reason="hold") for claim in claims])
+            assert turns < BEHIND / 100, "the free ones waited for the held"
+        db.execute("truncate sms_retry.sms_holds")
+    of_five = [statistics.median(claimed[n::RUNS]) for n in range(RUNS)]
+    yield Row("strain", f"claim of 100, {BEHIND:,} behind a country's hold", "ms", of_five, "no hold", even)
+    what = f"claims of 100 until the last of 100 others that wait behind {BEHIND:,} held ones"
+    yield Row("strain", what, "claims", [float(turns)], "in turn", [BEHIND / 100])
+
+
+def under_a_snapshot(url: str) -> Iterator[Row]:
+    """Somebody's report, say, or a replica's query: no vacuum clears what was rewritten since it began."""
+    fill(url, WAITING)
+    before = _claims(url)
+    with psycopg.connect(url) as report, closing(Store(lambda: url)) as store:
+        report.execute("set transaction isolation level repeatable read")
+        report.execute("select count(*) from sms_retry.sms_retry_queue")
+        ends, done = time.monotonic() + HELD, 0
+        while time.monotonic() < ends:
+            done += _turn(store)
+        during = _claims(url)
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("vacuum sms_retry.sms_retry_queue")
+    held = f"after {HELD:.0f} s and {done:,} messages under a snapshot"
+    yield Row("strain", f"claim of 100 {held}", "ms", during, "before", before)
+    yield Row("strain", "claim of 100 when it is gone and a vacuum was there", "ms", _claims(url), "before", before)
+
+
+def after_updates(url: str) -> Iterator[Row]:
+    """The same rows over and over: claimed, refused, due again; autovacuum as the table has it."""
+    fill(url, 50_000)
+    before, (pages, *_rest) = _claims(url), _state(url)
+    with closing(Store(lambda: url)) as store, psycopg.connect(url, autocommit=True) as db:
+        db.execute("select pg_stat_reset()")
+        done = 0
+        while 2 * done < UPDATES:
+            done += _turn(store)
+    after, (pages_now, dead, updated, hot, vacuums) = _claims(url), _state(url)
+    what = f"after {updated:,.0f} updates of the queue, {vacuums:.0f} autovacuums"
+    yield Row("strain", f"claim of 100 {what}", "ms", after, "before", before)
+    yield Row("strain", f"size of the queue {what}", "pages", [pages_now], "before", [pages])
+    yield Row("strain", f"dead rows {what}", "rows", [dead], "rows", [50_000.0])
+    yield Row("strain", f"HOT updates {what}", "rows", [hot], "updates", [updated])
+
+
+def _claims(url: str) -> list[float]:
+    """Milliseconds of a claim of 100, RUNS times; what was claimed is given back."""
+    with closing(Store(lambda: url)) as store:
+        claims = []
+        taken = [median_ms(lambda: claims.extend(store.claim_due(100)), 4) for _ in range(RUNS)]
+        store.finish(
+            [Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back") for claim in claims]
+        )
+        return taken
+
+
+def _turn(store: Store) -> int:
+    """Claim a hundred, and have them due again at once; gives how many."""
+    claims = store.claim_due(100)
+    store.finish([Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back") for claim in claims])
+    return len(claims)
+
+
+def _state(url: str) -> tuple[float, ...]:
+    time.sleep(1.0)  # a backend tells its counts at most once a second
+    with psycopg.connect(url) as db:
+        row = db.execute(STATE).fetchone()
+    assert row
+    return tuple(float(value or 0) for value in row)

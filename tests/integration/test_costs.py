@@ -1,0 +1,139 @@
+"""What a message costs, in counts that no machine changes: statements, rows that are read, bytes of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from sms_retry import delivery, resend
+from sms_retry.retry import Accepted, Answer, Claim, Receipt, Report, Ticket
+from sms_retry.store import Store
+from tests.integration.examples import accepted, fill, number, one, plenty, sid
+from tests.local.waiting import wait_until
+
+ALL = "sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts, sms_retry.sms_delivery_events"
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What stores have had Postgres execute, each a round trip."""
+    seen: list[str] = []
+    execute = psycopg.Connection.execute
+
+    def noted(connection: psycopg.Connection, query: Any, *given: Any, **options: Any) -> Any:
+        if connection.info.get_parameters().get("application_name") == "sms_retry":
+            seen.append(str(query))
+        return execute(connection, query, *given, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", noted)
+    return seen
+
+
+NOBODY = "select not exists (select from pg_stat_activity where application_name = 'sms_retry')"
+
+
+def at_once(claim: Claim, _valid_for: timedelta) -> Answer:
+    return Accepted(sid(claim.id), 201)
+
+
+def test_a_hundred_in_flight_cost_a_tenth_of_a_statement_each(
+    db: psycopg.Connection, store: Store, statements: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resend, "FLUSH_AFTER", 30.0)
+    fill(db, 400)
+    assert resend.drain(store, at_once, plenty, 100).success == 400
+    assert 0 < len(statements) <= 40
+
+
+def test_an_empty_tick_is_two_statements_at_most(store: Store, statements: list[str]) -> None:
+    resend.drain(store, at_once, plenty, 20)
+    assert 0 < len(statements) <= 2
+
+
+def test_a_callback_that_says_delivered_is_one_statement(
+    db: psycopg.Connection, store: Store, statements: list[str]
+) -> None:
+    claim = accepted(store)
+    statements.clear()
+    receipt = Receipt(sid(), "delivered", None, claim.ticket, number())
+    assert delivery.record(store, receipt, claim.claimed_at).answer == "settled"
+    assert len(statements) == 1
+
+
+def accept(store: Store) -> None:
+    assert len(store.finish([Report(Ticket(n, 1), "accepted", sid(n)) for n in range(1, 101)])) == 100
+
+
+def refuse(store: Store) -> None:
+    assert len(store.finish([Report(Ticket(n, 1), "refused", code=21211) for n in range(1, 101)])) == 100
+
+
+def claim(store: Store) -> None:
+    assert len(store.claim_due(100)) == 100
+
+
+def deliver(store: Store) -> None:
+    accept(store)
+    for n in range(1, 101):
+        assert store.record_delivery(sid(n), "delivered", None, Ticket(n, 1), (), True, None) == "settled"
+
+
+@pytest.mark.parametrize(("work", "most"), [(claim, 500), (accept, 1_000), (refuse, 1_500), (deliver, 2_500)])
+@pytest.mark.parametrize("analysed", ["empty", "full"])
+def test_what_is_read_grows_with_the_batch_whatever_the_statistics_say(
+    db: psycopg.Connection, database_url: str, work: Callable[[Store], None], most: int, analysed: str
+) -> None:
+    store = Store(lambda: database_url)
+    if analysed == "empty":
+        db.execute(f"vacuum analyze {ALL}")
+        # And a plan that was made then.
+        work_on_few(db, store)
+    rows = 4_000
+    fill(db, rows)
+    db.execute(
+        "insert into sms_retry.sms_delivery_events (message_sid, status) "
+        f"select 'SM-' || n, 'delivered' from generate_series(1, {rows}) n"
+    )
+    if work is not claim:
+        db.execute("update sms_retry.sms_retry_queue set status = 'processing', attempt = 1, claimed_at = now()")
+    if analysed == "full":
+        db.execute(f"vacuum analyze {ALL}")
+    before = read(db)
+    work(store)
+    store.close()
+    # A backend tells what it has read when it leaves.
+    wait_until(lambda: one(db, NOBODY))
+    assert 100 <= read(db) - before <= most
+
+
+def work_on_few(db: psycopg.Connection, store: Store) -> None:
+    """One message goes all its ways, and is forgotten."""
+    fill(db, 2)
+    first, second = store.claim_due(2)
+    store.finish([Report(first.ticket, "accepted", sid(1))])
+    store.finish([Report(second.ticket, "refused", code=21211)])
+    store.record_delivery(sid(1), "delivered", None, first.ticket, (), True, None)
+    # Nothing that would have the plans made again, as truncating would.
+    for table in ALL.split(", ")[::-1]:
+        db.execute(f"delete from {table}")
+    for table in ("sms_messages", "sms_retry_queue"):
+        db.execute(f"select setval(pg_get_serial_sequence('sms_retry.{table}', 'id'), 1, false)")
+
+
+def read(db: psycopg.Connection) -> int:
+    """Rows read so far of all tables, by scans and through indexes."""
+    return int(one(db, "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_user_tables"))
+
+
+def test_a_message_writes_so_many_bytes_of_the_log(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 500)
+    least = []
+    for _ in range(4):
+        before = one(db, "select pg_current_wal_insert_lsn()")
+        store.finish([Report(claim.ticket, "accepted", sid(claim.id)) for claim in store.claim_due(100)])
+        least.append(one(db, "select pg_current_wal_insert_lsn() - %s::pg_lsn", [before]) / 100)
+    assert min(least) < 2_500

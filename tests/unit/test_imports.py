@@ -1,0 +1,60 @@
+"""What a cold start loads: each handler what it uses, and not before it uses it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.local.stack import ENVIRONMENT
+
+ROOT = Path(__file__).parents[2]
+HANDLERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
+# Dear, and wanted by some event at most.
+LATER = {"aiohttp", "boto3", "jinja2", "phonenumbers", "requests", "sqlparse", "twilio", "urllib3"}
+ONLY_FOR = {"migrate": {"sqlparse"}, "console": {"jinja2"}}
+
+SIGNED = """
+from sms_retry import callback
+assert not callback.is_signed("https://sms.example.com/twilio/status", {}, "wrong", ("token",))
+"""
+SENDING = """
+from sms_retry import runtime
+runtime.sender().__enter__()
+"""
+
+
+def loaded(handler: str, then: str = "") -> set[str]:
+    """The modules that a new Python has after importing a handler, and after what `then` does."""
+    source = f"import app, sys, json\n{then}\nprint(json.dumps(sorted(sys.modules)))"
+    path = os.pathsep.join((str(ROOT / "functions" / handler), str(ROOT / "layers/sms_retry/python")))
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", source], env=environment, check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_a_handler_loads_only_what_it_uses(handler: str) -> None:
+    modules = loaded(handler)
+    assert {module.split(".")[0] for module in modules} & (LATER - ONLY_FOR.get(handler, set())) == set()
+    # Python's own are about 220 of them, psycopg's and Powertools' 110.
+    assert len(modules) < 500
+
+
+def test_a_callback_is_checked_without_twilios_client() -> None:
+    modules = loaded("twilio_webhook", SIGNED)
+    assert "twilio.request_validator" in modules
+    assert not modules & {"twilio.rest", "requests", "boto3", "phonenumbers"}
+
+
+def test_a_send_needs_twilios_client_and_none_of_its_resources() -> None:
+    modules = loaded("process_retries", SENDING)
+    assert "twilio.rest" in modules
+    assert not [module for module in modules if module.startswith("twilio.rest.api.v2010")]
+    assert not modules & {"boto3", "phonenumbers", "aiohttp"}
