@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check chaos simulate mutations docs build deploy bench clean
+.PHONY: help setup demo dev test check chaos simulate mutations docs screenshots build deploy deploy-local bench clean
 
 # What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
 ARCHITECTURE ?= arm64
@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 setup: .venv/ready ## install what the project needs into .venv
 
@@ -53,6 +53,12 @@ build: setup ## build the Lambdas and their layers into .aws-sam
 
 deploy: build ## deploy what is built; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
 	sam deploy --config-env $(ENVIRONMENT) $(if $(CI),--no-confirm-changeset)
+
+deploy-local: setup ## the same `sam deploy` against an AWS on this machine, until Ctrl-C
+	@python -m tests.local deploy
+
+screenshots: setup ## take the console's pictures in docs/images anew
+	@python -m tests.local screenshots
 
 bench: setup ## measure claims, sends and callbacks beside their limits
 	@python -m tests.benchmarks
