@@ -46,12 +46,14 @@ begin
     end if;
 
     -- Callbacks that came before anybody knew whose SID it was.
-    perform settle_sms_receipt(a.queue_id, a.attempt, e)
-    from unnest(outcomes, message_sids) as t (outcome, sid)
-    cross join lateral (select e from sms_delivery_events e where e.message_sid = t.sid offset 0) early (e)
-    cross join lateral (select a.queue_id, a.attempt from sms_attempts a where a.message_sid = t.sid offset 0) a
-    where t.outcome = 'accepted' and sms_receipt_outcome((e).status) <> 'accepted'
-        or t.outcome in ('undelivered', 'failed', 'canceled') and sms_receipt_outcome((e).status) = 'delivered'
-    order by (e).received_at;
+    if exists (select from sms_delivery_events e where e.message_sid = any (message_sids)) then
+        perform settle_sms_receipt(a.queue_id, a.attempt, e)
+        from unnest(outcomes, message_sids) as t (outcome, sid)
+        cross join lateral (select e from sms_delivery_events e where e.message_sid = t.sid offset 0) early (e)
+        cross join lateral (select a.queue_id, a.attempt from sms_attempts a where a.message_sid = t.sid offset 0) a
+        where t.outcome = 'accepted' and sms_receipt_outcome((e).status) <> 'accepted'
+            or t.outcome in ('undelivered', 'failed', 'canceled') and sms_receipt_outcome((e).status) = 'delivered'
+        order by (e).received_at;
+    end if;
 end
 $$;

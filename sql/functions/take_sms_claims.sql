@@ -54,7 +54,7 @@ begin
         ) end,
         q.claimed_at
     from taken q
-    join sms_messages m on m.id = any (array[q.message_id])
+    join sms_messages m on m.id = q.message_id
     left join sms_recipients own on own.phone_number = m.to_number and own.business_id = m.business_id
     left join sms_recipients everybodys on everybodys.phone_number = m.to_number and everybodys.business_id = '*'
     left join lateral (
