@@ -41,15 +41,21 @@ def _python() -> Path | None:
 
 @cache
 def runtime() -> Path | None:
-    """That Python in an environment with what Lambda's runtime has, made once under build/; None where it is missing.
+    """That Python with what Lambda's runtime has; None where it is missing."""
+    return environment("runtime") if _python() else None
+
+
+@cache
+def environment(group: str) -> Path:
+    """That Python in an environment with one group of uv.lock, made once under build/. LookupError: it is missing.
 
     Several processes may ask at once: uv makes the others wait for the first.
     """
     if not (found := _python()):
-        return None
-    folder = ROOT / "build" / "runtime"
+        raise LookupError(f"There is no Python {VERSION}, which Lambda runs: put python{VERSION} on the PATH.")
+    folder = ROOT / "build" / group
     environ = os.environ | {"UV_PROJECT_ENVIRONMENT": str(folder)}
-    _run([find_uv_bin(), "sync", "--frozen", "--only-group", "runtime", "--python", str(found)], environ)
+    _run([find_uv_bin(), "sync", "--frozen", "--only-group", group, "--python", str(found)], environ)
     return folder / "bin" / "python"
 
 

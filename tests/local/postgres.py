@@ -31,6 +31,7 @@ DURABLE = {
     "log_timezone": "UTC",
 }
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+LONGEST_SOCKET_PATH = 104
 STOP = {"immediate": signal.SIGQUIT, "fast": signal.SIGINT}
 
 
@@ -118,8 +119,9 @@ def _keep(programs: Path, settings: dict[str, str]) -> None:
             os.chown(folder, owner["user"], owner["group"])
             programs = _within_reach(programs, folder)
         settings["port"] = str(int(settings["port"]) or free_port())
-        # Loopback alone: a socket file would only add a path that may be too long.
-        settings["unix_socket_directories"] = ""
+        # Beside loopback a socket file, unless its path would be longer than a system takes.
+        path = os.fsencode(folder / f".s.PGSQL.{settings['port']}")
+        settings["unix_socket_directories"] = str(folder) if len(path) < LONGEST_SOCKET_PATH else ""
         _initdb(programs, folder, owner)
         server = _start(programs, folder, settings, owner)
         _wait_until_ready(server, folder)

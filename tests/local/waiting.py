@@ -28,9 +28,9 @@ def let_time_pass(connection: psycopg.Connection, **time: float) -> None:
             connection.execute(sql.SQL("update sms_retry.{} set {}").format(sql.Identifier(table), moved))
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Returns once it is so; gives up after longer than anything takes on a slow machine."""
-    give_up = time.monotonic() + 60
+def wait_until(condition: Callable[[], bool], patience: float = 60) -> None:
+    """Returns once it is so; gives up after longer (seconds) than anything takes on a slow machine."""
+    give_up = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < give_up, "it never came to that"
         time.sleep(0.005)
