@@ -1,0 +1,200 @@
+"""`sam deploy` to an AWS account on this machine: what was built goes out, the schedule fires, and nothing is left.
+
+What the account lacks, and how it is made good, is in tests/local/ministack_gaps.py.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from sms_retry import resend
+from tests.e2e.messages import BODY, PEOPLE, message, number
+from tests.local import build
+from tests.local.account import Account, account
+from tests.local.container import ROOT
+from tests.local.postgres import Server
+from tests.local.stack import ENVIRONMENT
+from tests.local.twilio import Accept, Behaviour, Callbacks
+from tests.local.twilio_callbacks import post_callback
+from tests.local.waiting import wait_until
+
+# Deployed once, on one worker of those that pytest-xdist groups tests for.
+pytestmark = pytest.mark.xdist_group("deploy")
+
+NOWHERE = {"host": "/nowhere", "port": 5432, "username": "nobody", "password": "", "dbname": "none"}
+# To a worker with one message in flight little is a backlog: half as much again as it sends in its time.
+ONE_IN_FLIGHT = {"SendConcurrency": "1"}
+BACKLOG = [number(n) for n in range(int(1.5 * resend.CLAIMING / resend.USUAL_SEND))]
+PERSON = len(BACKLOG)
+# Seconds. A minute, and time to start in on a machine that has other things to do.
+SOON = 240
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The stack of the environment dev, as `sam deploy` left it, with its database."""
+
+    outputs: dict[str, str]
+    database_secret: str
+    db: psycopg.Connection
+
+    def statuses(self, people: list[str]) -> Counter[str]:
+        statement = "select status from sms_retry.sms_messages where to_number = any(%s)"
+        return Counter(status for (status,) in self.db.execute(statement, [people]))
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[Account]:
+    """A Twilio that posts a receipt only where a test says so: each would be a container more at the same moment."""
+    try:
+        build.environment("aws")
+    except LookupError as missing:
+        pytest.skip(str(missing))
+    with account(Behaviour(callbacks=Callbacks(lost=1.0))) as here:
+        here.build()
+        yield here
+
+
+@pytest.fixture(scope="module")
+def deployed(here: Account, server: Server) -> Iterator[Deployed]:
+    """A backlog waits for the first minute of the schedule."""
+    url = server.create_database("sms_retry_deployed")
+    secret = here.keep_database("deployed", url)
+    outputs = here.deploy("dev", secret, **ONE_IN_FLIGHT)
+    here.twilio.plan(BACKLOG[-1], Accept(callbacks=Callbacks()))
+    with psycopg.connect(url, autocommit=True) as db:
+        queue = "select sms_retry.queue_sms_retry(person, %s, kind => 'otp') from unnest(%s::text[]) person"
+        db.execute(queue, [BODY, BACKLOG])
+        yield Deployed(outputs, secret, db)
+
+
+def functions(here: Account) -> dict[str, str]:
+    """The folders of the functions that are deployed as dev, and their aliases."""
+    found = here.aws.client("lambda").list_functions()["Functions"]
+    groups = {each["LoggingConfig"]["LogGroup"]: f"{each['FunctionArn']}:live" for each in found}
+    own = "/aws/lambda/sms-retry-dev/"
+    return {group.removeprefix(own): alias for group, alias in groups.items() if group.startswith(own)}
+
+
+def invoke(here: Account, alias: str, event: object) -> dict[str, Any]:
+    answer = here.aws.client("lambda").invoke(FunctionName=alias, Payload=json.dumps(event))
+    returned = json.load(answer["Payload"])
+    assert "FunctionError" not in answer, returned
+    return dict(returned)
+
+
+def versions(here: Account) -> dict[str, str]:
+    of = here.aws.client("lambda").get_alias
+    return {
+        function: of(FunctionName=alias.removesuffix(":live"), Name="live")["FunctionVersion"]
+        for function, alias in functions(here).items()
+    }
+
+
+def logged(here: Account) -> list[str]:
+    logs = here.aws.client("logs")
+    groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
+    pages = logs.get_paginator("filter_log_events")
+    return [event["message"] for group in groups for event in pages.paginate(logGroupName=group).search("events[]")]
+
+
+def test_nobody_but_this_machine_reaches_the_account(here: Account) -> None:
+    # A socket that is bound to every address answers at this one too.
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.2", here.aws.port))
+
+
+def test_an_application_sends_through_the_alias(here: Account, deployed: Deployed) -> None:
+    sent = invoke(here, deployed.outputs["SendSmsArn"], message(PERSON))
+
+    assert sent["status"] == "sent"
+    assert [post.to for post in here.twilio.posts()].count(number(PERSON)) == 1
+
+
+@pytest.mark.parametrize("function", ["cleanup_retries", "health_check", "migrate", "reconcile", "retry_sms"])
+def test_a_role_allows_what_its_function_does(here: Account, deployed: Deployed, function: str) -> None:
+    event = json.loads((ROOT / "tests" / "events" / f"{function}.json").read_text())
+
+    assert invoke(here, functions(here)[function], event)
+
+
+def test_the_webhook_heeds_what_twilio_has_signed_and_nothing_else(here: Account, deployed: Deployed) -> None:
+    to = number(PERSON + 1)
+    sent = invoke(here, deployed.outputs["SendSmsArn"], message(PERSON + 1))
+    form = {"MessageSid": sent["provider_sid"], "MessageStatus": "delivered", "To": to, "ErrorCode": ""}
+    url = f"{deployed.outputs['CallbacksUrl']}/twilio/status"
+
+    assert post_callback(url, form, "a guess", here.twilio.route) == (403,)
+    assert post_callback(url, form, here.twilio.auth_token, here.twilio.route) == (204,)
+    assert deployed.statuses([to]) == {"delivered": 1}
+
+
+def test_a_second_deployment_changes_nothing(here: Account, deployed: Deployed) -> None:
+    before = here.events("dev")
+
+    here.deploy("dev", deployed.database_secret, **ONE_IN_FLIGHT)
+
+    assert here.events("dev") == before
+
+
+def test_a_change_to_a_layer_alone_reaches_every_alias_and_the_database(here: Account, deployed: Deployed) -> None:
+    before = versions(here)
+    with (here.built / "SmsRetryLayer" / "python" / "sms_retry" / "__init__.py").open("a") as module:
+        module.write("# the next release\n")
+
+    here.deploy("dev", deployed.database_secret, **ONE_IN_FLIGHT)
+
+    assert set(before.values()) == {"1"}
+    assert versions(here) == dict.fromkeys(before, "2")
+    assert "Migration UPDATE_COMPLETE" in here.events("dev")
+
+
+def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deployed: Deployed) -> None:
+    before = here.holdings()
+    secret = here.aws.keep_secret("nowhere", NOWHERE)
+
+    with pytest.raises(RuntimeError, match="ROLLBACK_COMPLETE"):
+        here.deploy("staging", secret)
+
+    events = here.events("staging")
+    assert "Migration CREATE_FAILED" in events
+    assert not [event for event in events if event.startswith("ProcessRetriesFunction ")]
+    here.delete("staging")
+    assert here.holdings() == before
+
+
+def test_a_stack_that_is_deleted_leaves_nothing_and_the_other_whole(
+    here: Account, deployed: Deployed, server: Server
+) -> None:
+    before = here.holdings()
+    here.deploy("staging", here.keep_database("staging", server.create_database("sms_retry_staging")))
+    assert here.holdings() > before
+
+    here.delete("staging")
+
+    assert here.holdings() == before
+
+
+def test_the_schedule_sends_what_is_due_and_calls_a_worker_to_a_backlog(here: Account, deployed: Deployed) -> None:
+    wait_until(lambda: deployed.statuses(BACKLOG) == {"sent": len(BACKLOG) - 1, "delivered": 1}, SOON)
+
+    posts = Counter(post.to for post in here.twilio.posts())
+    assert {posts[person] for person in BACKLOG} == {1}
+    # A Lambda logs its metrics at its end.
+    wait_until(lambda: any('"CalledWorkers":[1.0]' in line for line in logged(here)), SOON)
+
+
+def test_no_log_tells_on_anybody(here: Account, deployed: Deployed) -> None:
+    lines = logged(here)
+
+    assert any("SuccessMessages" in line for line in lines)
+    for private in (PEOPLE, BODY, ENVIRONMENT["TWILIO_AUTH_TOKEN"]):
+        assert not [line for line in lines if private in line]
