@@ -1,4 +1,4 @@
-"""`python -m tests.local`: the whole stack on this machine, at real speed; or `demo`, or `send` through it."""
+"""`python -m tests.local`: the whole stack on this machine, at real speed; or `demo`, or `deploy`, or `send`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("demo", help="200 messages through a Twilio that fails, in under a minute")
     commands.add_parser("dev", help="the stack at real speed, until Ctrl-C; what runs where nothing is said")
+    commands.add_parser("deploy", help="sam deploy to an AWS account on this machine, until Ctrl-C")
     send = commands.add_parser("send", help="send a message through the stack that dev runs")
     send.add_argument("to", help="a number, such as +4917612345678")
     send.add_argument("body")
@@ -21,6 +22,10 @@ def main() -> int:
             from tests.local.demo import demo
 
             return demo()
+        case "deploy":
+            from tests.local.deploy import deploy
+
+            return deploy()
         case "send":
             from tests.local.dev import send_one
 
