@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from twilio.request_validator import RequestValidator
 
-from sms_retry import resend
+from sms_retry import attempt
 from tests.e2e.messages import message, number, posts_to, queue, statuses, telling
 from tests.local import build, rie
 from tests.local.aws import http_api_event, routes
@@ -91,7 +91,7 @@ def out_of_time(
         stack = replace(stack_of_the_session, database_url=url, db=db, twilio=twilio)
         with start(stack, "migrate") as migrator:
             answer(migrator.invoke())
-        worker = parts.enter_context(start(stack, timeout=int(resend.SLOWEST_SEND) + 2))
+        worker = parts.enter_context(start(stack, timeout=int(attempt.SLOWEST_SEND) + 2))
         answer(worker.invoke())
         queue_all(stack, 10)
         twilio.behave(weather=seldom_answered())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from sms_retry import resend
+from sms_retry import attempt, resend
 from sms_retry.retry import Claim, Message, Refused, Unknown
 from sms_retry.store import Store
 from sms_retry.twilio import Send
@@ -201,7 +201,7 @@ def test_a_twilio_that_is_down_is_asked_by_one_message_a_minute(
 
     resend.drain(store, send, plenty, concurrency=2)
     spoiled = len(stand_in.posts())
-    assert resend.DOWN_AFTER <= spoiled < resend.DOWN_AFTER + 3
+    assert attempt.DOWN_AFTER <= spoiled < attempt.DOWN_AFTER + 3
 
     for minute in (1, 2):
         let_time_pass(db, minutes=1)

@@ -19,7 +19,7 @@ from samtranslator.translator.translator import Translator
 from twilio.request_validator import RequestValidator
 from uv import find_uv_bin
 
-from sms_retry import reconcile, resend, twilio
+from sms_retry import attempt, reconcile, resend, twilio
 
 ROOT = Path(__file__).parents[2]
 # Where everything is that the template may create.
@@ -178,9 +178,9 @@ def test_a_worker_ends_before_its_claims_count_as_stuck(source: dict[str, Any], 
     functions = of_type(expanded, "AWS::Lambda::Function")
     for folder in ("process_retries", "send_sms", "retry_sms"):
         timeout = functions[by_folder(source)[folder]]["Timeout"]
-        assert resend.SLOWEST_SEND < timeout < stuck < resent
-    assert twilio.CONNECT_TIMEOUT + twilio.READ_TIMEOUT < resend.SLOWEST_SEND
-    assert stuck > resend.OLDEST_CLAIM + resend.SLOWEST_SEND
+        assert attempt.SLOWEST_SEND < timeout < stuck < resent
+    assert twilio.CONNECT_TIMEOUT + twilio.READ_TIMEOUT < attempt.SLOWEST_SEND
+    assert stuck > attempt.OLDEST_CLAIM + attempt.SLOWEST_SEND
     assert functions[by_folder(source)["reconcile"]]["Timeout"] > reconcile.SLOWEST_QUESTION
 
 
@@ -189,7 +189,7 @@ def test_a_tick_claims_until_the_next_one_and_has_time_to_end_what_it_has_begun(
 ) -> None:
     worker = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)["process_retries"]]
     assert resend.CLAIMING == 60  # the schedule's rate
-    assert worker["Timeout"] > 300 > resend.CLAIMING + resend.SLOWEST_SEND  # between them the alarm on a slow tick
+    assert worker["Timeout"] > 300 > resend.CLAIMING + attempt.SLOWEST_SEND  # between them the alarm on a slow tick
 
 
 def statements(expanded: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

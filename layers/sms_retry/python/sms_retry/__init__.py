@@ -6,7 +6,7 @@ Read it from the bottom up; a module imports only from the floors below its own.
     3  runtime · measure                      what a Lambda container keeps between invocations; what is counted
        terminal · console                     what people see, in a shell and in a browser
     2  intake · resend · delivery · reconcile the use cases of applications, the clock and Twilio,
-       operate · health                       and of those who run it
+       operate · health                       and of those who run it; attempt, below them, is one try to send
     1  policy · store · twilio · callback     when, if ever, to try again · Postgres · Twilio's wire, out and in
        conninfo                               how to sign in to Postgres
     0  retry · hours · settings               the nouns · day and night · the environment

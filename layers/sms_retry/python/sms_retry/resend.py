@@ -2,57 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
 from math import ceil
 from queue import Empty, SimpleQueue
-from threading import Event
 
 from sms_retry import policy
-from sms_retry.retry import (
-    Accepted,
-    Answer,
-    Ask,
-    Claim,
-    Deferred,
-    Expired,
-    Final,
-    Go,
-    Hold,
-    OptedOut,
-    Refused,
-    Report,
-    Retry,
-    StopSending,
-    Unknown,
-    Unreached,
-)
+from sms_retry.attempt import SLOWEST_SEND, Send, Worker
+from sms_retry.retry import Claim, Report
 from sms_retry.store import Store
 
-# Connecting and reading at their longest, and writing the answer down (seconds).
-SLOWEST_SEND = 40.0
-# A claim older than this (seconds) is given back rather than sent: a worker that slept must not send what may be taken
-# from it meanwhile.
-OLDEST_CLAIM = 240.0
 # So long does one run claim (seconds): then the next tick is there, and this one only ends what it has begun.
 CLAIMING = 60.0
 # What a send takes as a rule (seconds), to reckon how many workers a backlog calls for.
 USUAL_SEND = 0.2
 # A result waits no longer than this for others to be written down with.
 FLUSH_AFTER = 0.05
-# So many sends in a row without an answer that can be trusted, and Twilio is down: one message a minute finds out.
-DOWN_AFTER = 10
-DOWN_FOR = timedelta(minutes=1)
-
-Send = Callable[[Claim, timedelta], Answer]
-
-# The runtime's, which makes JSON of it.
-logger = logging.getLogger("sms-retry")
 
 
 @dataclass
@@ -106,7 +74,7 @@ def drain(
         depth = concurrency + ahead(concurrency)
         # Again for what came due meanwhile, and for what a hold that closed lets through.
         while claims := claim(depth):
-            _Pipeline(store, claim, _Worker(send, seconds_left, lines), senders, concurrency, tally).run(claims)
+            _Pipeline(store, claim, Worker(send, seconds_left, lines), senders, concurrency, tally).run(claims)
     return tally
 
 
@@ -118,7 +86,7 @@ def workers_for(due: int, concurrency: int) -> int:
 def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> Tally:
     """Send one claimed message the way the worker does, and write down what came of it."""
     tally = Tally(processed=1)
-    worker = _Worker(send, seconds_left, policy.overridden(store.overrides()))
+    worker = Worker(send, seconds_left, policy.overridden(store.overrides()))
     _write(store, [worker.attempt(claim, time.time())], tally)
     return tally
 
@@ -128,51 +96,6 @@ def ahead(concurrency: int) -> int:
     return max(1, concurrency // 2)
 
 
-class _Worker:
-    """Makes one attempt: looks at the lease and the rules, sends, and says what is to be written down."""
-
-    def __init__(self, send: Send, seconds_left: Callable[[], float], lines: policy.Lines) -> None:
-        self._send = send
-        self._lines = lines
-        self._seconds_left = seconds_left
-        self._unanswered = 0
-        # Set when an answer, or the lack of any, has shown that every further send would fail alike.
-        self._held = Event()
-
-    def attempt(self, claim: Claim, claimed: float) -> Report:
-        """`claimed` is this machine's wall clock at the claim: a frozen machine's other clocks may stand still."""
-        age = time.time() - claimed
-        if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
-            return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back")
-        if self._held.is_set():
-            return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="hold")
-        now = claim.claimed_at + timedelta(seconds=age)
-        match policy.before_sending(claim, now):
-            case Go(valid_for=valid_for):
-                return self._judged(claim, self._send(claim, valid_for))
-            case Deferred(wait=wait, reason=reason):
-                return Report(claim.ticket, "deferred", delays=(wait,), reason=reason)
-            case Expired():
-                return Report(claim.ticket, "expired")
-            case OptedOut():
-                return Report(claim.ticket, "opted_out")
-
-    def _judged(self, claim: Claim, answer: Answer) -> Report:
-        report = _report(claim, answer, self._lines)
-        if report.outcome != "accepted":
-            _log(claim, report)
-        match answer:
-            case Unreached() | Unknown() | Refused(http_status=503):
-                self._unanswered += 1
-            case _:
-                self._unanswered = 0
-        if self._unanswered >= DOWN_AFTER and not report.hold:
-            report = replace(report, hold=Hold("account", "*", DOWN_FOR, "twilio_down"))
-        if report.hold and report.hold.scope in ("account", "sender"):
-            self._held.set()
-        return report
-
-
 class _Pipeline:
     """Keeps every sender busy: refills from a small claim ahead, and writes results down in batches meanwhile."""
 
@@ -180,7 +103,7 @@ class _Pipeline:
         self,
         store: Store,
         claim: Callable[[int], list[Claim]],
-        worker: _Worker,
+        worker: Worker,
         senders: ThreadPoolExecutor,
         concurrency: int,
         tally: Tally,
@@ -248,36 +171,6 @@ class _Pipeline:
     def _flush(self) -> None:
         reports, self._reports = self._reports, []
         _write(self._store, reports, self._tally)
-
-
-def _report(claim: Claim, answer: Answer, lines: policy.Lines) -> Report:
-    """What is written down about an answer, with the waits that it is granted."""
-    ticket = claim.ticket
-    match answer:
-        case Accepted(sid=sid, http_status=status, request_id=request_id):
-            return Report(ticket, "accepted", sid=sid, http_status=status, request_id=request_id)
-        case Unknown(why=why, http_status=status, request_id=request_id):
-            return Report(ticket, "unknown", message=why, http_status=status, request_id=request_id)
-        case Unreached(why=why):
-            seen = Report(ticket, "refused", message=why)
-        case Refused(http_status=status, code=code, message=message, request_id=request_id):
-            seen = Report(ticket, "refused", None, code, message, status, request_id)
-    match policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at, lines=lines):
-        case Retry(delays=delays, reason=reason, spends=spends):
-            return replace(seen, delays=delays, reason=reason, spends=spends)
-        case Hold(wait=wait, reason=reason) as hold:
-            return replace(seen, delays=(wait,), reason=reason, spends=False, hold=hold)
-        case StopSending(reason=reason) | Final(reason=reason):
-            return replace(seen, reason=reason)
-        case Ask(reason=reason):
-            return replace(seen, outcome="unknown", reason=reason)
-
-
-def _log(claim: Claim, report: Report) -> None:
-    """One line about a POST that Twilio did not accept, or may not have: no number, no text."""
-    of = {"ticket": str(claim.ticket), "message_id": claim.message_id, "twilio_request_id": report.request_id}
-    why = {"code": report.code, "reason": report.reason, "http_status": report.http_status}
-    logger.info(report.outcome, extra={**of, **why})
 
 
 def _write(store: Store, reports: Sequence[Report], tally: Tally) -> None:

@@ -1,29 +1,8 @@
-"""Planted bugs: each mutation breaks one rule in one place, and the tests named beside it must notice.
-
-`python -m tests.mutations [word ...]` plants each (or those whose description has one of the words) in a copy of the
-tree, prints what caught it, and exits 1 if one survives or its text is no longer found exactly once.
-"""
+"""The bugs that are planted, and the tests that must notice each."""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-
-from rich.console import Console
-from rich.table import Column, Table
-
-ROOT = Path(__file__).parents[1]
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".aws-sam", "build", "__pycache__", ".*_cache", ".hypothesis")
-AT_ONCE = 2
-# A mutant that hangs is caught as well (seconds).
-TOO_LONG = 150
 
 PACKAGE = "layers/sms_retry/python/sms_retry"
 SQL = "sql/functions"
@@ -40,25 +19,6 @@ class Mutation:
     new: str
     noticed_by: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class Caught:
-    by: str
-
-
-@dataclass(frozen=True)
-class Survived:
-    pass
-
-
-@dataclass(frozen=True)
-class Broken:
-    """It says nothing about the mutation: pytest did not run these tests."""
-
-    why: str
-
-
-Outcome = Caught | Survived | Broken
 
 MUTATIONS = [
     Mutation(
@@ -311,7 +271,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a worker sends although no time is left",
-        f"{PACKAGE}/resend.py",
+        f"{PACKAGE}/attempt.py",
         "self._seconds_left() < SLOWEST_SEND:",
         "False:",
         (f"{TESTS}/test_worker.py",),
@@ -386,80 +346,46 @@ MUTATIONS = [
         "",
         (f"{TESTS}/test_health.py",),
     ),
+    Mutation(
+        "a form of another site's page is believed",
+        f"{PACKAGE}/console/door.py",
+        'return site in ("same-origin", "none")',
+        "return True",
+        ("tests/e2e/test_console.py",),
+    ),
+    Mutation(
+        "a text's markup is part of the page",
+        f"{PACKAGE}/console/view.py",
+        "autoescape=True",
+        "autoescape=False",
+        ("tests/e2e/test_console.py",),
+    ),
+    Mutation(
+        "the console is open to whoever nobody vouches for",
+        f"{PACKAGE}/console/web.py",
+        "if asked.actor is None:",
+        "if False:",
+        ("tests/e2e/test_console.py",),
+    ),
+    Mutation(
+        "a backlog calls no more workers",
+        f"{PACKAGE}/resend.py",
+        "        call_workers(more)",
+        "        pass",
+        ("tests/e2e/test_scale_out.py",),
+    ),
+    Mutation(
+        "a deployment whose migration failed goes on",
+        f"{PACKAGE}/deployment.py",
+        '_answer(event, "FAILED", reason[:LONGEST_REASON])',
+        '_answer(event, "SUCCESS", reason[:LONGEST_REASON])',
+        ("tests/e2e/test_migrate_at_deploy.py",),
+    ),
+    Mutation(
+        "RDS is believed whoever it is",
+        f"{PACKAGE}/conninfo.py",
+        '"sslmode": "verify-full"',
+        '"sslmode": "require"',
+        ("tests/unit/test_conninfo.py",),
+    ),
 ]
-
-
-def main(words: list[str]) -> int:
-    """Plant what is asked for; gives the exit code."""
-    chosen = [each for each in MUTATIONS if not words or any(word in each.what for word in words)]
-    console = Console()
-    misplaced = [each for each in chosen if (ROOT / each.file).read_text().count(each.old) != 1]
-    for each in misplaced:
-        console.print(f"{each.what}: its text is not found exactly once in {each.file}", style="red")
-    if misplaced:
-        return 1
-
-    with tempfile.TemporaryDirectory(prefix="sms-retry-mutations-") as scratch:
-        sound = Path(scratch, "sound")
-        shutil.copytree(ROOT, sound, symlinks=True, ignore=NOT_COPIED)
-        tests = sorted({test for each in chosen for test in each.noticed_by})
-        match _test(sound, tests, TOO_LONG * 4):
-            case Caught(by=what) | Broken(why=what):
-                console.print(f"nothing was planted: the tests do not pass as they are: {what}", style="red")
-                return 1
-            case Survived():
-                pass
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            outcomes = list(pool.map(lambda n: _plant(chosen[n], sound, Path(scratch, str(n))), range(len(chosen))))
-    console.print(_table(chosen, outcomes))
-    return 0 if all(isinstance(outcome, Caught) for outcome in outcomes) else 1
-
-
-def _plant(mutation: Mutation, sound: Path, place: Path) -> Outcome:
-    """Plant one in a copy of its own, and see whether its tests fail there."""
-    shutil.copytree(sound, place, symlinks=True)
-    file = place / mutation.file
-    file.write_text(file.read_text().replace(mutation.old, mutation.new))
-    started = time.monotonic()
-    outcome = _test(place, mutation.noticed_by, TOO_LONG)
-    shutil.rmtree(place)
-    print(f"{time.monotonic() - started:4.0f} s  {mutation.what}: {_word(outcome)}", file=sys.stderr)
-    return outcome
-
-
-def _test(tree: Path, tests: list[str] | tuple[str, ...], seconds: int) -> Outcome:
-    # The tree's own tests and package: `-m pytest` puts the folder it runs in first on the path.
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
-    try:
-        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return Caught(f"nothing came of it in {seconds} s")
-    if done.returncode == 0:
-        return Survived()
-    failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\w+)", done.stdout, re.MULTILINE)
-    if done.returncode == 1 and failed:
-        return Caught(failed[1])
-    return Broken((done.stdout + done.stderr).strip()[-300:])
-
-
-def _table(mutations: list[Mutation], outcomes: list[Outcome]) -> Table:
-    columns = [Column(name, overflow="fold") for name in ("planted", "in", "caught by")]
-    table = Table(*columns, title=f"{len(mutations)} planted bugs")
-    for mutation, outcome in zip(mutations, outcomes, strict=True):
-        style = None if isinstance(outcome, Caught) else "red"
-        table.add_row(mutation.what, Path(mutation.file).name, _word(outcome), style=style)
-    return table
-
-
-def _word(outcome: Outcome) -> str:
-    match outcome:
-        case Caught(by=by):
-            return by
-        case Survived():
-            return "nothing: it survived"
-        case Broken(why=why):
-            return f"nothing: {why}"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
