@@ -39,7 +39,7 @@ def rows(stage: Stage) -> Iterator[Row]:
     measures["worker, to its first send"] = partial(imported, "functions/process_retries", sending)
     measures[PLAIN] = partial(imported, ".", PLAIN)
     for measure in measures.values():
-        measure()  # bytecode, as the layers carry it
+        measure()  # for its bytecode
     found = side_by_side(measures)
     for name in (*HANDLERS, "worker, to its first send"):
         goal = ("at most", 1.0) if name in ("process_retries", "twilio_webhook") or "worker" in name else None
@@ -57,9 +57,9 @@ def imported(folder: str, statement: str) -> float:
 
 def by_part(handler: str) -> dict[str, float]:
     """Milliseconds of one handler's import for each library and for the rest, by `-X importtime`."""
-    listed = _python(
-        "-X", "importtime", "-c", f"import sys; sys.path.insert(0, 'functions/{handler}'); import app"
-    ).stderr
+    source = f"import sys; sys.path.insert(0, 'functions/{handler}'); import app"
+    _python("-c", source)  # bytecode, as the layers carry it
+    listed = _python("-X", "importtime", "-c", source).stderr
     parts = dict.fromkeys((*PARTS, "Python's own"), 0.0)
     for self_us, module in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", listed):
         top = module.split(".")[0]
