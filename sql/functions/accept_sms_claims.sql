@@ -24,7 +24,9 @@ begin
         update sms_retry_queue q
         set status = 'completed', claimed_at = null, reason = null, finished_at = now()
         from told t
-        where q.id = t.id and q.attempt = t.attempt and q.claimed_at is not null
+        -- By an array of one, here and below: no plan can merge that, and so none walks the whole of an index whose table
+        -- was empty when its statistics were taken.
+        where q.id = any (array[t.id]) and q.attempt = t.attempt and q.claimed_at is not null
         returning q.id, q.attempt, q.message_id, q.status, q.scheduled_for, t.sid, t.http_status, t.request_id
     ),
     story as (
@@ -41,7 +43,7 @@ begin
             provider_sid = q.sid, error_code = null, error_message = null,
             ask_at = now() + interval '1 hour', sent_at = now(), updated_at = now()
         from queue q
-        where m.id = q.message_id
+        where m.id = any (array[q.message_id])
     )
     select q.id, q.attempt, q.message_id, q.status, q.scheduled_for from queue q;
 end

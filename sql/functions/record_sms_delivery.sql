@@ -27,24 +27,26 @@ begin
                 record_sms_delivery.ticket_id || '-' || record_sms_delivery.attempt,
                 record_sms_delivery.delays, record_sms_delivery.spends, record_sms_delivery.reason)
         on conflict do nothing
-        returning e.message_sid, e.error_code
+        returning e.error_code
+    ),
+    -- Whose SID it is; asked for by value from here on, so that no plan joins, and walks a whole index that was empty once.
+    owner as materialized (
+        select a.queue_id, a.attempt from sms_attempts a where a.message_sid = record_sms_delivery.message_sid
     ),
     -- Nearly every message ends here: its latest attempt, which Twilio has accepted, has arrived. The lock comes first, as
     -- in settle_sms_reports, so that nobody says otherwise meanwhile.
     latest as materialized (
-        select q.message_id, n.error_code
-        from news n
-        join sms_attempts a on a.message_sid = any (array[n.message_sid])
-        join sms_retry_queue q on q.id = any (array[a.queue_id]) and q.attempt = a.attempt
-        where told = 'delivered' and q.status = 'completed'
-        for update of q
+        select q.message_id
+        from sms_retry_queue q
+        where told = 'delivered' and exists (select from news)
+            and q.id = (select queue_id from owner) and q.attempt = (select attempt from owner) and q.status = 'completed'
+        for update
     ),
     arrived as (
         update sms_messages m
         set status = 'delivered', delivered_at = now(), updated_at = now(),
-            error_code = coalesce(l.error_code, m.error_code)
-        from latest l
-        where m.id = any (array[l.message_id]) and m.delivered_at is null
+            error_code = coalesce((select error_code from news), m.error_code)
+        where m.id = (select message_id from latest) and m.delivered_at is null
         returning 1
     )
     select exists (select from news), exists (select from arrived) into is_news, is_settled;

@@ -23,7 +23,7 @@ begin
     perform from unnest(ids, attempts, outcomes) as t (id, attempt, outcome)
     join sms_retry_queue q on q.id = any (array[t.id])
     where q.attempt = t.attempt or t.outcome = 'delivered'
-    order by q.id
+    order by t.id
     for update of q;
 
     return query

@@ -12,7 +12,7 @@ begin
         select distinct on (o.scope, o.key) o.scope, o.key, q.id, q.attempt + 1 as attempt
         from sms_holds o
         join sms_retry_queue q on q.id = any (ids)
-        join sms_messages m on m.id = q.message_id
+        join sms_messages m on m.id = any (array[q.message_id])
         where o.until <= now()
             and case o.scope
                 when 'country' then starts_with(m.to_number, o.key)
@@ -54,9 +54,13 @@ begin
         ) end,
         q.claimed_at
     from taken q
-    join sms_messages m on m.id = q.message_id
-    left join sms_recipients own on own.phone_number = m.to_number and own.business_id = m.business_id
-    left join sms_recipients everybodys on everybodys.phone_number = m.to_number and everybodys.business_id = '*'
+    -- By an array of one: no plan can merge that, and so none walks the whole of an index whose table was empty when its
+    -- statistics were taken.
+    join sms_messages m on m.id = any (array[q.message_id])
+    left join sms_recipients own
+        on own.phone_number = any (array[m.to_number]) and own.business_id = any (array[m.business_id])
+    left join sms_recipients everybodys
+        on everybodys.phone_number = any (array[m.to_number]) and everybodys.business_id = '*'
     left join lateral (
         -- While a probe is out its answer is near: wait for that, and not for the whole of the hold.
         select max(case when h.probe_id is not null and h.until - h.wait > now() - interval '5 minutes'
