@@ -41,31 +41,28 @@ def write(rows: Sequence[Row], publish: bool) -> None:
 
 
 def plot(rows: Sequence[Row], folder: Path) -> None:
-    """A picture for each subject that has one: what each reaches in the unit that is measured."""
+    """A picture for each of two subjects: messages a second, and a chart for each number in flight."""
     import matplotlib as mpl
 
     mpl.use("svg")
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
-    for subject, title in (("queue", "claim and finish, messages a second"), ("drain", "draining, messages a second")):
-        groups: dict[str, dict[str, float]] = {}
+    for subject in ("queue", "drain"):
+        charts: dict[str, dict[str, float]] = {}
         for row in rows:
-            if row.subject == subject and (subject == "drain" or row.what.startswith("claim and finish")):
-                bars = groups.setdefault(row.what, {})
+            if row.subject == subject and row.what.startswith(("claim and finish", "drain")):
+                bars = charts.setdefault(row.what.split(" from Python")[0].split(", 100 a batch")[0], {})
                 bars["sms-retry"] = statistics.median(row.ours)
                 bars[row.beside] = statistics.median(row.theirs)
-        if not groups:
+        if not charts:
             continue
-        names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
-        figure, axes = plt.subplots(1, len(groups), figsize=(4.5 * len(groups), 3.6), squeeze=False)
-        for ax, (what, bars) in zip(axes[0], groups.items(), strict=True):
-            heights = [bars.get(name, 0) for name in names]
-            ax.barh(
-                names[::-1], heights[::-1], color=["#1f6f8b" if n == "sms-retry" else "#c9d6df" for n in names[::-1]]
-            )
-            ax.bar_label(ax.containers[0], fmt="{:,.0f}", padding=3, fontsize=8)
-            ax.set_title(what if len(groups) > 1 else title, fontsize=9)
+        figure, axes = plt.subplots(1, len(charts), figsize=(4.5 * len(charts), 3.2), squeeze=False)
+        for ax, (what, bars) in zip(axes[0], charts.items(), strict=True):
+            colours = ["#1f6f8b" if name == "sms-retry" else "#c9d6df" for name in bars]
+            ax.bar_label(ax.barh(list(bars), list(bars.values()), color=colours), fmt="{:,.0f}", padding=3, fontsize=8)
+            ax.invert_yaxis()
+            ax.set_title(f"{what}, messages a second", fontsize=9)
             ax.spines[["top", "right"]].set_visible(False)
             ax.margins(x=0.2)
             ax.tick_params(labelsize=8)
