@@ -19,7 +19,7 @@ from tests.benchmarks.stage import Stage, fill
 WAITING = 200_000
 # So long is a snapshot held (seconds), and so many rows of the queue are rewritten.
 HELD = 120.0
-UPDATES = 2_000_000
+UPDATES = 10_000_000
 BEHIND = 100_000
 
 STATE = """select pg_relation_size('sms_retry.sms_retry_queue') / 8192.0, n_dead_tup,
