@@ -60,7 +60,8 @@ deploy-local: setup ## the same `sam deploy` against an AWS on this machine, unt
 screenshots: setup ## take the console's pictures in docs/images anew
 	@python -m tests.local screenshots
 
-bench: setup ## measure claims, sends and callbacks beside their limits
+bench: setup ## measure claims, sends and callbacks beside peers and limits
+	@uv sync --quiet --frozen --group dev --group peers
 	@python -m tests.benchmarks
 
 clean: ## remove what the other targets made
