@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from tests.integration.examples import (
     standing,
     take_in,
 )
+from tests.integration.plans import nodes, plan
 from tests.local.waiting import let_time_pass
 
 TABLES = [f"sms_retry.{name}" for name in ("sms_messages", "sms_retry_queue", "sms_holds", "sms_recipients")]
@@ -125,13 +125,13 @@ def test_a_claim_walks_the_due_index_in_order(db: psycopg.Connection, statistics
     fill(db, 3_000)
     statistics()
 
-    nodes = list(_nodes(_plan_of_the_claim(db, limit=20)))
+    read = list(nodes(_plan_of_the_claim(db, limit=20)))
 
-    due = [node for node in nodes if node.get("Index Name") == "sms_retry_queue_due"]
+    due = [node for node in read if node.get("Index Name") == "sms_retry_queue_due"]
     assert [node["Node Type"] for node in due] == ["Index Scan"]
     assert "scheduled_for" in due[0]["Index Cond"]
     assert due[0]["Actual Rows"] <= 21
-    assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {node["Node Type"] for node in nodes}
+    assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {node["Node Type"] for node in read}
 
 
 def test_the_longest_due_goes_first(db: psycopg.Connection, store: Store) -> None:
@@ -298,25 +298,12 @@ def _rows_read(db: psycopg.Connection) -> dict[str, int]:
 
 
 def _plan_of_the_claim(db: psycopg.Connection, limit: int) -> dict[str, Any]:
-    """How the statement inside claim_due_sms_retries runs, under the settings that the function gives itself."""
-    source, settings = db.execute(
-        "select prosrc, proconfig from pg_proc where oid = 'sms_retry.claim_due_sms_retries(int)'::regprocedure"
-    ).fetchone() or ("", [])
-    found = re.search(r"with recursive .*?;", source, re.DOTALL)
-    assert found
-    statement = found[0].replace(" into ids", "")
-    for variable, value in (("allowed", limit), ("start", 0)):
-        statement = re.sub(rf"\b{variable}\b", str(value), statement)
-    with db.transaction(force_rollback=True):
-        for setting in settings:
-            name, _, value = setting.partition("=")
-            db.execute("select set_config(%s, %s, true)", [name, value])
-        plan = one(db, f"explain (analyze, format json) {statement}")
-    parsed: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-    return parsed
+    def statement(source: str) -> str:
+        found = re.search(r"with recursive .*?;", source, re.DOTALL)
+        assert found
+        statement = found[0].replace(" into ids", "")
+        for variable, value in (("allowed", limit), ("start", 0)):
+            statement = re.sub(rf"\b{variable}\b", str(value), statement)
+        return statement
 
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", []):
-        yield from _nodes(below)
+    return plan(db, "claim_due_sms_retries(int)", statement)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
 import psycopg
 import pytest
 
@@ -26,6 +22,7 @@ from tests.integration.examples import (
     take_in,
     unknown,
 )
+from tests.integration.plans import nodes, plan
 from tests.local.waiting import let_time_pass
 
 QUEUE = "'sms_retry.sms_retry_queue'::regclass"
@@ -204,10 +201,10 @@ def test_it_reads_indexes_and_no_more_of_them_than_it_counts(
 @pytest.mark.parametrize("function", ["sms_retry_health", "held_sms", "recent_sms_callbacks"])
 def test_no_statement_of_it_scans_the_queue(db: psycopg.Connection, function: str) -> None:
     _many(db, waiting=3_000, ended_today=1_000, ended_before=1_000)
-    nodes = list(_nodes(_plan(db, function)))
-    scans = {node["Node Type"] for node in nodes if node.get("Relation Name") == "sms_retry_queue"}
+    read = list(nodes(plan(db, f"{function}()")))
+    scans = {node["Node Type"] for node in read if node.get("Relation Name") == "sms_retry_queue"}
     assert scans <= {"Index Only Scan", "Index Scan"}
-    assert "Seq Scan" not in {node["Node Type"] for node in nodes}
+    assert "Seq Scan" not in {node["Node Type"] for node in read}
 
 
 def _many(db: psycopg.Connection, waiting: int, ended_today: int, ended_before: int) -> None:
@@ -231,23 +228,3 @@ def _read(db: psycopg.Connection) -> dict[str, int]:
     for index in ("sms_retry_queue_due", "sms_retry_queue_ended"):
         read[index] = one(db, f"select pg_stat_get_xact_tuples_returned('sms_retry.{index}'::regclass)")
     return read
-
-
-def _plan(db: psycopg.Connection, function: str) -> dict[str, Any]:
-    """How the statement of a function runs, under the settings that the function gives itself."""
-    source, settings = db.execute(
-        f"select prosrc, proconfig from pg_proc where oid = 'sms_retry.{function}()'::regprocedure"
-    ).fetchone() or ("", [])
-    with db.transaction(force_rollback=True):
-        for setting in settings:
-            name, _, value = setting.partition("=")
-            db.execute("select set_config(%s, %s, true)", [name, value])
-        plan = one(db, f"explain (analyze, format json) {source}")
-    parsed: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
-    return parsed
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for below in plan.get("Plans", []):
-        yield from _nodes(below)
