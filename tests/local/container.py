@@ -48,9 +48,8 @@ def load(function: str, root: Path = ROOT) -> Handler:
     if layer not in sys.path:
         sys.path.append(layer)
     modules = _Modules([str(root / "functions" / function), layer, *sys.path])
-    with modules.installed():
+    with modules.installed(), _loggers_of_its_own():
         entry = importlib.import_module("app").lambda_handler
-    _forget_its_loggers()
     return Handler(function, memory, timeout(root / "template.yaml", function), entry, modules)
 
 
@@ -122,8 +121,15 @@ def _environment(its: dict[str, Any]) -> dict[str, str]:
     } | {name: str(value) for name, value in declared.items() if not isinstance(value, Mapping)}
 
 
-def _forget_its_loggers() -> None:
-    """The next container makes loggers of its own: Powertools keeps the invocation's keys and stdout in them."""
+@contextmanager
+def _loggers_of_its_own() -> Iterator[None]:
+    """Neither those of whoever loads it, nor for the next: Powertools keeps an invocation's keys and stdout in them."""
+    _forget_loggers()
+    yield
+    _forget_loggers()
+
+
+def _forget_loggers() -> None:
     loggers = logging.Logger.manager.loggerDict
     for name in [name for name, logger in loggers.items() if getattr(logger, "init", False)]:
         del loggers[name]

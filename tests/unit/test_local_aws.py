@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from aws_lambda_powertools import Logger
 
 from tests.local.aws import Clock, Schedule, http_api_event, http_front, load, routes, schedules, timeout
 from tests.local.postgres import Server, postgres
@@ -186,11 +187,13 @@ class TestAContainer:
             "def lambda_handler(event, context):\n    if event:\n        logger.append_keys(event=event)\n"
             "    logger.info('hello')\n"
         )
+        Logger("sms-retry").append_keys(event="of this process")
         first, second = load("worker", root), load("worker", root)
+        first(None)
         first("first")
         second(None)
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [line.get("event") for line in lines] == ["first", None]
+        assert [line.get("event") for line in lines] == [None, "first", None]
 
     def test_gives_the_process_its_sigterm_back(self, root: Path) -> None:
         (root / "functions/worker/app.py").write_text(
