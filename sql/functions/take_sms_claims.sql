@@ -30,7 +30,7 @@ begin
         where q.id = any (ids)
         returning q.id, q.attempt, q.message_id, q.claimed_at
     )
-    select q.id, q.attempt, m.id, m.business_id, m.to_number, m.body, m.kind, m.time_zone,
+    select q.id, q.attempt, m.id, m.business_id, m.to_number::text, m.body::text, m.kind::text, m.time_zone,
         coalesce(own.time_zone, everybodys.time_zone),
         sms_consent(own.consent, everybodys.consent),
         m.expires_at, hold.until,

@@ -50,7 +50,9 @@ def test_every_status_that_the_database_knows_has_a_word_and_a_sign_of_its_own()
     tables = (ROOT / "sql" / "migrations" / "0001_tables.sql").read_text()
     known = {
         word
-        for given in re.findall(r"status\s+text not null check \(status in\s*\((.*?)\)\)", tables, re.DOTALL)
+        for given in re.findall(
+            r"status\s+(?:as )?text (?:not null )?check \((?:status|value) in\s*\((.*?)\)\)", tables, re.DOTALL
+        )
         for word in re.findall(r"'(\w+)'", given)
     }
     assert len(known) == 11
