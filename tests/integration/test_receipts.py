@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import permutations
 
 import psycopg
@@ -79,6 +81,23 @@ def test_a_receipt_waits_for_the_worker_that_is_writing(
 
     assert standing(db)[:2] == ("delivered", "completed")
     assert count(db, "sms_attempts") == 1
+
+
+def test_a_receipt_that_meets_its_acceptance_between_two_looks_is_heard(
+    db: psycopg.Connection, store: Store, database_url: str
+) -> None:
+    claim = claimed(store)
+    # It has looked for its SID in vain, and looks for its ticket next.
+    pause = psycopg.connect(database_url)
+    with pausing(db, pause, "record_sms_delivery", "select q.id as queue_id"), ThreadPoolExecutor(1) as thread:
+        met = thread.submit(receipt, store, sid(), "delivered", None, claim.ticket)
+        wait_until_blocked(db, by=pause)
+        with closing(Store(lambda: database_url)) as worker:
+            assert finish(worker, claim, "accepted", sid=sid()) == "completed"
+        pause.rollback()
+        assert met.result(timeout=10) == "settled"
+
+    assert standing(db)[:2] == ("delivered", "completed")
 
 
 def test_finishing_twice_changes_nothing(db: psycopg.Connection, store: Store) -> None:
@@ -332,3 +351,17 @@ def test_a_callback_settles_what_its_own_worker_saw_as_unknown(db: psycopg.Conne
     assert receipt(store, sid(), "sent", ticket=claim.ticket) == "settled"
     assert standing(db)[:2] == ("sent", "completed")
     assert standing(db).provider_sid == sid()
+
+
+@contextmanager
+def pausing(db: psycopg.Connection, pause: psycopg.Connection, function: str, before: str) -> Iterator[None]:
+    """Whoever calls the function waits before that text of it, until the transaction of `pause` ends."""
+    source = one(db, "select pg_get_functiondef(%s::regproc)", [f"sms_retry.{function}"])
+    assert source.count(before) == 1
+    pause.execute("select pg_advisory_xact_lock(1)")
+    db.execute(source.replace(before, f"perform pg_advisory_xact_lock_shared(1);\n{before}"))
+    try:
+        yield
+    finally:
+        pause.close()
+        db.execute(source)
