@@ -26,7 +26,7 @@ from tests.local.stack import ENVIRONMENT, TEMPLATE, environment
 Call = Callable[[int], object]
 """One callback, or one insert: for the nth message, from 1."""
 
-CALLS = {1: 500, 50: 3_000}
+CALLS = {1: 2_000, 50: 3_000}
 
 
 def rows(stage: Stage) -> Iterator[Row]:
