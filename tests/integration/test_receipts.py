@@ -112,6 +112,22 @@ def test_finishing_twice_changes_nothing(db: psycopg.Connection, store: Store) -
     assert count(db, "sms_attempts") == 1
 
 
+def test_what_is_told_twice_is_known_and_what_is_not_ones_own_is_stale(db: psycopg.Connection, store: Store) -> None:
+    claim = claimed(store)
+    first = Report(claim.ticket, "refused", code=30001, delays=(0 * MINUTE,))
+    store.finish([first])
+    assert store.known([first]) == {claim.ticket: "pending"}
+    assert store.known([Report(claim.ticket, "accepted", sid=sid(1))]) == {}
+
+    second = Report(send_again(db, store).ticket, "accepted", sid=sid(2))
+    store.finish([second])
+    another = Report(second.ticket, "accepted", sid=sid(3))
+    timed_out = Report(second.ticket, "unknown")
+    assert store.known([first]) == {}
+    assert store.known([another, Report(Ticket(9999, 1), "accepted", sid=sid(9))]) == {}
+    assert store.known([second]) == store.known([timed_out]) == {second.ticket: "completed"}
+
+
 def test_a_message_has_three_retries_however_many_waits_it_is_granted(db: psycopg.Connection, store: Store) -> None:
     claim = claimed(store)
     for spent in (1, 2, 3):

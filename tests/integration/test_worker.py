@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import psycopg
 import pytest
 
 from sms_retry import attempt, resend
-from sms_retry.retry import Claim, Message, Refused, Unknown
+from sms_retry.retry import Claim, Message, Refused, Ticket, Unknown
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from tests.integration.examples import number, plenty, statuses, take_in
+from tests.integration.examples import MINUTE, after_sending, number, plenty, receipt, statuses, take_in
 from tests.local.twilio import Accept, BadAnswer, Hang, Refuse, Reset, TwilioStandIn
 from tests.local.waiting import let_time_pass
 
@@ -29,6 +31,23 @@ def test_messages_that_fail_for_a_while_are_each_accepted_exactly_once(
     assert statuses(db) == {"sent": 40}
     assert set(stand_in.times_accepted().values()) == {1}
     assert len(stand_in.accepted()) == 40
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"), [("sent", "success"), ("delivered", "success"), ("undelivered", "rescheduled")]
+)
+def test_a_callback_that_is_faster_than_its_worker_makes_nothing_stale(
+    store: Store, stand_in: TwilioStandIn, send: Send, database_url: str, said: str, counted: str
+) -> None:
+    take_in(store)
+    with closing(Store(lambda: database_url)) as webhook:
+
+        def call_back() -> None:
+            receipt(webhook, stand_in.accepted()[0].sid, said, None, Ticket(1, 1), (MINUTE,))
+
+        tally = resend.drain(store, after_sending(send, call_back), plenty, concurrency=1)
+
+    assert (tally.processed, getattr(tally, counted), tally.stale) == (1, 1, 0)
 
 
 def test_a_twilio_that_cannot_be_reached_costs_no_message_a_retry(

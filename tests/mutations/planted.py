@@ -382,6 +382,20 @@ MUTATIONS = [
         ("tests/e2e/test_scale_out.py",),
     ),
     Mutation(
+        "a callback that is faster than its worker makes it stale",
+        f"{PACKAGE}/resend.py",
+        "    written |= store.known(",
+        "    store.known(",
+        (f"{TESTS}/test_worker.py",),
+    ),
+    Mutation(
+        "another message under one's ticket is known",
+        f"{SQL}/known_sms_reports.sql",
+        " and a.message_sid is not distinct from t.sid",
+        "",
+        (f"{TESTS}/test_receipts.py",),
+    ),
+    Mutation(
         "a deployment whose migration failed goes on",
         f"{PACKAGE}/deployment.py",
         '_answer(event, "FAILED", reason[:LONGEST_REASON])',

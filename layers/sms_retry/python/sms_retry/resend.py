@@ -182,6 +182,7 @@ def _write(store: Store, reports: Sequence[Report], tally: Tally) -> None:
         store.open_hold(hold)
         tally.opened += 1
     written = store.finish(reports)
+    written |= store.known([report for report in reports if report.ticket not in written])
     for report in reports:
         _count(tally, report, written.get(report.ticket))
 

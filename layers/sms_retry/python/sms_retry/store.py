@@ -70,12 +70,20 @@ class Store:
         return int(recovered), int(due)
 
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
-        """Write reports down; gives what each is now in the queue. A ticket that is missing from it was stale."""
+        """Write reports down; gives what each is now in the queue. A ticket that is missing from it changed nothing."""
         if not reports:
             return {}
         columns = [_array(column) for column in zip(*map(_report, reports), strict=True)]
         rows = self._again(f"select id, attempt, status from sms_retry.finish_sms_retries({_REPORTS})", columns)
         return {Ticket(id, attempt): status for id, attempt, status in rows}
+
+    def known(self, reports: Sequence[Report]) -> dict[Ticket, str]:
+        """Of reports that changed nothing those that were known already, and what each is now; the others are stale."""
+        if not reports:
+            return {}
+        columns = [_array(column) for column in zip(*(_report(report)[:4] for report in reports), strict=True)]
+        statement = "select * from sms_retry.known_sms_reports(%s::bigint[], %s::int[], %s::text[], %s::text[])"
+        return {Ticket(id, attempt): status for id, attempt, status in self._again(statement, columns)}
 
     def open_hold(self, hold: Hold) -> None:
         """Nothing goes there until the hold's wait is over and a probe went through."""
