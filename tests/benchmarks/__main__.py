@@ -1,6 +1,6 @@
 """`make bench`: what we do beside what others do and beside the limit, in one run; nothing here is a test.
 
-    python -m tests.benchmarks                     all but the long ones, in about ten minutes
+    python -m tests.benchmarks                     all but the long ones, in about twelve minutes
     python -m tests.benchmarks queue drain         these
     python -m tests.benchmarks growth strain       the long ones, with up to five million messages
     python -m tests.benchmarks --publish ...       and write the tables into docs/performance.md, the plots beside it
@@ -11,6 +11,7 @@ Peers that are not installed, Celery without a redis-server and pgbench where th
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
 
 from tests.benchmarks import report
@@ -38,11 +39,14 @@ def main() -> None:
     if unknown := set(options.subjects) - set(SUBJECTS):
         parser.error(f"no such subject: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")
     found: list[Row] = []
-    with stage() as on:
-        for subject in options.subjects or [name for name in SUBJECTS if name not in LONG]:
-            rows = list(import_module(f"tests.benchmarks.{SUBJECTS[subject]}").rows(on))
-            report.show(rows)
-            found += rows
+    try:
+        with stage() as on:
+            for subject in options.subjects or [name for name in SUBJECTS if name not in LONG]:
+                print(f"measuring: {subject}", file=sys.stderr)
+                found += import_module(f"tests.benchmarks.{SUBJECTS[subject]}").rows(on)
+    finally:
+        # Also what was measured before one failed, or before a Ctrl-C.
+        report.show(found)
     report.write(found, options.publish)
 
 

@@ -8,6 +8,7 @@ import platform
 import statistics
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -23,8 +24,11 @@ MADE = ROOT / "build" / "benchmarks"
 
 def show(rows: Sequence[Row]) -> None:
     table = Table("what", "ours", "beside", "theirs", "ratio", "of one run", "goal")
-    for row in rows:
-        table.add_row(*_cells(row), style="red" if row.reached is False else None)
+    for subject, of_it in groupby(rows, lambda row: row.subject):
+        table.add_row(f"[bold]{subject}[/]")
+        for row in of_it:
+            table.add_row(*_cells(row), style="red" if row.reached is False else None)
+        table.add_section()
     Console(width=200).print(table)
 
 

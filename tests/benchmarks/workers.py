@@ -80,6 +80,7 @@ def _run(url: str, workers: int, sending: float) -> Run:
         ready.wait(60)
         started = time.time()
         waiting = _waiting(db, at_work)
+        assert not any(each.exitcode for each in at_work), "a worker failed"
         reports = [done.get() for _ in at_work]
         deadlocks = _deadlocks(db) - before
     shares = [count for count, _, _ in reports]

@@ -52,7 +52,7 @@ def main(words: list[str]) -> int:
     """Plant what is asked for; gives the exit code."""
     chosen = [each for each in MUTATIONS if not words or any(word in each.what for word in words)]
     console = Console()
-    misplaced = [each for each in chosen if (ROOT / each.file).read_text().count(each.old) != 1]
+    misplaced = [each for each in chosen if not each.has_its_place(ROOT)]
     for each in misplaced:
         console.print(f"{each.what}: its text is not found exactly once in {each.file}", style="red")
     if misplaced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 PACKAGE = "layers/sms_retry/python/sms_retry"
 SQL = "sql/functions"
@@ -18,6 +19,9 @@ class Mutation:
     old: str
     new: str
     noticed_by: tuple[str, ...]
+
+    def has_its_place(self, root: Path) -> bool:
+        return (root / self.file).read_text().count(self.old) == 1
 
 
 MUTATIONS = [

@@ -81,7 +81,8 @@ class Store:
         """Of reports that changed nothing those that were known already, and what each is now; the others are stale."""
         if not reports:
             return {}
-        columns = [_array(column) for column in zip(*(_report(report)[:4] for report in reports), strict=True)]
+        given = [(*report.ticket, report.outcome, report.sid) for report in reports]
+        columns = [_array(column) for column in zip(*given, strict=True)]
         statement = "select * from sms_retry.known_sms_reports(%s::bigint[], %s::int[], %s::text[], %s::text[])"
         return {Ticket(id, attempt): status for id, attempt, status in self._again(statement, columns)}
 
