@@ -18,10 +18,10 @@ help: ## show this
 setup: .venv/ready ## install what the project needs into .venv
 
 demo: setup ## watch 200 messages go through a Twilio that fails, in under a minute
-	@python -m tests.local demo
+	@python -m local demo
 
 dev: setup ## the whole stack on this machine at real speed, until Ctrl-C
-	@python -m tests.local dev
+	@python -m local dev
 
 test: setup ## run the tests
 	@pytest -n auto --dist loadgroup
@@ -55,10 +55,10 @@ deploy: build ## deploy what is built; ENVIRONMENT=dev, staging or prod is a sec
 	sam deploy --config-env $(ENVIRONMENT) $(if $(CI),--no-confirm-changeset)
 
 deploy-local: setup ## the same `sam deploy` against an AWS on this machine, until Ctrl-C
-	@python -m tests.local deploy
+	@python -m local deploy
 
 screenshots: setup ## take the console's pictures in docs/images anew
-	@python -m tests.local screenshots
+	@python -m local screenshots
 
 bench: setup ## measure claims, sends and callbacks beside peers and limits
 	@uv sync --quiet --frozen --group dev --group peers

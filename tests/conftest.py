@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from local.postgres.server import Server, postgres
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
 from sms_retry import twilio
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
-from tests.local.postgres import Server, postgres
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
 
 # Each run tries the same examples, and a slow machine fails none of them.
 settings.register_profile("short", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import health, measure, runtime
+from sms_retry import health, metrics, runtime
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     figures = health.check(runtime.store())
     for name, value in health.gauges(figures).items():
-        measure.gauge(name, value)
+        metrics.gauge(name, value)
     return figures

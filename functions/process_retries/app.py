@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sms_retry import measure, resend, runtime
+from sms_retry import metrics, runtime, worker
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     started = time.monotonic()
     with runtime.sender() as send:
-        tally = resend.drain(
+        tally = worker.drain(
             runtime.store(),
             send,
             runtime.seconds_left(context),
             runtime.concurrency(),
-            *runtime.crew(event, context),
+            *runtime.more_workers(event, context),
         )
-    return measure.tick(tally, event, started)
+    return metrics.tick(tally, event, started)

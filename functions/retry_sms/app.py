@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import intake, measure, operate, resend, runtime
+from sms_retry import intake, metrics, operate, runtime, worker
 
 
 @runtime.invocation
@@ -13,5 +13,5 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     with runtime.sender() as send:
         store = runtime.store()
         if operate.retry(store, "retry_sms", message_id, force) and (claim := store.claim_now(message_id)):
-            measure.send(resend.send_claimed(store, send, claim, runtime.seconds_left(context)))
+            metrics.send(worker.send_claimed(store, send, claim, runtime.seconds_left(context)))
     return runtime.state(message_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import intake, measure, resend, runtime
+from sms_retry import intake, metrics, runtime, worker
 
 
 @runtime.invocation
@@ -19,5 +19,5 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         store = runtime.store()
         message_id, claim = store.queue_and_claim(message)
         if claim:
-            measure.send(resend.send_claimed(store, send, claim, runtime.seconds_left(context)))
+            metrics.send(worker.send_claimed(store, send, claim, runtime.seconds_left(context)))
     return runtime.state(message_id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sms_retry import callback, delivery, measure, runtime
-from sms_retry.retry import Forged, NotACallback, Receipt, Reply
+from sms_retry import callback, delivery, metrics, runtime
+from sms_retry.values import Forged, NotACallback, Receipt, Reply
 
 # Twilio repeats a callback that fails, and keeps this container for ten seconds at most.
 PATIENCE = timedelta(seconds=4)
@@ -20,14 +20,14 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         found = callback.read(event, *rotated)
     match found:
         case Forged():
-            measure.count("ForgedCallbacks")
+            metrics.count("ForgedCallbacks")
             return {"statusCode": 403}
         case NotACallback(why=why):
             runtime.logger.warning("not a callback", extra={"why": why})
             return {"statusCode": 400}
         case Receipt() as receipt:
-            measure.receipt(delivery.record(runtime.store(PATIENCE), receipt, runtime.now()))
+            metrics.receipt(delivery.record(runtime.store(PATIENCE), receipt, runtime.now()))
             return {"statusCode": 204}
         case Reply() as reply:
-            delivery.heed(runtime.store(PATIENCE), reply)
+            delivery.apply_reply(runtime.store(PATIENCE), reply)
             return NO_ANSWER

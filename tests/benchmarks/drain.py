@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 
-from sms_retry import resend, twilio
+from sms_retry import twilio, worker
 from sms_retry.store import Store
 from tests.benchmarks import celery_peer, limits
 from tests.benchmarks.measure import Row, cpu, rate, side_by_side
@@ -32,7 +32,7 @@ def drain(url: str, api_url: str, in_flight: int, count: int) -> None:
         closing(Store(lambda: url)) as store,
         twilio.open_sender(CREDENTIALS, api_url, SENDER, WEBHOOK_URL) as send,
     ):
-        tally = resend.drain(store, send, lambda: 300.0, in_flight)
+        tally = worker.drain(store, send, lambda: 300.0, in_flight)
     assert tally.success == count, tally
 
 

@@ -8,8 +8,8 @@ from itertools import count
 
 import psycopg
 
-from sms_retry.retry import Claim, Report, Ticket
 from sms_retry.store import Store
+from sms_retry.values import Claim, Report, Ticket
 from tests.benchmarks.measure import RUNS, Row, median_ms
 from tests.benchmarks.stage import Stage, fill, sid
 

@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 import psycopg
 
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN
 
 # Our two functions, and nothing of ours around them.
 CLAIM_AND_FINISH = """

@@ -14,10 +14,10 @@ SMALL, LARGE = 1_000, 30_000
 # The worker itself, with a send that is answered at once. The kernel's high-water mark starts anew with the program.
 WORKER = """
 import re, sys
-from sms_retry import resend, twilio
-from sms_retry.retry import Accepted
+from sms_retry import worker, twilio
+from sms_retry.values import Accepted
 from sms_retry.store import Store
-tally = resend.drain(
+tally = worker.drain(
     Store(lambda: sys.argv[1]), lambda claim, _: Accepted(f"SM{claim.id:032x}", 201), lambda: 300.0, 100)
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
 print(tally.success, int(peak[1]) / 1024)

@@ -16,9 +16,9 @@ from typing import Any
 
 import psycopg
 
+from local.postgres.server import Server
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN
 from tests.benchmarks.limits import bare_post, form
-from tests.local.postgres import Server
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN
 
 Rate = Callable[[int, int, str | None], float]
 """(count, in flight, the stand-in's URL or None) -> messages a second."""

@@ -12,13 +12,13 @@ from urllib.request import Request, urlopen
 
 import psycopg
 
+from local.postgres.server import postgres
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN
 from sms_retry import twilio
 from sms_retry.migrate import migrate
-from sms_retry.retry import Report, Ticket
 from sms_retry.store import Store
+from sms_retry.values import Report, Ticket
 from tests.benchmarks.peers import Rate, peers
-from tests.local.postgres import postgres
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN
 
 # What the stand-in takes for an answer (seconds).
 LATENCY = 0.1
@@ -51,7 +51,7 @@ def stage() -> Iterator[Stage]:
 @contextmanager
 def twilio_process(latency: float) -> Iterator[str]:
     """The stand-in's URL: it accepts everything after `latency` seconds and calls nobody back."""
-    command = [sys.executable, "-m", "tests.local.twilio", "--port", "0", "--latency", str(latency)]
+    command = [sys.executable, "-m", "local.twilio.stand_in", "--port", "0", "--latency", str(latency)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from local.stack import ENVIRONMENT
 from tests.benchmarks.measure import Row, side_by_side
 from tests.benchmarks.stage import Stage
-from tests.local.stack import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 HANDLERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))

@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import psycopg
 
-from sms_retry.retry import Report
 from sms_retry.store import Store
+from sms_retry.values import Report
 from tests.benchmarks.measure import RUNS, Row, median_ms
 from tests.benchmarks.stage import Stage, fill
 

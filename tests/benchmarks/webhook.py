@@ -15,13 +15,13 @@ from urllib.parse import urlencode, urlsplit
 import psycopg
 from twilio.request_validator import RequestValidator
 
+from local.aws.triggers import http_front, routes
+from local.stack import ENVIRONMENT, TEMPLATE, environment
 from sms_retry.connection import CONNECTION
-from sms_retry.retry import Ticket
 from sms_retry.store import Store
+from sms_retry.values import Ticket
 from tests.benchmarks.measure import Row, side_by_side
 from tests.benchmarks.stage import Stage, claim_and_finish, fill, sid
-from tests.local.aws import http_front, routes
-from tests.local.stack import ENVIRONMENT, TEMPLATE, environment
 
 Call = Callable[[int], object]
 """One callback, or one insert: for the nth message, from 1."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import psycopg
 
 from sms_retry.connection import CONNECTION
-from sms_retry.retry import Report
 from sms_retry.store import Store
+from sms_retry.values import Report
 from tests.benchmarks.measure import RUNS, Row
 from tests.benchmarks.stage import LATENCY, Stage, fill, sid
 

@@ -28,10 +28,10 @@ def main() -> int:
     from rich.console import Console
     from rich.progress import track
 
+    from local.aws.container import ROOT
+    from local.postgres.server import postgres
+    from local.stack import stack
     from tests.chaos.crash import Found, crash
-    from tests.local.container import ROOT
-    from tests.local.postgres import postgres
-    from tests.local.stack import stack
 
     given = _arguments()
     plans, started = _plans(given.seed, given.runs), time.monotonic()

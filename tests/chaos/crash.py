@@ -16,11 +16,11 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
+from local.stack import Stack
+from local.twilio.plan import Weather
+from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Hang, Refuse, Reset, mix
+from local.waiting import let_time_pass
 from tests.chaos.worker import DATABASE_AWAY, DURING, KILLED, STEPS, Death, start
-from tests.local.stack import Stack
-from tests.local.twilio import Accept, BadAnswer, Callbacks, Hang, Refuse, Reset, mix
-from tests.local.twilio_plan import Weather
-from tests.local.waiting import let_time_pass
 
 AT_ANY_MOMENT, WITH_A_RESTART = "at any moment", "while Postgres restarts"
 # Minutes of the clock: between two rounds of its functions, and within which all is settled, or never is.

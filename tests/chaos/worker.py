@@ -23,12 +23,12 @@ from select import select
 import psycopg
 import twilio.rest  # noqa: F401  imported at the first send, which takes long
 
+from local.aws.container import ROOT, LambdaContext
+from local.stack import ENVIRONMENT
 from sms_retry import runtime
-from sms_retry.retry import Answer, Claim, Report, Ticket
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from tests.local.container import ROOT, LambdaContext
-from tests.local.stack import ENVIRONMENT
+from sms_retry.values import Answer, Claim, Report, Ticket
 
 STEPS = (
     "before the claim",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from local.aws.build import sam_build
+from local.postgres.server import Server
+from local.stack import Stack
+from local.stack import stack as local_stack
 from tests.e2e.messages import telling
-from tests.local.build import sam_build
-from tests.local.postgres import Server
-from tests.local.stack import Stack
-from tests.local.stack import stack as local_stack
 
 
 @pytest.fixture(scope="package")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from tests.local.stack import ENVIRONMENT, Stack
-from tests.local.twilio_callbacks import Answer, post_callback
+from local.stack import ENVIRONMENT, Stack
+from local.twilio.callbacks import Answer, post_callback
 
 PEOPLE, BODY = "+49176", "Your parcel is here."
 PRIVATE = (PEOPLE, BODY, ENVIRONMENT["TWILIO_AUTH_TOKEN"])

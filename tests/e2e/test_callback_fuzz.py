@@ -15,11 +15,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from twilio.request_validator import RequestValidator
 
+from local.aws.triggers import http_api_event, load
+from local.stack import ENVIRONMENT, Stack
+from local.twilio.stand_in import Accept
 from tests.e2e.messages import message, number, statuses
 from tests.e2e.test_callbacks import everything
-from tests.local.aws import http_api_event, load
-from tests.local.stack import ENVIRONMENT, Stack
-from tests.local.twilio import Accept
 
 STATUS, INBOUND = "/twilio/status", "/twilio/inbound"
 SID = "SM" + "f" * 32

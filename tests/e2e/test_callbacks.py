@@ -8,11 +8,11 @@ from urllib.parse import urlencode
 
 import pytest
 
+from local.aws.triggers import http_api_event
+from local.stack import ENVIRONMENT, Stack
+from local.twilio.callbacks import signature
+from local.twilio.stand_in import Accept, Callbacks
 from tests.e2e.messages import call_back, message, number, posts_to, statuses
-from tests.local.aws import http_api_event
-from tests.local.stack import ENVIRONMENT, Stack
-from tests.local.twilio import Accept, Callbacks
-from tests.local.twilio_callbacks import signature
 
 TABLES = ("sms_messages", "sms_retry_queue", "sms_attempts", "sms_recipients", "sms_delivery_events", "sms_holds")
 

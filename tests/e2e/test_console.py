@@ -8,13 +8,13 @@ from urllib.parse import quote
 
 import pytest
 
-from sms_retry.console import door
+from local.stack import OPERATOR, Stack
+from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset
+from local.waiting import let_time_pass
+from sms_retry.console import csrf
 from sms_retry.operate import masked
 from tests.e2e.messages import BODY, PEOPLE, message, number, queue, statuses
 from tests.e2e.visitor import FROM_HERE, Seen, Visitor
-from tests.local.stack import OPERATOR, Stack
-from tests.local.twilio import Accept, Callbacks, Refuse, Reset
-from tests.local.waiting import let_time_pass
 
 PAGES = ("/", "/waiting", "/stuck", "/ended", "/holds", "/people", "/actions")
 NOBODY_KNOWS = Reset(Accept(callbacks=Callbacks(lost=1), list_lag=86_400))
@@ -341,18 +341,18 @@ def test_a_form_is_good_for_its_own_browser_person_and_hours(stack: Stack, visit
     visitor.get("/")
     [nonce] = visitor.cookies.values()
     now = datetime.now(UTC)
-    late = now - door.FORM_LASTS - timedelta(minutes=1)
+    late = now - csrf.FORM_LASTS - timedelta(minutes=1)
     for token, why in (
-        (door.token(nonce, "you@localhost", late), "open for too long"),
-        (door.token(nonce, "somebody@else.example", now), "somebody else"),
-        (door.token(door.new_nonce(), "you@localhost", now), "another browser"),
+        (csrf.token(nonce, "you@localhost", late), "open for too long"),
+        (csrf.token(nonce, "somebody@else.example", now), "somebody else"),
+        (csrf.token(csrf.new_nonce(), "you@localhost", now), "another browser"),
     ):
         refused = visitor.post("/do/cancel", message_id=id, token=token)
         assert (refused.status, why in refused.words) == (403, True), refused.words
     stranger = Visitor(visitor.url)
     assert stranger.post("/do/cancel", message_id=id, token=visitor.get("/").token).status == 403
     assert statuses(stack) == {"queued": 1}
-    assert visitor.post("/do/cancel", message_id=id, token=door.token(nonce, "you@localhost", now)).status == 303
+    assert visitor.post("/do/cancel", message_id=id, token=csrf.token(nonce, "you@localhost", now)).status == 303
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/messages", "/messages/", "/do", "/messages/1/other", "/.env", "/do/"])

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from local.browser import CHROMIUM, browser
+from local.stack import Stack
+from local.twilio.stand_in import Refuse
 from tests.e2e.messages import BODY, message, number, queue, statuses
-from tests.local.browser import CHROMIUM, browser
-from tests.local.stack import Stack
-from tests.local.twilio import Refuse
 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: install Debian's package chromium"),

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sms_retry.console import door, forms
+from local.aws.container import ROOT
+from local.stack import FUNCTIONS, OPERATOR, Stack
+from sms_retry.console import csrf, forms
 from tests.e2e.messages import queue
-from tests.local.container import ROOT
-from tests.local.stack import FUNCTIONS, OPERATOR, Stack
 
 NONCE = "n" * 32
 ANSWERS = {200, 303, 400, 401, 403, 404, 405}
@@ -63,7 +63,7 @@ def answered(stack: Stack, sent: dict[str, Any]) -> int:
 def test_a_believed_request_is_answered_whatever_it_says(
     stack: Stack, method: str, path: str, query: dict[str, str], fields: dict[str, str]
 ) -> None:
-    token = door.token(NONCE, OPERATOR["email"], datetime.now(UTC))
+    token = csrf.token(NONCE, OPERATOR["email"], datetime.now(UTC))
     body = urlencode({**fields, "token": token}, errors="replace")
     sent = event(method, path, query, body, **{"sec-fetch-site": "same-origin"})
     assert answered(stack, sent) in ANSWERS - {401, 403}

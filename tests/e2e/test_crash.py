@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from local.postgres.server import Server, postgres
+from local.stack import Stack, stack
 from tests.chaos.crash import AT_ANY_MOMENT, WITH_A_RESTART, Plan, crash
 from tests.chaos.worker import STEPS
-from tests.local.postgres import Server, postgres
-from tests.local.stack import Stack, stack
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ import pytest
 from moto import mock_aws
 from moto.secretsmanager.models import SecretsManagerBackend
 
+from local.aws.triggers import Handler, load
+from local.postgres.cable import Cable
+from local.postgres.server import postgres
+from local.stack import Stack
+from local.stack import stack as local_stack
 from tests.e2e.messages import message, queue
-from tests.local.aws import Handler, load
-from tests.local.cable import Cable
-from tests.local.postgres import postgres
-from tests.local.stack import Stack
-from tests.local.stack import stack as local_stack
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """`sam deploy` to an AWS account on this machine: what was built goes out, the schedule fires, and nothing is left.
 
-What the account lacks, and how it is made good, is in tests/local/ministack_gaps.py.
+What the account lacks, and how it is made good, is in local/aws/ministack_gaps.py.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from sms_retry import resend
+from local.aws import build
+from local.aws.account import Account, account
+from local.aws.container import ROOT
+from local.postgres.server import Server
+from local.stack import ENVIRONMENT
+from local.twilio.callbacks import post_callback
+from local.twilio.stand_in import Accept, Behaviour, Callbacks
+from local.waiting import wait_until
+from sms_retry import worker
 from tests.e2e.messages import BODY, PEOPLE, message, number
-from tests.local import build
-from tests.local.account import Account, account
-from tests.local.container import ROOT
-from tests.local.postgres import Server
-from tests.local.stack import ENVIRONMENT
-from tests.local.twilio import Accept, Behaviour, Callbacks
-from tests.local.twilio_callbacks import post_callback
-from tests.local.waiting import wait_until
 
 # Deployed once, on one worker of those that pytest-xdist groups tests for.
 pytestmark = pytest.mark.xdist_group("deploy")
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.xdist_group("deploy")
 NOWHERE = {"host": "/nowhere", "port": 5432, "username": "nobody", "password": "", "dbname": "none"}
 # To a worker with one message in flight little is a backlog: half as much again as it sends in its time.
 ONE_IN_FLIGHT = {"SendConcurrency": "1"}
-BACKLOG = [number(n) for n in range(int(1.5 * resend.CLAIMING / resend.USUAL_SEND))]
+BACKLOG = [number(n) for n in range(int(1.5 * worker.CLAIMING / worker.USUAL_SEND))]
 PERSON = len(BACKLOG)
 # Seconds. A minute, and time to start in on a machine that has other things to do.
 SOON = 240

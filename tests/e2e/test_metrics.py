@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from local.stack import Stack
+from local.twilio.stand_in import Accept, BadAnswer, Refuse
+from local.waiting import let_time_pass
 from tests.e2e.messages import call_back, message, number, queue
-from tests.local.stack import Stack
-from tests.local.twilio import Accept, BadAnswer, Refuse
-from tests.local.waiting import let_time_pass
 
 NAMES = ("ticket", "message_id", "code", "reason", "http_status", "twilio_request_id")
 

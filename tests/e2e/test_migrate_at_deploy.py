@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from moto import mock_aws
 
+from local.postgres.server import Server
+from local.stack import Stack
 from tests.e2e.listener import Listener, listener
-from tests.local.postgres import Server
-from tests.local.stack import Stack
 
 
 def asked(kind: str, by: Listener) -> dict[str, Any]:

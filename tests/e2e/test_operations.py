@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
+from local.aws.container import ROOT
+from local.aws.triggers import load
+from local.postgres.server import Server
+from local.stack import ENVIRONMENT, Stack
+from local.waiting import let_time_pass
 from tests.e2e.messages import BODY, message, queue, statuses
-from tests.local.aws import load
-from tests.local.container import ROOT
-from tests.local.postgres import Server
-from tests.local.stack import ENVIRONMENT, Stack
-from tests.local.waiting import let_time_pass
 
 DATABASE, TWILIO = {"DATABASE_URL"}, {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 SENDING = DATABASE | TWILIO | {"TWILIO_SENDER", "PUBLIC_WEBHOOK_URL"}
@@ -120,7 +120,7 @@ print(json.dumps([answer["statusCode"], sorted({"twilio.rest", "boto3"} & set(sy
 
 
 def test_the_demo_ends_and_its_guarantees_hold(server: Server) -> None:
-    demo = [sys.executable, "-m", "tests.local", "demo"]
+    demo = [sys.executable, "-m", "local", "demo"]
     environ = {**os.environ, "DATABASE_URL": server.url}
     done = subprocess.run(demo, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
 

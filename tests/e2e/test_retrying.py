@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from local.stack import Stack
+from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Refuse, Reset, always
 from tests.e2e.messages import message, number, posts_to, queue, statuses
-from tests.local.stack import Stack
-from tests.local.twilio import Accept, BadAnswer, Callbacks, Refuse, Reset, always
 
 LOST = Callbacks(lost=1)
 

@@ -21,17 +21,17 @@ import psycopg
 import pytest
 from twilio.request_validator import RequestValidator
 
+from local.aws import build, rie
+from local.aws.container import ROOT
+from local.aws.rie import ExecutionEnvironment, Exited, Outcome, Raised, Returned, TimedOut
+from local.aws.triggers import http_api_event, routes
+from local.postgres.server import Server
+from local.stack import ENVIRONMENT, FUNCTIONS, TEMPLATE, Stack
+from local.twilio.plan import Weather
+from local.twilio.stand_in import Accept, Hang, Refuse, Step, TwilioStandIn, always
+from local.waiting import let_time_pass, wait_until
 from sms_retry import attempt
 from tests.e2e.messages import message, number, posts_to, queue, statuses, telling
-from tests.local import build, rie
-from tests.local.aws import http_api_event, routes
-from tests.local.container import ROOT
-from tests.local.postgres import Server
-from tests.local.rie import ExecutionEnvironment, Exited, Outcome, Raised, Returned, TimedOut
-from tests.local.stack import ENVIRONMENT, FUNCTIONS, TEMPLATE, Stack
-from tests.local.twilio import Accept, Hang, Refuse, Step, TwilioStandIn, always
-from tests.local.twilio_plan import Weather
-from tests.local.waiting import let_time_pass, wait_until
 
 # All that ask for what was built run on one worker of pytest-xdist, which builds it once.
 pytestmark = pytest.mark.xdist_group("sam build")

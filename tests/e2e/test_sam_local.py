@@ -20,12 +20,12 @@ import pytest
 from samcli.local.docker.lambda_image import LambdaImage
 from twilio.request_validator import RequestValidator
 
+from local.aws.build import ARCHITECTURE, PARAMETERS, SHELL
+from local.commands import dev
+from local.stack import ENVIRONMENT, Stack
+from local.twilio.stand_in import Refuse
+from local.waiting import let_time_pass
 from tests.e2e.messages import message, number, posts_to, queue, statuses, telling
-from tests.local import dev
-from tests.local.build import ARCHITECTURE, PARAMETERS, SHELL
-from tests.local.stack import ENVIRONMENT, Stack
-from tests.local.twilio import Refuse
-from tests.local.waiting import let_time_pass
 
 # Built and started once, on one worker of those that pytest-xdist groups tests for.
 pytestmark = pytest.mark.xdist_group("sam build")

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sms_retry import resend
+from local.aws.triggers import load
+from local.stack import Stack
+from sms_retry import worker
 from tests.e2e.listener import Heard, listener
 from tests.e2e.messages import statuses
 from tests.integration.examples import fill
-from tests.local.aws import load
-from tests.local.stack import Stack
 
 
 @dataclass
@@ -52,7 +52,7 @@ def lambda_api(status: int = 202) -> Iterator[LambdaApi]:
 
 
 # What one worker with one message in flight sends in its time.
-A_WORKER = int(resend.CLAIMING / resend.USUAL_SEND)
+A_WORKER = int(worker.CLAIMING / worker.USUAL_SEND)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from local.aws.triggers import Handler, http_api_event, load
+from local.stack import ENVIRONMENT, Stack
+from local.twilio.callbacks import signature
 from tests.e2e.messages import message, number, queue, statuses
-from tests.local.aws import Handler, http_api_event, load
-from tests.local.stack import ENVIRONMENT, Stack
-from tests.local.twilio_callbacks import signature
 
 RIGHT = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
 WRONG = {**RIGHT, "auth_token": "revoked"}

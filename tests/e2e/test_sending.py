@@ -8,10 +8,10 @@ from threading import Barrier
 
 import pytest
 
+from local.aws.triggers import load
+from local.stack import Stack
+from local.twilio.stand_in import Accept, Refuse, Reset, always
 from tests.e2e.messages import BODY, PEOPLE, call_back, message, number, posts_to, queue, statuses
-from tests.local.aws import load
-from tests.local.stack import Stack
-from tests.local.twilio import Accept, Refuse, Reset, always
 
 STATE = {"message_id", "status", "provider_sid", "next_attempt_at", "error_code"}
 

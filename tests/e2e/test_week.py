@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.local.postgres import Server
+from local.postgres.server import Server
 from tests.simulation.guarantees import guarantees
 from tests.simulation.week import simulate
 

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.rows import namedtuple_row
 
-from sms_retry.retry import Answer, Claim, Message, Report, Ticket
+from local.waiting import let_time_pass, wait_until
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from tests.local.waiting import let_time_pass, wait_until
+from sms_retry.values import Answer, Claim, Message, Report, Ticket
 
 Found = TypeVar("Found")
 

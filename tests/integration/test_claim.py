@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from sms_retry.retry import Claim, Hold, Message
+from local.waiting import let_time_pass
 from sms_retry.store import Store
+from sms_retry.values import Claim, Hold, Message
 from tests.integration.examples import (
     MINUTE,
     at_once,
@@ -26,7 +27,6 @@ from tests.integration.examples import (
     take_in,
 )
 from tests.integration.plans import nodes, plan
-from tests.local.waiting import let_time_pass
 
 TABLES = [f"sms_retry.{name}" for name in ("sms_messages", "sms_retry_queue", "sms_holds", "sms_recipients")]
 

@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
+from local.aws.container import ROOT
+from local.postgres.server import Server
 from sms_retry import runtime
 from sms_retry.__main__ import main
-from sms_retry.retry import Hold
 from sms_retry.store import Store
+from sms_retry.values import Hold
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -34,8 +36,6 @@ from tests.integration.examples import (
     take_in,
     unknown,
 )
-from tests.local.container import ROOT
-from tests.local.postgres import Server
 
 PYTHON = [sys.executable, "-m", "sms_retry"]
 

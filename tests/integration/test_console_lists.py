@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.waiting import let_time_pass
 from sms_retry import operate
-from sms_retry.retry import Hold, Message, Ticket
 from sms_retry.store import Store
+from sms_retry.values import Hold, Message, Ticket
 from tests.integration.examples import MINUTE, accepted, claimed, fill, finish, number, one, sid, take_in, unknown
-from tests.local.waiting import let_time_pass
 
 FIRST, LAST, LAST_ID = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC), 2**63 - 1
 

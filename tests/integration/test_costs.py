@@ -9,11 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from sms_retry import delivery, resend
-from sms_retry.retry import Accepted, Answer, Claim, Receipt, Report, Ticket
+from local.waiting import wait_until
+from sms_retry import delivery, worker
 from sms_retry.store import Store
+from sms_retry.values import Accepted, Answer, Claim, Receipt, Report, Ticket
 from tests.integration.examples import accepted, fill, number, one, plenty, sid
-from tests.local.waiting import wait_until
 
 ALL = "sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts, sms_retry.sms_delivery_events"
 
@@ -43,14 +43,14 @@ def at_once(claim: Claim, _valid_for: timedelta) -> Answer:
 def test_a_hundred_in_flight_cost_a_tenth_of_a_statement_each(
     db: psycopg.Connection, store: Store, statements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resend, "FLUSH_AFTER", 30.0)
+    monkeypatch.setattr(worker, "FLUSH_AFTER", 30.0)
     fill(db, 400)
-    assert resend.drain(store, at_once, plenty, 100).success == 400
+    assert worker.drain(store, at_once, plenty, 100).success == 400
     assert 0 < len(statements) <= 40
 
 
 def test_an_empty_tick_is_two_statements_at_most(store: Store, statements: list[str]) -> None:
-    resend.drain(store, at_once, plenty, 20)
+    worker.drain(store, at_once, plenty, 20)
     assert 0 < len(statements) <= 2
 
 

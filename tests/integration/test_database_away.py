@@ -15,12 +15,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sms_retry import connection, delivery, reconcile, resend, twilio
+from local.postgres.cable import Cable
+from local.postgres.server import postgres
+from local.stack import ENVIRONMENT
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
+from local.waiting import let_time_pass, wait_until
+from sms_retry import connection, delivery, reconcile, twilio, worker
 from sms_retry.migrate import migrate
-from sms_retry.retry import Report
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
-from tests.chaos import worker
+from sms_retry.values import Report
+from tests.chaos import worker as killable
 from tests.integration.examples import (
     after_sending,
     claimed,
@@ -33,11 +38,6 @@ from tests.integration.examples import (
     take_in,
     wait_until_blocked,
 )
-from tests.local.cable import Cable
-from tests.local.postgres import postgres
-from tests.local.stack import ENVIRONMENT
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
-from tests.local.waiting import let_time_pass, wait_until
 
 QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 
@@ -67,7 +67,7 @@ def test_an_answer_is_written_down_although_the_connection_was_ended_after_the_p
     for n in range(2):
         take_in(store, n)
 
-    tally = resend.drain(store, after_sending(send, lambda: end_connections(db)), plenty, concurrency=2)
+    tally = worker.drain(store, after_sending(send, lambda: end_connections(db)), plenty, concurrency=2)
 
     assert (tally.success, tally.stale) == (2, 0)
     assert statuses(db) == {"sent": 2}
@@ -87,7 +87,7 @@ def test_an_answer_is_written_down_although_postgres_crashed_after_the_post(
         for n in range(2):
             take_in(store, n)
 
-        tally = resend.drain(store, after_sending(send, server.restart), plenty, concurrency=2)
+        tally = worker.drain(store, after_sending(send, server.restart), plenty, concurrency=2)
 
         assert (tally.success, tally.stale) == (2, 0)
         with psycopg.connect(url) as db:
@@ -108,7 +108,7 @@ def test_an_answer_is_written_down_although_the_server_has_become_a_standby_for_
 
     take_in(store)
 
-    assert resend.drain(store, after_sending(send, fail_over), plenty, concurrency=2).success == 1
+    assert worker.drain(store, after_sending(send, fail_over), plenty, concurrency=2).success == 1
     assert statuses(db) == {"sent": 1}
 
 
@@ -174,7 +174,7 @@ def test_a_connection_that_died_while_the_container_was_frozen_is_found_dead_bef
 ) -> None:
     for n in range(3):
         take_in(store, n)
-        assert resend.drain(store, send, plenty, concurrency=2).success == 1
+        assert worker.drain(store, send, plenty, concurrency=2).success == 1
         end_connections(db)
     take_in(store, 3)
     end_connections(db)
@@ -228,14 +228,14 @@ def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(
         take_in(store, n)
 
     with pytest.raises(psycopg.OperationalError):
-        resend.drain(far_store, after_sending(send, cable.pull_out), plenty, concurrency=2)
+        worker.drain(far_store, after_sending(send, cable.pull_out), plenty, concurrency=2)
     assert stand_in.accepted()
     assert one(db, QUEUE + "status = 'processing'") >= len(stand_in.accepted())
 
     for _ in range(10):
         let_time_pass(db, minutes=5)
         stand_in.let_time_pass(300)
-        resend.drain(store, send, plenty, concurrency=2)
+        worker.drain(store, send, plenty, concurrency=2)
         ask_twilio(store, stand_in)
     assert statuses(db) == {"sent": 6}
     assert sorted(stand_in.times_accepted().values()) == [1] * 6
@@ -249,14 +249,14 @@ def test_a_worker_that_is_told_to_end_waits_for_what_is_in_flight_and_gives_back
         take_in(store, n)
     with TwilioStandIn(callbacks="manual", **login) as stand_in:
         stand_in.behave(latency=0.2)
-        process = worker.start(database_url, stand_in.url)
-        wait_until(lambda: len(stand_in.posts()) == worker.CONCURRENCY)
+        process = killable.start(database_url, stand_in.url)
+        wait_until(lambda: len(stand_in.posts()) == killable.CONCURRENCY)
         assert process.pid
         os.kill(process.pid, signal.SIGTERM)
         process.join(timeout=10)
 
         assert process.exitcode == 0
-        assert len(stand_in.accepted()) == worker.CONCURRENCY
-    assert statuses(db) == {"sent": worker.CONCURRENCY, "queued": 20 - worker.CONCURRENCY}
+        assert len(stand_in.accepted()) == killable.CONCURRENCY
+    assert statuses(db) == {"sent": killable.CONCURRENCY, "queued": 20 - killable.CONCURRENCY}
     assert one(db, QUEUE + "status = 'processing'") == 0
     assert one(db, QUEUE + "status = 'pending' and attempt = 1 and retry_count = 0 and scheduled_for <= now()") > 0

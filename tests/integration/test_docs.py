@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from samcli.yamlhelper import yaml_parse
 
-from sms_retry import health, measure
+from sms_retry import health, metrics
 from sms_retry.__main__ import command_line
 from sms_retry.store import Store
 from tests.integration.examples import standing, take_in
@@ -38,7 +38,7 @@ def test_each_alarm_has_its_line_and_each_line_its_alarm() -> None:
 
 def test_each_metric_is_named_and_each_name_is_a_metric() -> None:
     package = ROOT / "layers/sms_retry/python/sms_retry"
-    sources = [*(ROOT / "functions").glob("*/app.py"), package / "runtime.py", package / "measure.py"]
+    sources = [*(ROOT / "functions").glob("*/app.py"), package / "runtime.py", package / "metrics.py"]
     counted = {
         name
         for source in sources
@@ -46,7 +46,7 @@ def test_each_metric_is_named_and_each_name_is_a_metric() -> None:
             r'"([A-Z]\w+(?:Callbacks|Workers|Messages|Deferrals|Holds|Seconds))"', source.read_text()
         )
     }
-    of_a_tally = {f"{word.capitalize()}Messages" for word in (*measure.RETURNED, "stale", "unlisted", "sent")}
+    of_a_tally = {f"{word.capitalize()}Messages" for word in (*metrics.RETURNED, "stale", "unlisted", "sent")}
     of_a_receipt = {f"{word}Callbacks" for word in ("Settled", "Noted", "Repeated", "UnheardOf")}
     named = set(re.findall(r"`([A-Z][A-Za-z]+)`", OPERATING.split("## Metrics")[1].split("Beyond")[0])) - {"SmsRetry"}
     assert named == counted | of_a_tally | of_a_receipt | health.GAUGES.keys() | health.PERCENTAGES.keys()

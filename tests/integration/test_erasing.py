@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from local.waiting import let_time_pass
 from sms_retry import operate
-from sms_retry.retry import Message
 from sms_retry.store import Store
+from sms_retry.values import Message
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -24,7 +25,6 @@ from tests.integration.examples import (
     take_in,
     unknown,
 )
-from tests.local.waiting import let_time_pass
 
 A_WEEK_AGO = datetime.now(UTC) - timedelta(days=7)
 

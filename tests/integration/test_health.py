@@ -5,9 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from local.waiting import let_time_pass
 from sms_retry import health, operate
-from sms_retry.retry import Hold
 from sms_retry.store import Store
+from sms_retry.values import Hold
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -23,7 +24,6 @@ from tests.integration.examples import (
     unknown,
 )
 from tests.integration.plans import nodes, plan
-from tests.local.waiting import let_time_pass
 
 QUEUE = "'sms_retry.sms_retry_queue'::regclass"
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from sms_retry.retry import Claim, Hold, Message
+from local.waiting import let_time_pass
 from sms_retry.store import Store
+from sms_retry.values import Claim, Hold, Message
 from tests.integration.examples import (
     MINUTE,
     at_once,
@@ -24,7 +25,6 @@ from tests.integration.examples import (
     standing,
     take_in,
 )
-from tests.local.waiting import let_time_pass
 
 FIVE = timedelta(minutes=5)
 ACCOUNT = Hold("account", "*", FIVE, "error_20003")

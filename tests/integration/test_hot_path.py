@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from sms_retry.retry import Report
 from sms_retry.store import Store
+from sms_retry.values import Report
 from tests.integration.examples import MINUTE, accepted, claimed, finish, one, receipt, sid
 
 EMPTY = """truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import psycopg
 import pytest
 
+from local.waiting import let_time_pass
 from sms_retry.store import Store
 from tests.integration.examples import claimed, number, one, receipt, sid, standing
-from tests.local.waiting import let_time_pass
 
 TAKE_IN = f"select sms_retry.queue_sms_retry('{number()}', 'Hello.', kind => 'otp')"
 FINISH = "select from sms_retry.finish_sms_retries(array[{id}], array[1], array['%s']"

@@ -7,13 +7,13 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from sms_retry import policy, resend
-from sms_retry.retry import Final, Hold, Refused, Retry
+from local.twilio.stand_in import Refuse, TwilioStandIn
+from local.waiting import let_time_pass
+from sms_retry import policy, worker
 from sms_retry.store import Store
 from sms_retry.twilio import Send
+from sms_retry.values import Final, Hold, Refused, Retry
 from tests.integration.examples import number, one, plenty, standing, statuses, take_in
-from tests.local.twilio import Refuse, TwilioStandIn
-from tests.local.waiting import let_time_pass
 
 
 def limit(db: psycopg.Connection, business_id: str, messages_a_day: int) -> None:
@@ -28,15 +28,15 @@ def test_no_more_messages_go_to_a_person_in_a_day_than_allowed(
         take_in(store, business_id=business)
     take_in(store, 2)
 
-    tally = resend.drain(store, send, plenty, concurrency=4)
+    tally = worker.drain(store, send, plenty, concurrency=4)
     assert (tally.success, tally.deferred) == (3, 3)
     reasons = db.execute("select distinct reason from sms_retry.sms_retry_queue where status = 'pending'").fetchall()
     assert reasons == [("daily_limit",)]
 
     let_time_pass(db, hours=23)
-    assert resend.drain(store, send, plenty, concurrency=4).processed == 0
+    assert worker.drain(store, send, plenty, concurrency=4).processed == 0
     let_time_pass(db, hours=2)
-    assert resend.drain(store, send, plenty, concurrency=4).success == 2
+    assert worker.drain(store, send, plenty, concurrency=4).success == 2
     assert one(db, "select sum(retry_count) from sms_retry.sms_messages") == 0
 
 
@@ -49,7 +49,7 @@ def test_a_limit_of_one_business_counts_its_own_and_never_an_emergency(
         for business, kind in (("a", "otp"), ("a", "otp"), ("b", "otp"), ("b", "otp"), ("a", "emergency"))
     ]
 
-    resend.drain(store, send, plenty, concurrency=4)
+    worker.drain(store, send, plenty, concurrency=4)
 
     assert [standing(db, id).message for id in ids] == ["sent", "queued", "sent", "sent", "sent"]
 
@@ -66,7 +66,7 @@ def test_an_operators_line_outweighs_the_release_s(
     take_in(store, 1)
     take_in(store, 2)
 
-    resend.drain(store, send, plenty, concurrency=2)
+    worker.drain(store, send, plenty, concurrency=2)
 
     assert statuses(db) == {"queued": 1, "failed": 1}
     wait = one(db, "select scheduled_for - now() from sms_retry.sms_retry_queue where status = 'pending'")

@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from local.postgres.server import Server
 from sms_retry.migrate import MigrationError, migrate, sql_folder
 from tests.integration.examples import at_once, one
-from tests.local.postgres import Server
 
 NUMBERS = count(1)
 
@@ -60,7 +60,7 @@ def test_this_release_can_be_applied_again_and_again(empty: str) -> None:
 
     assert first.migrations == tuple(path.stem for path in sorted((sql_folder() / "migrations").iterdir()))
     assert again.migrations == again.dropped == ()
-    assert first.functions == again.functions == len(list((sql_folder() / "functions").iterdir()))
+    assert first.functions == again.functions == len(list((sql_folder() / "functions").rglob("*.sql")))
 
 
 def test_two_at_once_on_an_empty_database_are_one_after_the_other(empty: str) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from local.waiting import let_time_pass
 from sms_retry import operate
 from sms_retry.store import Store
 from tests.integration.examples import (
@@ -24,7 +25,6 @@ from tests.integration.examples import (
     take_in,
     unknown,
 )
-from tests.local.waiting import let_time_pass
 
 AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 

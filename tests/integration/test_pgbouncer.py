@@ -17,11 +17,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sms_retry import operate, resend
+from local.postgres.pgbouncer import PROGRAM, SERVER_CONNECTIONS, PgBouncer, pgbouncer
+from local.postgres.server import Server, postgres
+from local.stack import stack as local_stack
+from local.twilio.stand_in import BadAnswer, Reset, TwilioStandIn
+from local.waiting import let_time_pass, wait_until
+from sms_retry import operate, worker
 from sms_retry.migrate import migrate
-from sms_retry.retry import Claim, Hold, Message, Ticket
 from sms_retry.store import Store
 from sms_retry.twilio import Send
+from sms_retry.values import Claim, Hold, Message, Ticket
 from tests.e2e.messages import message, queue
 from tests.e2e.messages import statuses as statuses_of
 from tests.integration.examples import (
@@ -44,11 +49,6 @@ from tests.integration.examples import (
     unknown,
     wait_until_blocked,
 )
-from tests.local.pgbouncer import PROGRAM, SERVER_CONNECTIONS, PgBouncer, pgbouncer
-from tests.local.postgres import Server, postgres
-from tests.local.stack import stack as local_stack
-from tests.local.twilio import BadAnswer, Reset, TwilioStandIn
-from tests.local.waiting import let_time_pass, wait_until
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed (Debian's package `pgbouncer`)")
 
@@ -221,7 +221,7 @@ def test_nothing_stays_behind_on_a_server_connection(
 ) -> None:
     stores = [open_store() for _ in range(4)]
     fill(db, 40)
-    at_once(4, lambda n: resend.drain(stores[n], send, plenty, concurrency=2))
+    at_once(4, lambda n: worker.drain(stores[n], send, plenty, concurrency=2))
     for _ in range(20):
         at_once(4, lambda n: stores[n].health())
     migrate(bouncer.url)
@@ -251,7 +251,7 @@ def test_results_are_written_down_although_it_was_restarted_after_the_post(
     for n in range(2):
         take_in(store, n)
 
-    tally = resend.drain(store, after_sending(send, bouncer.restart), plenty, concurrency=2)
+    tally = worker.drain(store, after_sending(send, bouncer.restart), plenty, concurrency=2)
 
     # Written down twice, perhaps, and not stale.
     assert (tally.success, tally.stale) == (2, 0)
@@ -310,7 +310,7 @@ def test_a_result_is_written_down_although_postgres_crashed_behind_it(
         for n in (2, 3):
             take_in(store, n)
 
-        assert resend.drain(store, after_sending(send, server.restart), plenty, concurrency=2).success == 2
+        assert worker.drain(store, after_sending(send, server.restart), plenty, concurrency=2).success == 2
         with psycopg.connect(server.url) as db:
             assert statuses(db) == {"unknown": 1, "sent": 2}
     assert len(stand_in.posts()) == 2

@@ -10,8 +10,9 @@ from itertools import permutations
 import psycopg
 import pytest
 
-from sms_retry.retry import Message, Report, Ticket
+from local.waiting import let_time_pass
 from sms_retry.store import Store
+from sms_retry.values import Message, Report, Ticket
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -28,7 +29,6 @@ from tests.integration.examples import (
     unknown,
     wait_until_blocked,
 )
-from tests.local.waiting import let_time_pass
 
 QUEUE = "update sms_retry.sms_retry_queue set "
 MESSAGES = "update sms_retry.sms_messages set "

@@ -13,14 +13,14 @@ import psycopg
 import pytest
 from twilio.rest import Client
 
-from sms_retry import delivery, reconcile, resend, twilio
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, Accept, BadAnswer, TwilioStandIn
+from local.waiting import let_time_pass
+from sms_retry import delivery, reconcile, twilio, worker
 from sms_retry.reconcile import Findings
-from sms_retry.retry import Message
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send, Wire
+from sms_retry.values import Message
 from tests.integration.examples import number, plenty, standing, statuses, take_in
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, Accept, BadAnswer, TwilioStandIn
-from tests.local.waiting import let_time_pass
 
 
 class Ask(Protocol):
@@ -47,7 +47,7 @@ def send_unanswered(
     """A message whose POST was answered by a 502, and that Twilio has taken all the same, or has not."""
     stand_in.plan(message.to_number, BadAnswer(502, accepted=accepted))
     message_id = store.queue(message)
-    assert resend.drain(store, send, plenty, concurrency=2).unknown == 1
+    assert worker.drain(store, send, plenty, concurrency=2).unknown == 1
     return message_id
 
 
@@ -109,7 +109,7 @@ def test_a_message_that_is_another_attempts_is_not_taken_for_it(
     lost = send_unanswered(store, stand_in, send, parcel(), None)
     stand_in.plan(number(1), Accept(receipts=()))
     again = store.queue(parcel())
-    resend.drain(store, send, plenty, concurrency=2)
+    worker.drain(store, send, plenty, concurrency=2)
 
     assert ask(minutes=1).found == 0
     assert (standing(db, lost).message, standing(db, again).message) == ("unknown", "sent")
@@ -132,7 +132,7 @@ def test_what_nobody_knew_for_half_an_hour_is_sent_again_and_what_is_held_is_not
     for _ in range(5):
         assert ask(minutes=5).released == 0
     assert ask(minutes=6).released == 1
-    resend.drain(store, send, plenty, concurrency=2)
+    worker.drain(store, send, plenty, concurrency=2)
 
     assert statuses(db) == {"sent": 1, "unknown": 1}
     assert [post.to for post in stand_in.accepted()] == [number(1)]
@@ -156,7 +156,7 @@ def test_a_message_that_fell_silent_is_asked_about_by_its_sid(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask
 ) -> None:
     take_in(store)
-    resend.drain(store, send, plenty, concurrency=2)
+    worker.drain(store, send, plenty, concurrency=2)
     assert {answer for callback in stand_in.deliver_callbacks() for answer in callback.answers} == {"ct"}
     stand_in.behave(down=True)
     assert ask(minutes=61) == Findings()
@@ -171,7 +171,7 @@ def test_a_message_that_twilio_has_deleted_is_left_as_it_was_and_not_asked_about
 ) -> None:
     stand_in.plan(number(1), Accept(receipts=()))
     take_in(store)
-    resend.drain(store, send, plenty, concurrency=2)
+    worker.drain(store, send, plenty, concurrency=2)
     with account(stand_in) as client:
         client.messages(stand_in.accepted()[0].sid).delete()
 

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from local.waiting import let_time_pass
 from sms_retry import operate
-from sms_retry.retry import Claim, Hold, Message, Report, Ticket
 from sms_retry.store import Store
+from sms_retry.values import Claim, Hold, Message, Report, Ticket
 from tests.integration.examples import MINUTE, number, one, receipt, sid
-from tests.local.waiting import let_time_pass
 
 REAL_DATABASE: dict[str, Any] = {
     "deadline": None,

@@ -8,9 +8,10 @@ from itertools import pairwise
 import psycopg
 import pytest
 
+from local.waiting import let_time_pass
 from sms_retry import intake
-from sms_retry.retry import Claim, Message, Ticket
 from sms_retry.store import Store
+from sms_retry.values import Claim, Message, Ticket
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -27,7 +28,6 @@ from tests.integration.examples import (
     take_in,
     unknown,
 )
-from tests.local.waiting import let_time_pass
 
 
 def test_the_claim_of_a_dead_worker_is_unknown_after_ten_minutes(db: psycopg.Connection, store: Store) -> None:

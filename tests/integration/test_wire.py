@@ -9,13 +9,13 @@ from datetime import timedelta
 
 import pytest
 
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, Accept, Reset, TwilioStandIn
 from sms_retry import twilio
-from sms_retry.retry import Accepted, Answer, Message, Unknown, Unreached
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials
+from sms_retry.values import Accepted, Answer, Message, Unknown, Unreached
 from tests.conftest import SENDER, WEBHOOK_URL
 from tests.integration.examples import number
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, Accept, Reset, TwilioStandIn
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from contextlib import closing
 import psycopg
 import pytest
 
-from sms_retry import attempt, resend
-from sms_retry.retry import Claim, Message, Refused, Ticket, Unknown
+from local.twilio.stand_in import Accept, BadAnswer, Hang, Refuse, Reset, TwilioStandIn
+from local.waiting import let_time_pass
+from sms_retry import attempt, worker
 from sms_retry.store import Store
 from sms_retry.twilio import Send
+from sms_retry.values import Claim, Message, Refused, Ticket, Unknown
 from tests.integration.examples import MINUTE, after_sending, number, plenty, receipt, statuses, take_in
-from tests.local.twilio import Accept, BadAnswer, Hang, Refuse, Reset, TwilioStandIn
-from tests.local.waiting import let_time_pass
 
 
 def test_messages_that_fail_for_a_while_are_each_accepted_exactly_once(
@@ -25,7 +25,7 @@ def test_messages_that_fail_for_a_while_are_each_accepted_exactly_once(
         take_in(store, n)
 
     for _ in range(3):
-        resend.drain(store, send, plenty, concurrency=10)
+        worker.drain(store, send, plenty, concurrency=10)
         let_time_pass(db, minutes=20)
 
     assert statuses(db) == {"sent": 40}
@@ -45,7 +45,7 @@ def test_a_callback_that_is_faster_than_its_worker_makes_nothing_stale(
         def call_back() -> None:
             receipt(webhook, stand_in.accepted()[0].sid, said, None, Ticket(1, 1), (MINUTE,))
 
-        tally = resend.drain(store, after_sending(send, call_back), plenty, concurrency=1)
+        tally = worker.drain(store, after_sending(send, call_back), plenty, concurrency=1)
 
     assert (tally.processed, getattr(tally, counted), tally.stale) == (1, 1, 0)
 
@@ -56,11 +56,11 @@ def test_a_twilio_that_cannot_be_reached_costs_no_message_a_retry(
     take_in(store)
     stand_in.close()
     for _ in range(5):
-        assert resend.drain(store, send, plenty, concurrency=2).rescheduled == 1
+        assert worker.drain(store, send, plenty, concurrency=2).rescheduled == 1
         let_time_pass(db, minutes=20)
 
     stand_in.start()
-    assert resend.drain(store, send, plenty, concurrency=2).success == 1
+    assert worker.drain(store, send, plenty, concurrency=2).success == 1
     assert db.execute("select retry_count, attempt from sms_retry.sms_retry_queue").fetchone() == (0, 6)
 
 
@@ -70,7 +70,7 @@ def test_a_number_that_is_none_fails_at_once(
     stand_in.plan(number(1), Refuse(400, 21211))
     take_in(store)
 
-    tally = resend.drain(store, send, plenty, concurrency=2)
+    tally = worker.drain(store, send, plenty, concurrency=2)
 
     assert (tally.processed, tally.failed) == (1, 1)
     assert db.execute("select status, error_code from sms_retry.sms_messages").fetchone() == ("failed", 21211)
@@ -84,7 +84,7 @@ def test_a_failure_is_tried_again_three_times_and_then_has_failed(
 
     waits = []
     for _ in range(4):
-        resend.drain(store, send, plenty, concurrency=2)
+        worker.drain(store, send, plenty, concurrency=2)
         row = db.execute(
             "select extract(epoch from scheduled_for - now()) from sms_retry.sms_retry_queue where status = 'pending'"
         ).fetchone()
@@ -126,9 +126,9 @@ def test_an_answer_that_cannot_be_trusted_is_unknown_and_not_sent_again(
     stand_in.plan(number(1), step)
     take_in(store)
 
-    assert resend.drain(store, send, plenty, concurrency=2).unknown == 1
+    assert worker.drain(store, send, plenty, concurrency=2).unknown == 1
     let_time_pass(db, hours=1)
-    assert resend.drain(store, send, plenty, concurrency=2).processed == 0
+    assert worker.drain(store, send, plenty, concurrency=2).processed == 0
 
     assert len(stand_in.posts()) == 1
     assert statuses(db) == {"unknown": 1}
@@ -144,13 +144,13 @@ def test_a_read_timeout_is_unknown(
     stand_in.plan(number(1), Hang(Accept()))
     take_in(store)
 
-    assert resend.drain(store, send, plenty, concurrency=2).unknown == 1
+    assert worker.drain(store, send, plenty, concurrency=2).unknown == 1
     assert statuses(db) == {"unknown": 1}
 
 
 def test_nothing_is_claimed_when_time_is_too_short_for_a_send(store: Store, send: Send) -> None:
     take_in(store)
-    assert resend.drain(store, send, lambda: 30.0, concurrency=2).processed == 0
+    assert worker.drain(store, send, lambda: 30.0, concurrency=2).processed == 0
 
 
 def test_what_time_no_longer_allows_is_given_back_and_spends_nothing(
@@ -160,7 +160,7 @@ def test_what_time_no_longer_allows_is_given_back_and_spends_nothing(
         take_in(store, n)
     left = iter([300.0] * 5)
 
-    tally = resend.drain(store, send, lambda: next(left, 1.0), concurrency=2)
+    tally = worker.drain(store, send, lambda: next(left, 1.0), concurrency=2)
 
     assert tally.processed == tally.success + tally.deferred
     assert tally.deferred > 0
@@ -179,7 +179,7 @@ def test_an_opt_out_ends_whatever_else_waits_for_that_person(
     for _ in range(3):
         store.queue(Message(number(1), "Later.", kind="otp", business_id="another"), 30001)
 
-    resend.drain(store, send, plenty, concurrency=1)
+    worker.drain(store, send, plenty, concurrency=1)
 
     assert statuses(db) == {"failed": 4}
     assert len(stand_in.posts()) == 1
@@ -194,19 +194,19 @@ def test_bad_credentials_hold_everything_until_one_probe_goes_through(
         take_in(store, n)
         stand_in.plan(number(n), Refuse(401, 20003), Refuse(401, 20003))
 
-    first = resend.drain(store, send, plenty, concurrency=2)
+    first = worker.drain(store, send, plenty, concurrency=2)
     assert first.rescheduled + first.deferred == first.processed < 20
-    assert resend.drain(store, send, plenty, concurrency=2).processed == 0
+    assert worker.drain(store, send, plenty, concurrency=2).processed == 0
 
     posts = len(stand_in.posts())
     let_time_pass(db, minutes=6)
-    assert resend.drain(store, send, plenty, concurrency=2).processed == 1
+    assert worker.drain(store, send, plenty, concurrency=2).processed == 1
     assert len(stand_in.posts()) == posts + 1
 
     for n in range(20):
         stand_in.plan(number(n), Accept())
     let_time_pass(db, minutes=6)
-    assert resend.drain(store, send, plenty, concurrency=2).success == 20
+    assert worker.drain(store, send, plenty, concurrency=2).success == 20
     assert db.execute("select count(*) from sms_retry.sms_holds").fetchone() == (0,)
     assert db.execute("select sum(retry_count) from sms_retry.sms_messages").fetchone() == (0,)
 
@@ -218,18 +218,18 @@ def test_a_twilio_that_is_down_is_asked_by_one_message_a_minute(
         take_in(store, n)
     stand_in.behave(weather=lambda to, nth: BadAnswer(500, accepted=None))
 
-    resend.drain(store, send, plenty, concurrency=2)
+    worker.drain(store, send, plenty, concurrency=2)
     spoiled = len(stand_in.posts())
     assert attempt.DOWN_AFTER <= spoiled < attempt.DOWN_AFTER + 3
 
     for minute in (1, 2):
         let_time_pass(db, minutes=1)
-        resend.drain(store, send, plenty, concurrency=2)
+        worker.drain(store, send, plenty, concurrency=2)
         assert len(stand_in.posts()) == spoiled + minute
 
     stand_in.behave(weather=lambda to, nth: Accept())
     let_time_pass(db, minutes=2)
-    assert resend.drain(store, send, plenty, concurrency=2).success == 50 - spoiled - 2
+    assert worker.drain(store, send, plenty, concurrency=2).success == 50 - spoiled - 2
     assert statuses(db) == {"unknown": spoiled + 2, "sent": 50 - spoiled - 2}
 
 
@@ -245,7 +245,7 @@ def test_a_surprise_in_one_send_does_not_lose_what_the_others_brought(
         return Refused(400, 21211, "no such number")
 
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        resend.drain(store, broken, plenty, concurrency=2)
+        worker.drain(store, broken, plenty, concurrency=2)
 
     rows = db.execute("select status, count(*) from sms_retry.sms_retry_queue group by 1 order by 1").fetchall()
     assert dict(rows)["processing"] == 1

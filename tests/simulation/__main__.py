@@ -15,9 +15,9 @@ def main() -> int:
     """The exit code: 0, or 1 when a guarantee broke."""
     from rich.console import Console
 
-    from tests.local.container import ROOT
-    from tests.local.postgres import postgres
-    from tests.local.show import Show
+    from local.aws.container import ROOT
+    from local.commands.show import Show
+    from local.postgres.server import postgres
     from tests.simulation.guarantees import guarantees
     from tests.simulation.plan import WEEKS
     from tests.simulation.show import days, picture

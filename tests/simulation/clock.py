@@ -18,7 +18,7 @@ from unittest.mock import patch
 import psycopg
 from psycopg import sql
 
-from tests.local import twilio_account
+from local.twilio import account as twilio_account
 
 CLOCK = """
 create schema virtual_time;

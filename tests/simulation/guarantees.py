@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.local.proof import Check, checks
-from tests.local.twilio import Post, Refuse
+from local.proof import Check, checks
+from local.twilio.stand_in import Post, Refuse
 from tests.simulation.plan import (
     DAY_CAP,
     ENABLED,

@@ -10,8 +10,8 @@ from random import Random
 import phonenumbers
 from phonenumbers import PhoneNumberType, timezone
 
-from tests.local.twilio import Accept, BadAnswer, Callbacks, Refuse, Reset, Step, mix
-from tests.local.twilio_plan import Weather
+from local.twilio.plan import Weather
+from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Refuse, Reset, Step, mix
 from tests.simulation.clock import VirtualClock
 
 WEEK = timedelta(days=7)

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from rich import box
 from rich.table import Table
 
-from tests.local.show import COLOURS
+from local.commands.show import COLOURS
 from tests.simulation.plan import KINDS, WEEK
 from tests.simulation.week import Week
 

@@ -15,10 +15,10 @@ from zoneinfo import available_timezones
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from tests.local.proof import Evidence, gather
-from tests.local.stack import ENVIRONMENT, Stack, stack
-from tests.local.twilio import Behaviour, Post
-from tests.local.twilio_callbacks import post_callback
+from local.proof import Evidence, gather
+from local.stack import ENVIRONMENT, Stack, stack
+from local.twilio.callbacks import post_callback
+from local.twilio.stand_in import Behaviour, Post
 from tests.simulation.clock import VirtualClock
 from tests.simulation.plan import (
     BAD_CREDENTIALS,

@@ -14,7 +14,7 @@ from twilio.request_validator import RequestValidator
 
 from sms_retry import callback
 from sms_retry.callback import is_signed
-from sms_retry.retry import Forged, NotACallback, Receipt, Reply, Ticket
+from sms_retry.values import Forged, NotACallback, Receipt, Reply, Ticket
 
 URL = "https://sms.example.com"
 TOKEN = "12345"

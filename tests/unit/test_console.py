@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local.aws.container import ROOT
 from sms_retry.console import figures, forms, plots, view
-from tests.local.container import ROOT
 
 NOW = datetime(2026, 6, 1, 12, 34, 56, tzinfo=UTC)
 FIGURES = {"success_rate": 0.97, "overdue": 0, "oldest_due_seconds": 0, "health_status": "healthy"}
@@ -73,7 +73,7 @@ def test_a_reason_of_a_code_is_said_in_the_tables_words() -> None:
 def test_every_reason_that_is_written_down_is_said_in_words() -> None:
     written = set()
     for path in [
-        *(ROOT / "sql" / "functions").glob("*.sql"),
+        *(ROOT / "sql" / "functions").rglob("*.sql"),
         *(ROOT / "layers/sms_retry/python/sms_retry").glob("*.py"),
     ]:
         written |= set(re.findall(r"""\breason ?=> ?'(\w+)'|\breason ?= ?['"](\w+)['"]""", path.read_text()))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.stack import ENVIRONMENT
+from local.stack import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 HANDLERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))

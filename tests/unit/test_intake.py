@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sms_retry.intake import Failed, InvalidEvent, Sent, read, read_message_id
-from sms_retry.retry import Message
+from sms_retry.values import Message
 
 EVENT: dict[str, Any] = {"to": "+491761234567", "body": "Hello."}
 SID = "SM" + "0" * 32

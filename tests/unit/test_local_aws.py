@@ -21,8 +21,8 @@ import psycopg
 import pytest
 from aws_lambda_powertools import Logger
 
-from tests.local.aws import Clock, Schedule, http_api_event, http_front, load, routes, schedules, timeout
-from tests.local.postgres import Server, postgres
+from local.aws.triggers import Clock, Schedule, http_api_event, http_front, load, routes, schedules, timeout
+from local.postgres.server import Server, postgres
 
 POSTGRESQL_15 = Path("/usr/lib/postgresql/15/bin")
 STATUS = {"POST /twilio/status": "webhook"}
@@ -91,7 +91,7 @@ def lambda_handler(event, context):
     return {"statusCode": 202, "headers": {"X-Seen": event["headers"]["x-twilio-signature"]}, "body": text}
 """
 HOLD = """
-from tests.local.postgres import postgres
+from local.postgres.server import postgres
 
 with postgres(durable=False) as server:
     print(server.url, flush=True)

@@ -14,7 +14,7 @@ from phonenumbers.tzdata import TIMEZONE_DATA
 from sms_retry import policy
 from sms_retry.hours import joint_window, lines_for, zones_of
 from sms_retry.policy import before_sending, judge, judge_receipt
-from sms_retry.retry import (
+from sms_retry.values import (
     Ask,
     Claim,
     Deferred,

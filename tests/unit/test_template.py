@@ -19,7 +19,7 @@ from samtranslator.translator.translator import Translator
 from twilio.request_validator import RequestValidator
 from uv import find_uv_bin
 
-from sms_retry import attempt, reconcile, resend, twilio
+from sms_retry import attempt, reconcile, twilio, worker
 
 ROOT = Path(__file__).parents[2]
 # Where everything is that the template may create.
@@ -167,7 +167,7 @@ def test_every_function_logs_json_to_a_group_of_its_own_that_forgets(expanded: d
 
 def minutes(function: str, pattern: str) -> float:
     """A number of minutes that an SQL function's text states, in seconds."""
-    found = re.search(pattern, (ROOT / "sql" / "functions" / f"{function}.sql").read_text())
+    found = re.search(pattern, next((ROOT / "sql" / "functions").rglob(f"{function}.sql")).read_text())
     assert found
     return int(found[1]) * 60
 
@@ -187,9 +187,9 @@ def test_a_worker_ends_before_its_claims_count_as_stuck(source: dict[str, Any], 
 def test_a_tick_claims_until_the_next_one_and_has_time_to_end_what_it_has_begun(
     source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
-    worker = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)["process_retries"]]
-    assert resend.CLAIMING == 60  # the schedule's rate
-    assert worker["Timeout"] > 300 > resend.CLAIMING + attempt.SLOWEST_SEND  # between them the alarm on a slow tick
+    function = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)["process_retries"]]
+    assert worker.CLAIMING == 60  # the schedule's rate
+    assert function["Timeout"] > 300 > worker.CLAIMING + attempt.SLOWEST_SEND  # between them the alarm on a slow tick
 
 
 def statements(expanded: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

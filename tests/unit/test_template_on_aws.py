@@ -13,9 +13,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from sms_retry import health, measure, runtime
+from sms_retry import health, metrics, runtime
 from sms_retry.delivery import Recorded
-from sms_retry.resend import Tally
+from sms_retry.worker import Tally
 from tests.unit.test_template import PARAMETERS, Resource, expand, of_type
 
 REGION, ACCOUNT, STACK = "eu-west-1", "123456789012", "sms-retry"
@@ -85,7 +85,7 @@ def alarms(template: dict[str, Any]) -> dict[str, Resource]:
     return of_type(template, "AWS::CloudWatch::Alarm")
 
 
-def metrics(alarm: Resource) -> list[Resource]:
+def metrics_of(alarm: Resource) -> list[Resource]:
     """The metrics that an alarm looks at, those of what is there by choice among them."""
     if "Metrics" not in alarm:
         return [alarm]
@@ -168,7 +168,7 @@ def test_three_minutes_without_a_tick_are_noticed(template: dict[str, Any]) -> N
 def test_errors_and_throttles_are_those_of_every_function(template: dict[str, Any]) -> None:
     functions = of_type(template, "AWS::Lambda::Function").keys()
     for metric, names in (("Errors", ("FunctionErrors", "WebhookErrors")), ("Throttles", ("Throttles",))):
-        looked_at = [m for name in names for m in metrics(alarms(template)[name]) if m["MetricName"] == metric]
+        looked_at = [m for name in names for m in metrics_of(alarms(template)[name]) if m["MetricName"] == metric]
         assert {m["Dimensions"][0]["Value"]["Ref"] for m in looked_at} == functions
 
 
@@ -176,29 +176,32 @@ def test_every_metric_of_ours_has_the_namespace_and_the_dimension_that_the_funct
     template: dict[str, Any],
 ) -> None:
     sent = {
-        "Namespace": measure.metrics.namespace,
-        "Dimensions": [{"Name": "service", "Value": measure.metrics.service}],
+        "Namespace": metrics.metrics.namespace,
+        "Dimensions": [{"Name": "service", "Value": metrics.metrics.service}],
     }
     for name, alarm in alarms(template).items():
-        for metric in metrics(alarm):
+        for metric in metrics_of(alarm):
             if not metric["Namespace"].startswith("AWS/"):
                 assert {key: metric[key] for key in sent} == sent, name
 
 
 def counted() -> set[str]:
     """The names of all that the functions may count."""
-    measure.metrics.clear_metrics()
-    measure.tick(Tally(), {}, 0.0)
+    metrics.metrics.clear_metrics()
+    metrics.tick(Tally(), {}, 0.0)
     for answer in ("settled", "noted", "repeated", "unheard_of"):
-        measure.receipt(Recorded(answer, opened=True, unlisted=True))
-    names = set(measure.metrics.metric_set) | health.GAUGES.keys() | health.PERCENTAGES.keys()
-    measure.metrics.clear_metrics()
+        metrics.receipt(Recorded(answer, opened=True, unlisted=True))
+    names = set(metrics.metrics.metric_set) | health.GAUGES.keys() | health.PERCENTAGES.keys()
+    metrics.metrics.clear_metrics()
     return names | {"ForgedCallbacks", "CalledWorkers", "UncalledWorkers"}
 
 
 def test_whatever_an_alarm_or_the_dashboard_looks_at_is_counted(template: dict[str, Any]) -> None:
     looked_at = {
-        m["MetricName"] for alarm in alarms(template).values() for m in metrics(alarm) if m["Namespace"] == "SmsRetry"
+        m["MetricName"]
+        for alarm in alarms(template).values()
+        for m in metrics_of(alarm)
+        if m["Namespace"] == "SmsRetry"
     }
     body = resolved(of_type(template, "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"], template)
     for widget in json.loads(body)["widgets"]:
@@ -238,11 +241,11 @@ def test_a_worker_is_called_by_the_alias_that_the_policy_names(template: dict[st
     class Context:
         invoked_function_arn = alias
 
-    _most, call_workers = runtime.crew({"scheduled_time": "2026-06-01T12:00:00Z"}, Context())
+    _most, call_workers = runtime.more_workers({"scheduled_time": "2026-06-01T12:00:00Z"}, Context())
     call_workers(2)
 
-    sent = json.loads(json.dumps(measure.metrics.metric_set))
-    measure.metrics.clear_metrics()
+    sent = json.loads(json.dumps(metrics.metrics.metric_set))
+    metrics.metrics.clear_metrics()
     assert sent.keys() == {"CalledWorkers"}
     assert statement["Action"] == "lambda:InvokeFunction"
 

@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 import pytest
 from twilio.request_validator import RequestValidator
 
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, Accept, Behaviour, Callbacks, Hang, TwilioStandIn
-from tests.local.twilio_callbacks import signature
+from local.twilio.callbacks import signature
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, Accept, Behaviour, Callbacks, Hang, TwilioStandIn
 
 ANNA = "+4915112345678"
 SENDER = "+15005550006"

@@ -14,8 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from tests.local.twilio import ACCOUNT_SID, AUTH_TOKEN, Accept, TwilioStandIn
-from tests.local.twilio_messages import PARAMETERS
+from local.twilio.messages import PARAMETERS
+from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, Accept, TwilioStandIn
 
 OPENAPI = Path(__file__).parents[2].parent / "shared/facts/twilio_messages_openapi.json"
 MANY = "/2010-04-01/Accounts/{AccountSid}/Messages.json"

@@ -19,7 +19,8 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
 
-from tests.local.twilio import (
+from local.twilio.messages import segments
+from local.twilio.stand_in import (
     ACCOUNT_SID,
     AUTH_TOKEN,
     Accept,
@@ -32,7 +33,6 @@ from tests.local.twilio import (
     always,
     mix,
 )
-from tests.local.twilio_messages import segments
 
 ANNA = "+4915112345678"
 SENDER = "+15005550006"
@@ -344,7 +344,7 @@ def test_a_plan_it_does_not_understand_is_refused(twilio: TwilioStandIn, plan: A
 
 
 def test_it_runs_alone_until_it_is_terminated() -> None:
-    command = [sys.executable, "-m", "tests.local.twilio", "--port", "0"]
+    command = [sys.executable, "-m", "local.twilio.stand_in", "--port", "0"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None

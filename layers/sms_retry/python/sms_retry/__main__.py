@@ -37,15 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "scope" in given and not re.fullmatch(KEYS[given.scope][0], given.key):
         parser.error(f"the key of a hold on the {given.scope} must be {KEYS[given.scope][1]}")
     try:
-        told = given.act(given)
+        result = given.act(given)
     except SettingsError as fault:
         parser.error(str(fault))
     except (commands.CannotBeDone, psycopg.Error, GetParameterError, BotoCoreError) as why:
         parser.exit(1, f"{parser.prog}: {_sentence(why)}\n")
     if given.json:
-        print(json.dumps(told.facts, default=datetime.isoformat, indent=2))
+        print(json.dumps(result.facts, default=datetime.isoformat, indent=2))
     else:
-        terminal.show(told.shown)
+        terminal.show(result.shown)
     return 0
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from threading import Event
 
 from sms_retry import policy
-from sms_retry.retry import (
+from sms_retry.values import (
     Accepted,
     Answer,
     Ask,
@@ -44,7 +44,7 @@ Send = Callable[[Claim, timedelta], Answer]
 logger = logging.getLogger("sms-retry")
 
 
-class Worker:
+class Attempts:
     """Makes attempts, in any number of threads; what one of them has shown of Twilio holds for those after it."""
 
     def __init__(self, send: Send, seconds_left: Callable[[], float], lines: policy.Lines) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sms_retry.retry import Forged, NotACallback, Receipt, Reply, Ticket
+from sms_retry.values import Forged, NotACallback, Receipt, Reply, Ticket
 
 LARGEST_BODY = 64 * 1024
 # More characters than Twilio has in any field that is stored, and few enough for the keys of an index.

@@ -1,4 +1,4 @@
-"""What the command line can be told to do: each gives facts for programs and something for people to look at."""
+"""What the command line can be result to do: each gives facts for programs and something for people to look at."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Result:
     """What came of a command: `facts` as JSON has them, and as `terminal` shows them."""
 
     facts: dict[str, Any]
     shown: terminal.Shown
 
 
-Act = Callable[[Namespace], Told]
+Act = Callable[[Namespace], Result]
 
 
 class CannotBeDone(Exception):
     """What was asked for is understood, and cannot be; the message says why to whoever asked."""
 
 
-def status(_given: Namespace) -> Told:
+def status(_given: Namespace) -> Result:
     store = _store()
     figures = health.check(store)
     holds = [hold._asdict() for hold in store.read("sms_open_holds")]
     for hold in holds:
         hold["key"] = hold.pop("masked_key")
     held = [row[0] for row in store.read("held_sms")][:LARGE]
-    return Told({**figures, "open_holds": holds, "held_messages": held}, terminal.status(figures, holds, held))
+    return Result({**figures, "open_holds": holds, "held_messages": held}, terminal.status(figures, holds, held))
 
 
-def show(given: Namespace) -> Told:
+def show(given: Namespace) -> Result:
     store = _store()
     details = _details(store, given.message_id)
     if given.numbers:
@@ -55,16 +55,16 @@ def show(given: Namespace) -> Told:
         story.append({"at": action.at, "what": f"{action.action}, by {action.actor}", "detail": action.result})
     if not given.numbers:
         # What Twilio says of an error often has the number in it.
-        for told, field in [(details, "error_message"), *((event, "detail") for event in story)]:
-            told[field] = told[field] and operate.without_numbers(told[field])
+        for result, field in [(details, "error_message"), *((event, "detail") for event in story)]:
+            result[field] = result[field] and operate.without_numbers(result[field])
     story.sort(key=lambda event: event["at"])
-    return Told({**details, "story": story}, terminal.story(details, story))
+    return Result({**details, "story": story}, terminal.story(details, story))
 
 
-def retry(given: Namespace) -> Told:
+def retry(given: Namespace) -> Result:
     store = _store()
     if operate.retry(store, given.actor, given.message_id, given.force):
-        return Told({"due": True}, f"Message {given.message_id} is due now: the next tick sends it.")
+        return Result({"due": True}, f"Message {given.message_id} is due now: the next tick sends it.")
     details = _details(store, given.message_id)
     if details["body_length"] is None:
         why = "its text is erased"
@@ -75,20 +75,20 @@ def retry(given: Namespace) -> Told:
     raise CannotBeDone(f"message {given.message_id} stays as it is: {why}")
 
 
-def cancel(given: Namespace) -> Told:
+def cancel(given: Namespace) -> Result:
     became = operate.cancel(_store(), given.actor, given.message_id)
     match became:
         case "cancelled":
-            return Told({"status": became}, f"Message {given.message_id} is called off.")
+            return Result({"status": became}, f"Message {given.message_id} is called off.")
         case "unknown":
-            return Told({"status": became}, f"Message {given.message_id} may have been sent; it is not sent again.")
+            return Result({"status": became}, f"Message {given.message_id} may have been sent; it is not sent again.")
         case None:
             raise _no_such(given.message_id)
         case _:
             raise CannotBeDone(f"message {given.message_id} cannot be called off any more: it is {became}")
 
 
-def requeue(given: Namespace) -> Told:
+def requeue(given: Namespace) -> Result:
     store, requeued = _store(), 0
     failed, until = store.failed_since(given.code, given.since)
     if failed > LARGE:
@@ -98,29 +98,29 @@ def requeue(given: Namespace) -> Told:
             requeued += batch
             went(requeued, failed)
     late = f"; {failed - requeued:,} came too late and stay as they ended" if requeued < failed else ""
-    return Told({"requeued": requeued, "failed": failed}, f"Due now: {_messages(requeued)}{late}.")
+    return Result({"requeued": requeued, "failed": failed}, f"Due now: {_messages(requeued)}{late}.")
 
 
-def hold(given: Namespace) -> Told:
+def hold(given: Namespace) -> Result:
     operate.hold(_store(), given.actor, given.scope, given.key, given.wait, given.reason)
     until = datetime.now(UTC) + given.wait
     shown = f"Nothing goes there before {terminal.instant(until)} (UTC); then one message finds out."
-    return Told({"held_until": until}, shown)
+    return Result({"held_until": until}, shown)
 
 
-def release(given: Namespace) -> Told:
+def release(given: Namespace) -> Result:
     if not operate.release(_store(), given.actor, given.scope, given.key):
         raise CannotBeDone("there is no such hold")
-    return Told({"released": True}, "The hold is closed.")
+    return Result({"released": True}, "The hold is closed.")
 
 
-def set_consent(given: Namespace) -> Told:
+def set_consent(given: Namespace) -> Result:
     ended = operate.set_consent(_store(), given.actor, given.business, given.number, given.consent)
     facts = {"consent": given.consent, "ended": ended}
-    return Told(facts, f"Written down. Ended, of what waited for them: {_messages(ended)}.")
+    return Result(facts, f"Written down. Ended, of what waited for them: {_messages(ended)}.")
 
 
-def erase(given: Namespace) -> Told:
+def erase(given: Namespace) -> Result:
     store, person = _store(), operate.masked(given.number)
     _ask(given, f"Erase {person} and everything that was sent to them? Nothing brings it back.")
     messages = 0
@@ -132,7 +132,7 @@ def erase(given: Namespace) -> Told:
             if erased.left <= erased.on_their_way or not erased.messages:
                 break
     left = f" Being sent right now: {erased.left:,}; erase once more in a minute." if erased.left else ""
-    return Told({"messages": messages, "left": erased.left}, f"Erased: {person}, {_messages(messages)}.{left}")
+    return Result({"messages": messages, "left": erased.left}, f"Erased: {person}, {_messages(messages)}.{left}")
 
 
 def _store() -> Store:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sms_retry import policy
-from sms_retry.retry import Ask, Final, Hold, Receipt, Reply, Retry, StopSending
 from sms_retry.store import Store
+from sms_retry.values import Ask, Final, Hold, Receipt, Reply, Retry, StopSending
 
 FAILURES = ("undelivered", "failed")
 
@@ -52,7 +52,7 @@ def record(store: Store, receipt: Receipt, now: datetime) -> Recorded:
     return Recorded(answer, opened, receipt.error_code is not None and receipt.error_code not in policy.table())
 
 
-def heed(store: Store, reply: Reply) -> int:
+def apply_reply(store: Store, reply: Reply) -> int:
     """Do as a person asked; gives how many waiting messages that ended."""
     return store.set_consent("*", reply.from_number, reply.consent) if reply.consent else 0
 

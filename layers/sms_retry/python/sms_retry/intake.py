@@ -10,8 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from sms_retry import policy
-from sms_retry.retry import Ask, Hold, Message, Refused, Retry, StopSending
 from sms_retry.store import Store
+from sms_retry.values import Ask, Hold, Message, Refused, Retry, StopSending
 
 KINDS = ("transactional", "marketing", "otp", "emergency")
 ON_UNKNOWN = ("resend", "hold")

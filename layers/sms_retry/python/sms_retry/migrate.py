@@ -55,7 +55,7 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
     """Apply `sql` (default: this release's) to the database; two runs at once are one after the other."""
     folder = sql or sql_folder()
     migrations = sorted((folder / "migrations").glob("*.sql"))
-    functions = sorted((folder / "functions").glob("*.sql"))
+    functions = sorted((folder / "functions").rglob("*.sql"), key=lambda path: path.name)
     with psycopg.connect(database_url, prepare_threshold=None) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
         # A migration that waits for a lock makes everybody behind it wait too: rather fail, and be deployed again.
@@ -64,20 +64,20 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
         applied = {name for (name,) in connection.execute("select name from sms_retry.schema_migrations")}
         new = [path for path in migrations if path.stem not in applied]
         for path in new:
-            _run(connection, path)
+            _run(connection, path, folder)
             connection.execute("insert into sms_retry.schema_migrations (name) values (%s)", [path.stem])
         # A function may call one that a later file defines, so their bodies are checked only when all are there.
         for checked in ("off", "on"):
             connection.execute(f"set local check_function_bodies = {checked}")
             for path in functions:
-                _run(connection, path)
+                _run(connection, path, folder)
         dropped = [name for (name,) in connection.execute(LEFT_BEHIND)]
         for name in dropped:
             connection.execute(f"drop function {name}")
     return Migrated(tuple(path.stem for path in new), len(functions), tuple(dropped))
 
 
-def _run(connection: psycopg.Connection, path: Path) -> None:
+def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:
     """Run a file statement by statement, so that a refusal can be placed even where Postgres gives no position."""
     text = path.read_text()
     start = 0
@@ -90,5 +90,5 @@ def _run(connection: psycopg.Connection, path: Path) -> None:
             position = int(error.diag.statement_position or first_word + 1) - 1
             line = text.count("\n", 0, start + position) + 1
             reason = error.diag.message_primary or str(error)
-            raise MigrationError(f"{path.parent.name}/{path.name}, line {line}: {reason}") from error
+            raise MigrationError(f"{path.relative_to(folder)}, line {line}: {reason}") from error
         start += len(statement)

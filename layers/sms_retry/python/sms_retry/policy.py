@@ -15,7 +15,7 @@ from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 from sms_retry.hours import next_window
-from sms_retry.retry import (
+from sms_retry.values import (
     Ask,
     Claim,
     Deferred,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from sms_retry.retry import Gone, Listed, NoWord, Receipt, Report, Ticket
 from sms_retry.store import Store
+from sms_retry.values import Gone, Listed, NoAnswer, Receipt, Report, Ticket
 
-SentTo = Callable[[str, datetime], list[Listed] | NoWord]
-LookUp = Callable[[str], Listed | Gone | NoWord]
+SentTo = Callable[[str, datetime], list[Listed] | NoAnswer]
+LookUp = Callable[[str], Listed | Gone | NoAnswer]
 Record = Callable[[Receipt], object]
 
 Asked = TypeVar("Asked")
@@ -68,7 +68,7 @@ def _unknown(
     answered = 0
     words = _answers(askers, seconds_left, lambda row: sent_to(row[1], row[3] - CLOCK_SKEW), due)
     for (ticket, to_number, body, claimed_at), listed in words:
-        if isinstance(listed, NoWord):
+        if isinstance(listed, NoAnswer):
             continue
         answered += 1
         match = _match(store, listed, body, claimed_at)
@@ -112,7 +112,7 @@ def _silent(
         askers, seconds_left, lambda row: look_up(row[1]), store.silent_due(BATCH)
     ):
         match found:
-            case NoWord():
+            case NoAnswer():
                 continue
             case Listed():
                 record(Receipt(sid, found.status, found.error_code, None, found.to_number))
@@ -126,17 +126,17 @@ def _silent(
 def _answers(
     askers: ThreadPoolExecutor,
     seconds_left: Callable[[], float],
-    question: Callable[[Asked], Word | NoWord],
+    question: Callable[[Asked], Word | NoAnswer],
     about: Iterable[Asked],
-) -> Iterator[tuple[Asked, Word | NoWord]]:
+) -> Iterator[tuple[Asked, Word | NoAnswer]]:
     """Ask about each, a few at a time; once Twilio gives no word, or time is short, nothing more is asked."""
-    silent: list[NoWord] = []
+    silent: list[NoAnswer] = []
 
-    def ask(each: Asked) -> tuple[Asked, Word | NoWord]:
+    def ask(each: Asked) -> tuple[Asked, Word | NoAnswer]:
         if silent or seconds_left() < SLOWEST_QUESTION:
-            return each, NoWord("not asked")
+            return each, NoAnswer("not asked")
         word = question(each)
-        if isinstance(word, NoWord):
+        if isinstance(word, NoAnswer):
             silent.append(word)
         return each, word
 

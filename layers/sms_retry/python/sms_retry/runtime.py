@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from sms_retry import conninfo, measure, settings
+from sms_retry import conninfo, metrics, settings
 from sms_retry.connection import PATIENCE
-from sms_retry.retry import Answer, Claim, Refused
 from sms_retry.store import Store
+from sms_retry.values import Answer, Claim, Refused
 
 if TYPE_CHECKING:
     from sms_retry.twilio import Send
@@ -50,7 +50,7 @@ def invocation(handler: Handler) -> Handler:
         try:
             return handler(event, context)
         finally:
-            measure.flush()
+            metrics.flush()
 
     return lambda_handler
 
@@ -91,7 +91,7 @@ def concurrency() -> int:
     return settings.sending(os.environ)[2].concurrency
 
 
-def crew(event: dict[str, Any], context: Any) -> tuple[int, Callable[[int], None]]:
+def more_workers(event: dict[str, Any], context: Any) -> tuple[int, Callable[[int], None]]:
     """How many workers there may be at this tick, and how to call more of them: this function, beside itself.
 
     One that was called calls no others. One that cannot be called is counted, and the work is left to the rest.
@@ -109,9 +109,9 @@ def crew(event: dict[str, Any], context: Any) -> tuple[int, Callable[[int], None
         for _ in range(more):
             try:
                 boto3.client("lambda").invoke(**worker)
-                measure.count("CalledWorkers")
+                metrics.count("CalledWorkers")
             except (BotoCoreError, ClientError):
-                measure.count("UncalledWorkers")
+                metrics.count("UncalledWorkers")
                 logger.exception("a worker could not be called")
 
     return (1 if event.get("called") else settings.most_workers(os.environ)), call_workers

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.rows import namedtuple_row
 
 from sms_retry.connection import PATIENCE, Connection
-from sms_retry.retry import Claim, Hold, Message, Report, State, Ticket
+from sms_retry.values import Claim, Hold, Message, Report, State, Ticket
 
 
 class Store:

@@ -15,18 +15,18 @@ from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnect
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from sms_retry.retry import (
+from sms_retry.settings import TWILIO_API_URL, Credentials
+from sms_retry.values import (
     Accepted,
     Answer,
     Claim,
     Gone,
     Listed,
-    NoWord,
+    NoAnswer,
     Refused,
     Unknown,
     Unreached,
 )
-from sms_retry.settings import TWILIO_API_URL, Credentials
 
 CONNECT_TIMEOUT = 3.0
 # Twilio may take 26 s; giving up earlier only turns an answer into an unknown.
@@ -42,7 +42,7 @@ class NotSent(Exception):
     """No connection: no byte of the request was written."""
 
 
-class NoAnswer(Exception):
+class AnswerLost(Exception):
     """The request was written, at least in part, and no whole answer came back."""
 
 
@@ -68,7 +68,7 @@ def open_sender(credentials: Credentials, api_url: str, sender: str, webhook_url
                 twilio.request("POST", url, data=form)
             except NotSent as error:
                 return Unreached(str(error))
-            except NoAnswer as error:
+            except AnswerLost as error:
                 return Unknown(str(error))
             return read_answer(*wire.answer)
 
@@ -94,11 +94,11 @@ def read_answer(status: int, headers: Mapping[str, str] | HTTPMessage, text: str
 @contextmanager
 def open_asking(
     credentials: Credentials, api_url: str
-) -> Iterator[tuple[Callable[[str, datetime], list[Listed] | NoWord], Callable[[str], Listed | Gone | NoWord]]]:
+) -> Iterator[tuple[Callable[[str, datetime], list[Listed] | NoAnswer], Callable[[str], Listed | Gone | NoAnswer]]]:
     """Two questions to Twilio: what was sent to this number since; and what became of this SID."""
     with _clients(credentials, api_url) as client:
 
-        def sent_to(to_number: str, since: datetime) -> list[Listed] | NoWord:
+        def sent_to(to_number: str, since: datetime) -> list[Listed] | NoAnswer:
             twilio, wire = client()
             found: list[Listed] = []
             try:
@@ -107,20 +107,20 @@ def open_asking(
                     if message.created < since:
                         break
                     found.append(message)
-            except (NotSent, NoAnswer) as error:
-                return NoWord(str(error))
+            except (NotSent, AnswerLost) as error:
+                return NoAnswer(str(error))
             except (_sdk_error(), ValueError):
-                return NoWord(f"HTTP {wire.answer[0]}")
+                return NoAnswer(f"HTTP {wire.answer[0]}")
             return found
 
-        def look_up(sid: str) -> Listed | Gone | NoWord:
+        def look_up(sid: str) -> Listed | Gone | NoAnswer:
             twilio, wire = client()
             try:
                 return _listed(twilio.messages(sid).fetch())
-            except (NotSent, NoAnswer) as error:
-                return NoWord(str(error))
+            except (NotSent, AnswerLost) as error:
+                return NoAnswer(str(error))
             except (_sdk_error(), ValueError):
-                return Gone() if wire.answer[0] == 404 else NoWord(f"HTTP {wire.answer[0]}")
+                return Gone() if wire.answer[0] == 404 else NoAnswer(f"HTTP {wire.answer[0]}")
 
         yield sent_to, look_up
 
@@ -149,7 +149,7 @@ class Wire:
         timeout: float | None = None,  # noqa: ARG002  the SDK's signature; ours are fixed
         allow_redirects: bool = False,  # noqa: ARG002
     ) -> Any:
-        """One request, never repeated. Raises NotSent before and NoAnswer after its first byte was written."""
+        """One request, never repeated. Raises NotSent before and AnswerLost after its first byte was written."""
         from twilio.http.response import Response
 
         self.answer = 0, {}, ""
@@ -166,7 +166,7 @@ class Wire:
             text = response.read().decode(errors="replace")
         except (OSError, HTTPException) as error:
             self.close()
-            raise NoAnswer(f"no answer: {type(error).__name__}") from error
+            raise AnswerLost(f"no answer: {type(error).__name__}") from error
         self.answer = response.status, response.headers, text
         return Response(response.status, text, response.headers)
 

@@ -11,7 +11,7 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.shared.cookies import Cookie, SameSite
 
-from sms_retry.console import door, forms, view
+from sms_retry.console import csrf, forms, view
 from sms_retry.store import Store
 
 Page = Response[str]
@@ -72,14 +72,14 @@ def go(place: str) -> Page:
     return Response(303, headers={"location": place})
 
 
-def at_the_door(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Page:
+def guard(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Page:
     """Lets in whom the authorizer vouches for, takes only forms that come from here, and puts on the headers."""
     event = app.current_event
     is_secure = event.headers.get("x-forwarded-proto") != "http"
     cookie = "__Host-console" if is_secure else "console"
-    actor, nonce = door.actor(event.raw_event), door.nonce(event.raw_event.get("cookies") or [], cookie)
-    made = nonce or door.new_nonce()
-    token = actor and door.token(made, actor, request().now)
+    actor, nonce = csrf.actor(event.raw_event), csrf.nonce(event.raw_event.get("cookies") or [], cookie)
+    made = nonce or csrf.new_nonce()
+    token = actor and csrf.token(made, actor, request().now)
     app.context["request"] = replace(request(), actor=actor, token=token)
     answered = _refused(nonce) or _answered(app, next_middleware)
     answered.headers = {**HEADERS, **answered.headers}
@@ -90,7 +90,7 @@ def at_the_door(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) ->
     return answered
 
 
-app.use([at_the_door])
+app.use([guard])
 
 
 @app.not_found
@@ -117,12 +117,12 @@ def _refused(nonce: str | None) -> Page | None:
     if event.http_method != "POST":
         return None
     try:
-        fields = door.form(event.decoded_body or "")
+        fields = csrf.form(event.decoded_body or "")
     except ValueError:
         return problem(400, "That cannot be", "This is not a form of the console.")
     app.context["request"] = replace(asked, fields=fields)
     headers = {name.lower(): value for name, value in event.headers.items()}
-    why = door.refusal(headers, fields, nonce, asked.actor, asked.now)
+    why = csrf.refusal(headers, fields, nonce, asked.actor, asked.now)
     return problem(403, "Nothing was done", f"{why} Go back, reload the page and try again.") if why else None
 
 

@@ -14,9 +14,9 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.local.twilio_callbacks import Answer, post_callback
-from tests.local.twilio_messages import POOL_NUMBER, Message
-from tests.local.twilio_plan import Accept, Behaviour, Departure, Step, departures
+from local.twilio.callbacks import Answer, post_callback
+from local.twilio.messages import POOL_NUMBER, Message
+from local.twilio.plan import Accept, Behaviour, Departure, Step, departures
 
 ACCOUNT_SID = "AC" + "a" * 32
 AUTH_TOKEN = "stand-in-auth-token"

@@ -1,6 +1,6 @@
 """A Twilio for one machine: the Messages API over HTTP, with a memory, that fails when told to.
 
-From Python, `with TwilioStandIn() as twilio:` runs it in a thread of its own. `python -m tests.local.twilio`
+From Python, `with TwilioStandIn() as twilio:` runs it in a thread of its own. `python -m local.twilio.stand_in`
 runs it alone, steered by `POST /stand-in/plan`, `GET /stand-in/accepted` and `POST /stand-in/reset`.
 """
 
@@ -24,9 +24,9 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from tests.local.twilio_account import ACCOUNT_SID, AUTH_TOKEN, Account, Callback, Post
-from tests.local.twilio_messages import PARAMETERS, Message, error, fault, page, resource
-from tests.local.twilio_plan import (
+from local.twilio.account import ACCOUNT_SID, AUTH_TOKEN, Account, Callback, Post
+from local.twilio.messages import PARAMETERS, Message, error, fault, page, resource
+from local.twilio.plan import (
     Accept,
     BadAnswer,
     Behaviour,
@@ -316,7 +316,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.local.twilio", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m local.twilio.stand_in", description=__doc__)
     parser.add_argument("--port", type=int, default=8081)
     parser.add_argument("--account-sid", default=ACCOUNT_SID)
     parser.add_argument("--auth-token", default=AUTH_TOKEN)

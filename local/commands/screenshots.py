@@ -1,4 +1,4 @@
-"""`python -m tests.local screenshots`: the console over a full day, as docs/images shows it."""
+"""`python -m local screenshots`: the console over a full day, as docs/images shows it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 from PIL import Image
 
+from local.aws.container import ROOT
+from local.browser import CHROMIUM, browser
+from local.postgres.server import postgres
+from local.stack import Stack, stack
+from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset
 from sms_retry import operate
 from sms_retry.store import Store
-from tests.local.browser import CHROMIUM, browser
-from tests.local.container import ROOT
-from tests.local.postgres import postgres
-from tests.local.stack import Stack, stack
-from tests.local.twilio import Accept, Callbacks, Refuse, Reset
 
 IMAGES = ROOT / "docs" / "images"
 DESK, PHONE = {"width": 1180, "height": 830}, {"width": 390, "height": 820}

@@ -249,7 +249,7 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
-class NoWord:
+class NoAnswer:
     """Twilio did not say; asking on would not help now."""
 
     why: str

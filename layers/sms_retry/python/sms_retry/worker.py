@@ -11,9 +11,9 @@ from math import ceil
 from queue import Empty, SimpleQueue
 
 from sms_retry import policy
-from sms_retry.attempt import SLOWEST_SEND, Send, Worker
-from sms_retry.retry import Claim, Report
+from sms_retry.attempt import SLOWEST_SEND, Attempts, Send
 from sms_retry.store import Store
+from sms_retry.values import Claim, Report
 
 # So long does one run claim (seconds): then the next tick is there, and this one only ends what it has begun.
 CLAIMING = 60.0
@@ -76,7 +76,7 @@ def drain(
         depth = concurrency + ahead(concurrency)
         # Again for what came due meanwhile, and for what a hold that closed lets through.
         while claims := claim(depth):
-            _Pipeline(store, claim, Worker(send, seconds_left, lines), senders, concurrency, tally).run(claims)
+            _Pipeline(store, claim, Attempts(send, seconds_left, lines), senders, concurrency, tally).run(claims)
     return tally
 
 
@@ -88,8 +88,8 @@ def workers_for(due: int, concurrency: int) -> int:
 def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> Tally:
     """Send one claimed message the way the worker does, and write down what came of it."""
     tally = Tally(processed=1)
-    worker = Worker(send, seconds_left, policy.overridden(store.overrides()))
-    _write(store, [worker.attempt(claim, time.time())], tally)
+    attempts = Attempts(send, seconds_left, policy.overridden(store.overrides()))
+    _write(store, [attempts.attempt(claim, time.time())], tally)
     return tally
 
 
@@ -105,14 +105,14 @@ class _Pipeline:
         self,
         store: Store,
         claim: Callable[[int], list[Claim]],
-        worker: Worker,
+        attempts: Attempts,
         senders: ThreadPoolExecutor,
         concurrency: int,
         tally: Tally,
     ) -> None:
         self._store = store
         self._claim = claim
-        self._worker = worker
+        self._attempts = attempts
         self._senders = senders
         self._tally = tally
         self._depth = concurrency + ahead(concurrency)
@@ -137,7 +137,7 @@ class _Pipeline:
     def _take(self, claims: list[Claim], asked: int) -> None:
         claimed = time.time()
         for claim in claims:
-            self._senders.submit(self._worker.attempt, claim, claimed).add_done_callback(self._answered.put)
+            self._senders.submit(self._attempts.attempt, claim, claimed).add_done_callback(self._answered.put)
         self._in_hand += len(claims)
         self._tally.processed += len(claims)
         self._more = len(claims) == asked and not self._surprise

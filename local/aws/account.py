@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psycopg
 
-from tests.local import build
-from tests.local.container import ROOT
-from tests.local.ministack import Ministack, ministack
-from tests.local.stack import ENVIRONMENT
-from tests.local.twilio import Behaviour, TwilioStandIn
+from local.aws import build
+from local.aws.container import ROOT
+from local.aws.ministack import Ministack, ministack
+from local.stack import ENVIRONMENT
+from local.twilio.stand_in import Behaviour, TwilioStandIn
 
 # What lists all that the template can make: service, operation, and where in its answer the names are.
 LISTS = (

@@ -15,11 +15,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tests.local import build
-from tests.local.account import Account, Say, account, stack_name
-from tests.local.postgres import postgres
-from tests.local.twilio import Behaviour, Callbacks
-from tests.local.twilio_callbacks import post_callback
+from local.aws import build
+from local.aws.account import Account, Say, account, stack_name
+from local.postgres.server import postgres
+from local.twilio.callbacks import post_callback
+from local.twilio.stand_in import Behaviour, Callbacks
 
 ENVIRONMENT = "dev"
 BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)

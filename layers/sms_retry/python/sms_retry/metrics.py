@@ -12,7 +12,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 if TYPE_CHECKING:
     from sms_retry.delivery import Recorded
-    from sms_retry.resend import Tally
+    from sms_retry.worker import Tally
 
 # Of a tally, what a tick returns.
 RETURNED = ("recovered", "processed", "success", "failed", "rescheduled", "deferred", "unknown")

@@ -30,9 +30,9 @@ from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 from samcli.local.lambdafn.env_vars import EnvironmentVariables
 
-from tests.local import build
-from tests.local.container import REGION, ROOT
-from tests.local.waiting import wait_until
+from local.aws import build
+from local.aws.container import REGION, ROOT
+from local.waiting import wait_until
 
 EMULATOR = Path(samcli.__file__).parent / "local" / "rapid" / f"aws-lambda-rie-{build.ARCHITECTURE}"
 # How long an answer may take beyond the function's timeout, on however slow a machine (seconds).

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.local.aws import Clock, Front, Handler, http_front, load, routes, schedules
-from tests.local.container import ROOT
-from tests.local.twilio import Behaviour, TwilioStandIn
-from tests.local.waiting import let_time_pass
+from local.aws.container import ROOT
+from local.aws.triggers import Clock, Front, Handler, http_front, load, routes, schedules
+from local.twilio.stand_in import Behaviour, TwilioStandIn
+from local.waiting import let_time_pass
 
 TEMPLATE = ROOT / "template.yaml"
 FUNCTIONS = tuple(sorted(app.parent.name for app in (ROOT / "functions").glob("*/app.py")))

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tests.local.proof import Check, Evidence
+from local.proof import Check, Evidence
 
 QUEUE = {
     "pending": ("waiting", "yellow"),

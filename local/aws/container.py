@@ -25,7 +25,7 @@ from typing import Any
 
 import psycopg
 
-from tests.local.template import properties, timeout
+from local.aws.template import properties, timeout
 
 ROOT = Path(__file__).parents[2]
 REGION, ACCOUNT = "eu-west-1", "123456789012"

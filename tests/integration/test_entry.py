@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from local.waiting import let_time_pass
 from sms_retry import intake, operate
-from sms_retry.retry import Message
 from sms_retry.store import Store
+from sms_retry.values import Message
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -29,7 +30,6 @@ from tests.integration.examples import (
     unknown,
     wait_until_blocked,
 )
-from tests.local.waiting import let_time_pass
 
 PARCEL = Message(number(1), "Your parcel is here.", message_key="parcel-17", kind="otp")
 QUEUE_PARCEL = "select sms_retry.queue_sms_retry(to_number => %s, body => 'Your parcel is here.', message_key => 'p')"

@@ -11,7 +11,7 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from tests.local.twilio_plan import Refuse
+from local.twilio.plan import Refuse
 
 # Only these are read from a POST; the contract test holds them against CreateMessage.
 PARAMETERS = frozenset(

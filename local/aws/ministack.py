@@ -22,8 +22,8 @@ from typing import Any
 
 import boto3
 
-from tests.local.container import ACCOUNT, REGION
-from tests.local.postgres import free_port
+from local.aws.container import ACCOUNT, REGION
+from local.postgres.server import free_port
 
 # Bytes; a container is about 100 million.
 ENOUGH = 4_000_000_000

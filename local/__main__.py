@@ -1,4 +1,4 @@
-"""`python -m tests.local`: the whole stack on this machine, at real speed; or `demo`, or `deploy`, or `send`."""
+"""`python -m local`: the whole stack on this machine, at real speed; or `demo`, or `deploy`, or `send`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.local")
+    parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("demo", help="200 messages through a Twilio that fails, in under a minute")
     commands.add_parser("dev", help="the stack at real speed, until Ctrl-C; what runs where nothing is said")
@@ -19,23 +19,23 @@ def main() -> int:
     given = parser.parse_args()
     match given.command:
         case "demo":
-            from tests.local.demo import demo
+            from local.commands.demo import demo
 
             return demo()
         case "deploy":
-            from tests.local.deploy import deploy
+            from local.commands.deploy import deploy
 
             return deploy()
         case "send":
-            from tests.local.dev import send_one
+            from local.commands.dev import send_one
 
             return send_one(given.to, given.body)
         case "screenshots":
-            from tests.local.screenshots import screenshots
+            from local.commands.screenshots import screenshots
 
             return screenshots()
         case _:
-            from tests.local.dev import dev
+            from local.commands.dev import dev
 
             return dev()
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.local.container import ROOT
-from tests.local.postgres import postgres
-from tests.local.proof import UNSETTLED, Check, checks, gather
-from tests.local.show import Show
-from tests.local.stack import ENVIRONMENT, Stack, stack
-from tests.local.twilio import Accept, BadAnswer, Behaviour, Callbacks, Refuse, Reset, always, mix
-from tests.local.twilio_callbacks import post_callback
+from local.aws.container import ROOT
+from local.commands.show import Show
+from local.postgres.server import postgres
+from local.proof import UNSETTLED, Check, checks, gather
+from local.stack import ENVIRONMENT, Stack, stack
+from local.twilio.callbacks import post_callback
+from local.twilio.stand_in import Accept, BadAnswer, Behaviour, Callbacks, Refuse, Reset, always, mix
 
 MESSAGES, A_MINUTE, PEOPLE = 200, 20, 180
 LONGEST_MINUTES, LONGEST_SECONDS = 480, 45.0

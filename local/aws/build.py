@@ -11,7 +11,7 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-from tests.local.container import ROOT
+from local.aws.container import ROOT
 
 ARCHITECTURE = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
 PARAMETERS = ("--parameter-overrides", f"Architecture={ARCHITECTURE}")

@@ -25,8 +25,8 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tests.local.container import ACCOUNT, REGION, ROOT, Handler, load
-from tests.local.template import Schedule, routes, schedules, timeout
+from local.aws.container import ACCOUNT, REGION, ROOT, Handler, load
+from local.aws.template import Schedule, routes, schedules, timeout
 
 __all__ = [
     "Clock",

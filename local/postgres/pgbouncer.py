@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import psycopg
 
-from tests.local.postgres import free_port, nobody, place_for
+from local.postgres.server import free_port, nobody, place_for
 
 # Debian puts it where only root looks.
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")

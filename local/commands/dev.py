@@ -16,10 +16,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.local.aws import load
-from tests.local.postgres import postgres
-from tests.local.stack import ENVIRONMENT, POSTGRES_PORT, TWILIO_PORT, Stack, environment, stack
-from tests.local.twilio import Behaviour, Callbacks
+from local.aws.triggers import load
+from local.postgres.server import postgres
+from local.stack import ENVIRONMENT, POSTGRES_PORT, TWILIO_PORT, Stack, environment, stack
+from local.twilio.stand_in import Behaviour, Callbacks
 
 BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)
 # Linux's request for an interface's IPv4 address.
@@ -34,7 +34,7 @@ The stack is up, until Ctrl-C. Its clock strikes every minute.
   console    {console}
 
 Send a message:
-  python -m tests.local send +4917612345678 "Your table is ready."
+  python -m local send +4917612345678 "Your table is ready."
   psql {database} -c "select sms_retry.queue_sms_retry('+4917612345678', 'Your table is ready.', kind => 'otp')"
 
 Let Twilio fail, and see what it took:

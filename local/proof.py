@@ -18,8 +18,8 @@ from typing import Any
 
 from psycopg.rows import namedtuple_row
 
-from tests.local.stack import Stack
-from tests.local.twilio import Post, Refuse, TwilioStandIn
+from local.stack import Stack
+from local.twilio.stand_in import Post, Refuse, TwilioStandIn
 
 DID_NOT_ARRIVE = ("undelivered", "failed", "canceled")
 # These say nothing about the message, so they must not cost it a retry.
