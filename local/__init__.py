@@ -1,4 +1,4 @@
-"""The stack on one machine. In Lambda a layer puts the package on the path; here this does."""
+"""The stack on one machine, `python -m local`. This file adds the package to the path, as a layer does in Lambda."""
 
 import sys
 from pathlib import Path

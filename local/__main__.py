@@ -1,4 +1,4 @@
-"""`python -m local`: the whole stack on this machine, at real speed; or `demo`, or `deploy`, or `send`."""
+"""`python -m local COMMAND`: demo, dev (the default), deploy, send or screenshots."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import sys
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("demo", help="200 messages through a Twilio that fails, in under a minute")
-    commands.add_parser("dev", help="the stack at real speed, until Ctrl-C; what runs where nothing is said")
-    commands.add_parser("deploy", help="sam deploy to an AWS account on this machine, until Ctrl-C")
+    commands.add_parser("demo", help="send 200 messages through a failing Twilio stand-in, in under a minute")
+    commands.add_parser("dev", help="run the stack at real speed until Ctrl-C (the default)")
+    commands.add_parser("deploy", help="run sam deploy to an AWS account on this machine, until Ctrl-C")
     send = commands.add_parser("send", help="send a message through the stack that dev runs")
-    send.add_argument("to", help="a number, such as +4917612345678")
+    send.add_argument("to", help="a phone number, such as +4917612345678")
     send.add_argument("body")
-    commands.add_parser("screenshots", help="take the pictures of the console in docs/images anew")
-    given = parser.parse_args()
-    match given.command:
+    commands.add_parser("screenshots", help="write new pictures of the console into docs/images")
+    arguments = parser.parse_args()
+    match arguments.command:
         case "demo":
             from local.commands.demo import demo
 
@@ -29,7 +29,7 @@ def main() -> int:
         case "send":
             from local.commands.dev import send_one
 
-            return send_one(given.to, given.body)
+            return send_one(arguments.to, arguments.body)
         case "screenshots":
             from local.commands.screenshots import screenshots
 

@@ -1,4 +1,4 @@
-"""Debian's Chromium, headless, by Playwright: Playwright's own download of a browser is not needed."""
+"""Debian's Chromium, headless, controlled by Playwright, so that Playwright need not download a browser."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
-# It has no network here, and as root no sandbox; without the rest it looks for Google's hosts at every start.
+# Root has no sandbox. Without the other flags Chromium contacts Google's hosts at every start.
 FLAGS = ["no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"]
 FLAGS += ["disable-background-networking", "disable-component-update"]
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A browser that has nothing open, with an empty profile."""
+    """A browser without a page, with an empty profile."""
     arguments = [f"--{flag}" for flag in FLAGS]
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)

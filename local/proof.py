@@ -1,6 +1,6 @@
-"""Whether the guarantees held: what we wrote down, against what Twilio remembers.
+"""Checks of the guarantees: our tables, compared with the stand-in's record of every POST and message.
 
-Every check gives a sentence of what was looked at, and the faults that were found, by message id.
+Each check returns a sentence about the evidence, and each fault with its message id.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from local.stack import Stack
 from local.twilio.stand_in import Post, Refuse, TwilioStandIn
 
 DID_NOT_ARRIVE = ("undelivered", "failed", "canceled")
-# These say nothing about the message, so they must not cost it a retry.
-NOBODYS_FAULT = frozenset({20003, 20429, 20503})
+# Twilio's codes that do not concern the message: they must not spend a retry.
+FREE_CODES = frozenset({20003, 20429, 20503})
 
 MESSAGES = """
 select m.id, m.to_number, m.body, m.status, m.provider_sid, m.on_unknown,
@@ -32,7 +32,7 @@ select m.id, m.to_number, m.body, m.status, m.provider_sid, m.on_unknown,
 from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id = m.id order by m.id
 """
 
-# What has no end yet, but for the unknown messages that are held for a person: somebody has said stop meanwhile.
+# Queue rows that have not ended, without the parked ones.
 UNSETTLED = """
 select q.id from sms_retry.sms_retry_queue q join sms_retry.sms_messages m on m.id = q.message_id
 where q.finished_at is null
@@ -42,7 +42,7 @@ where q.finished_at is null
 
 @dataclass(frozen=True)
 class Check:
-    """A guarantee, what was looked at, and each fault."""
+    """A guarantee, a sentence about the evidence, and each fault."""
 
     guarantee: str
     seen: str
@@ -50,8 +50,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """One message as Twilio's list shows it: `created` when it was accepted, `updated` when its status last changed."""
+class Listed:
+    """One message in Twilio's list: accepted at `created`; its status changed last at `updated`."""
 
     sid: str
     status: str
@@ -59,22 +59,25 @@ class Taken:
     updated: datetime
 
     @property
-    def arrived(self) -> bool:
+    def did_arrive(self) -> bool:
         return self.status not in DID_NOT_ARRIVE
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Our rows; and by (number, text) every POST that reached Twilio and every message that it took, oldest first."""
+    """Our rows; and by (number, text) every POST that reached Twilio and every message that Twilio accepted.
+
+    Posts and messages are oldest first.
+    """
 
     messages: list[Any]
     known_sids: frozenset[str]
     posts: Mapping[tuple[str, str], list[Post]] = field(default_factory=lambda: defaultdict(list))
-    taken: Mapping[tuple[str, str], list[Taken]] = field(default_factory=lambda: defaultdict(list))
+    listed: Mapping[tuple[str, str], list[Listed]] = field(default_factory=lambda: defaultdict(list))
 
 
 def gather(stack: Stack) -> Evidence:
-    """Both sides, as they are now."""
+    """The evidence at this moment."""
     with stack.db.cursor(row_factory=namedtuple_row) as cursor:
         messages = cursor.execute(MESSAGES).fetchall()
     sids = stack.db.execute("select message_sid from sms_retry.sms_attempts where message_sid is not null")
@@ -83,102 +86,105 @@ def gather(stack: Stack) -> Evidence:
         evidence.posts[post.to, post.form["Body"]].append(post)
     for record in _listed(stack.twilio):
         created, updated = (parsedate_to_datetime(record[name]) for name in ("date_created", "date_updated"))
-        taken = Taken(record["sid"], record["status"], created, updated)
-        evidence.taken[record["to"], record["body"]].insert(0, taken)
+        listed = Listed(record["sid"], record["status"], created, updated)
+        evidence.listed[record["to"], record["body"]].insert(0, listed)
     return evidence
 
 
-def checks(evidence: Evidence, taken_in: int, stops: Mapping[str, int]) -> list[Check]:
-    """`stops` is how many POSTs each person who said stop had been sent when that was known."""
+def checks(evidence: Evidence, queued: int, opt_outs: Mapping[str, int]) -> list[Check]:
+    """`queued` is the number of messages; `opt_outs` the number of POSTs to each person before the opt-out."""
     return [
-        _nothing_is_lost(evidence, taken_in),
-        _nobody_gets_one_twice(evidence),
-        _statuses_are_true(evidence),
-        _stop_means_stop(evidence, stops),
-        _what_expired_never_went(evidence),
-        _retries_are_within_the_budget(evidence),
-        _an_outage_costs_no_retry(evidence),
+        _nothing_is_lost(evidence, queued),
+        _nothing_is_sent_twice(evidence),
+        _statuses_match(evidence),
+        _opt_outs_are_respected(evidence, opt_outs),
+        _expired_messages_are_not_sent(evidence),
+        _retries_are_bounded(evidence),
+        _outages_spend_no_retry(evidence),
     ]
 
 
-def _nothing_is_lost(evidence: Evidence, taken_in: int) -> Check:
-    held = [m for m in evidence.messages if m.queue_status == "unknown" and m.on_unknown == "hold"]
+def _nothing_is_lost(evidence: Evidence, queued: int) -> Check:
+    parked = [m for m in evidence.messages if m.queue_status == "unknown" and m.on_unknown == "hold"]
 
     def faults() -> Iterator[str]:
-        if len(evidence.messages) != taken_in:
-            yield f"{taken_in} messages were taken in, {len(evidence.messages)} are there"
+        if len(evidence.messages) != queued:
+            yield f"{queued} messages were queued, and the tables have {len(evidence.messages)}"
         for m in evidence.messages:
-            if m.finished_at is None and m not in held:
-                yield f"message {m.id} has no end: it is {m.queue_status}"
-        for sid in {each.sid for taken in evidence.taken.values() for each in taken} - evidence.known_sids:
-            yield f"{sid} was accepted, and nobody here knows of it"
+            if m.finished_at is None and m not in parked:
+                yield f"message {m.id} has not ended: it is {m.queue_status}"
+        for sid in {each.sid for listed in evidence.listed.values() for each in listed} - evidence.known_sids:
+            yield f"Twilio accepted {sid}, and no attempt has this SID"
 
-    seen = f"{taken_in} taken in: {taken_in - len(held)} have an end, held for a person: {len(held)}"
+    seen = f"{queued} messages queued: {queued - len(parked)} ended, {len(parked)} parked"
     return Check("Nothing is lost", seen, tuple(faults()))
 
 
-def _nobody_gets_one_twice(evidence: Evidence) -> Check:
+def _nothing_is_sent_twice(evidence: Evidence) -> Check:
     def faults() -> Iterator[str]:
         for m in evidence.messages:
-            taken = evidence.taken[m.to_number, m.body]
-            if sum(each.arrived for each in taken) > 1:
-                yield f"message {m.id} was accepted more than once and more than one did not fail"
-            for earlier, later in pairwise(taken):
-                if earlier.arrived or earlier.updated > later.created:
-                    yield f"message {m.id} was accepted again while {earlier.sid} had not failed"
+            listed = evidence.listed[m.to_number, m.body]
+            if sum(each.did_arrive for each in listed) > 1:
+                yield f"message {m.id} was accepted more than once, and more than one of these did not fail"
+            for earlier, later in pairwise(listed):
+                if earlier.did_arrive or earlier.updated > later.created:
+                    yield f"message {m.id} was accepted again before {earlier.sid} had failed"
 
-    number = sum(map(len, evidence.taken.values()))
-    again = sum(len(taken) - 1 for taken in evidence.taken.values())
-    failed = sum(not each.arrived for taken in evidence.taken.values() for each in taken)
-    seen = f"accepted {number} times, {failed} of them failed, after which {again} were sent again; none before it had"
-    return Check("Nobody gets one twice", seen, tuple(faults()))
+    number = sum(map(len, evidence.listed.values()))
+    again = sum(len(listed) - 1 for listed in evidence.listed.values())
+    failed = sum(not each.did_arrive for listed in evidence.listed.values() for each in listed)
+    seen = f"accepted {number} times, {failed} of them failed later, and only after that {again} were sent again"
+    return Check("Nothing is sent twice", seen, tuple(faults()))
 
 
-def _statuses_are_true(evidence: Evidence) -> Check:
+def _statuses_match(evidence: Evidence) -> Check:
     def faults() -> Iterator[str]:
         for m in evidence.messages:
-            taken = {each.sid: each for each in evidence.taken[m.to_number, m.body]}
-            delivered = any(each.status == "delivered" for each in taken.values())
+            listed = {each.sid: each for each in evidence.listed[m.to_number, m.body]}
+            delivered = any(each.status == "delivered" for each in listed.values())
             if (m.status == "delivered") != delivered:
                 yield f"message {m.id} is {m.status} here and {'' if delivered else 'not '}delivered at Twilio"
-            elif m.status == "sent" and not (m.provider_sid in taken and taken[m.provider_sid].arrived):
+            elif m.status == "sent" and not (m.provider_sid in listed and listed[m.provider_sid].did_arrive):
                 yield f"message {m.id} is sent here, and its SID has failed at Twilio or is unknown to it"
-            elif m.status not in ("sent", "delivered") and any(each.arrived for each in taken.values()):
+            elif m.status not in ("sent", "delivered") and any(each.did_arrive for each in listed.values()):
                 yield f"message {m.id} is {m.status} here, and Twilio has it"
 
-    return Check("Statuses are true", f"{len(evidence.messages)} compared with Twilio's own", tuple(faults()))
+    return Check("Statuses match", f"{len(evidence.messages)} compared with those at Twilio", tuple(faults()))
 
 
-def _stop_means_stop(evidence: Evidence, stops: Mapping[str, int]) -> Check:
+def _opt_outs_are_respected(evidence: Evidence, opt_outs: Mapping[str, int]) -> Check:
     posts: dict[str, int] = defaultdict(int)
-    for (to, _), its in evidence.posts.items():
-        posts[to] += len(its)
+    for (to, _), each in evidence.posts.items():
+        posts[to] += len(each)
     faults = [
-        f"{posts[to] - known} more to a person who had said it" for to, known in stops.items() if posts[to] > known
+        f"{posts[to] - before} more POSTs to a person who had opted out"
+        for to, before in opt_outs.items()
+        if posts[to] > before
     ]
-    spared = sum(m.reason == "opted_out" and not evidence.posts[m.to_number, m.body] for m in evidence.messages)
-    return Check("Stop means stop", f"{len(stops)} people said it, {spared} messages to them never left", tuple(faults))
+    unsent = sum(m.reason == "opted_out" and not evidence.posts[m.to_number, m.body] for m in evidence.messages)
+    seen = f"{len(opt_outs)} people opted out, {unsent} messages to them were not sent"
+    return Check("Opt-outs are respected", seen, tuple(faults))
 
 
-def _what_expired_never_went(evidence: Evidence) -> Check:
+def _expired_messages_are_not_sent(evidence: Evidence) -> Check:
     expired = [m for m in evidence.messages if m.status == "expired"]
     faults = [f"message {m.id} has expired and was sent" for m in expired if evidence.posts[m.to_number, m.body]]
-    return Check(
-        "Nobody is woken", f"{len(expired)} would have come at night, and expired before the day", tuple(faults)
-    )
+    seen = f"{len(expired)} expired in quiet hours and were never sent"
+    return Check("Quiet hours are respected", seen, tuple(faults))
 
 
-def _retries_are_within_the_budget(evidence: Evidence) -> Check:
+def _retries_are_bounded(evidence: Evidence) -> Check:
     def faults() -> Iterator[str]:
         for m in evidence.messages:
             tries = len(_counted(evidence.posts[m.to_number, m.body])) + m.failed_before
             if m.retry_count > m.max_retries or tries > 1 + m.max_retries:
-                yield f"message {m.id} was tried {tries} times; it may be {1 + m.max_retries} times"
+                yield f"message {m.id} was tried {tries} times; the limit is {1 + m.max_retries}"
 
-    return Check("Retries are bounded", "none was tried more than 1 + 3 times for its own sake", tuple(faults()))
+    seen = "at most 1 + 3 tries for each message, without the refusals that spend no retry"
+    return Check("Retries are bounded", seen, tuple(faults()))
 
 
-def _an_outage_costs_no_retry(evidence: Evidence) -> Check:
+def _outages_spend_no_retry(evidence: Evidence) -> Check:
     def faults() -> Iterator[str]:
         for m in evidence.messages:
             tries = len(_counted(evidence.posts[m.to_number, m.body])) + m.failed_before
@@ -186,15 +192,15 @@ def _an_outage_costs_no_retry(evidence: Evidence) -> Check:
                 yield f"message {m.id} has spent {m.retry_count} retries on {tries} failures of its own"
 
     free = sum(len(posts) - len(_counted(posts)) for posts in evidence.posts.values())
-    return Check("Outages cost no retry", f"{free} refusals were nobody's fault", tuple(faults()))
+    return Check("Outages spend no retry", f"{free} refusals did not concern the message", tuple(faults()))
 
 
 def _counted(posts: list[Post]) -> list[Post]:
-    return [post for post in posts if not (isinstance(post.step, Refuse) and post.step.code in NOBODYS_FAULT)]
+    return [post for post in posts if not (isinstance(post.step, Refuse) and post.step.code in FREE_CODES)]
 
 
 def _listed(twilio: TwilioStandIn) -> Iterator[dict[str, Any]]:
-    """Every message, newest first, over HTTP as anybody would ask."""
+    """Every message, newest first, over HTTP like any client."""
     login = base64.b64encode(f"{twilio.account_sid}:{twilio.auth_token}".encode()).decode()
     page = f"/2010-04-01/Accounts/{twilio.account_sid}/Messages.json?PageSize=1000"
     while page:

@@ -1,6 +1,6 @@
-"""The whole stack on one machine: Postgres, a Twilio that fails when told to, AWS around our handlers.
+"""The whole stack on one machine: Postgres, a Twilio stand-in that fails as planned, and AWS around our handlers.
 
-Nothing of ours is replaced: the handlers are loaded as Lambda loads them, and reach the rest by their environment.
+All our code is real: the handlers are loaded as Lambda loads them, and read their settings from the environment.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from local.waiting import let_time_pass
 
 TEMPLATE = ROOT / "template.yaml"
 FUNCTIONS = tuple(sorted(app.parent.name for app in (ROOT / "functions").glob("*/app.py")))
-# What `sam local` gives the functions, which reach this machine's loopback under another name.
+# The variables that `sam local` gives to the functions. In a container this machine's loopback has another name.
 ENVIRONMENT: dict[str, str] = {
     name: value.replace("host.docker.internal", "127.0.0.1")
     for name, value in json.loads((ROOT / "tests" / "env.json").read_text())["Parameters"].items()
@@ -32,13 +32,13 @@ POSTGRES_PORT = urlsplit(ENVIRONMENT["DATABASE_URL"]).port or 0
 TWILIO_PORT = urlsplit(ENVIRONMENT["TWILIO_API_URL"]).port or 0
 FRONT_PORT = TWILIO_PORT + 1
 CONSOLE_PORT = FRONT_PORT + 1
-# Whom the console lets in, and takes for the actor of what is done there: whoever can reach loopback.
+# The console's user, and the actor in its log of actions. Every request from loopback is accepted.
 OPERATOR = {"sub": "local", "email": "you@localhost"}
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What is up. `db` is a connection to look with; `handlers` are by the names of their folders."""
+    """The running parts. `db` is a connection for queries; `handlers` are keyed by the names of their folders."""
 
     database_url: str
     db: psycopg.Connection
@@ -49,20 +49,20 @@ class Stack:
     handlers: Mapping[str, Handler]
 
     def invoke(self, function: str, event: object = None) -> Any:
-        """What the function returns; `{}` is the event where none is given."""
+        """Invoke a function and return its answer; the default event is `{}`."""
         return self.handlers[function]({} if event is None else event)
 
     def let_minutes_pass(self, minutes: int = 1) -> list[tuple[str, Any]]:
-        """Everything grows older by a minute at a time, and Twilio's callbacks go out while the clock's functions run.
+        """Make all rows and messages older by one minute at a time; post callbacks while the scheduled functions run.
 
-        Returns what was invoked and what it returned, in order.
+        Returns each invoked function with its answer, in order.
         """
         returned = []
         for _ in range(minutes):
             let_time_pass(self.db, minutes=1)
             self.twilio.let_time_pass(60)
-            with ThreadPoolExecutor(1, "callbacks") as post_office:
-                posting = post_office.submit(self.twilio.deliver_callbacks)
+            with ThreadPoolExecutor(1, "callbacks") as poster:
+                posting = poster.submit(self.twilio.deliver_callbacks)
                 returned += self.clock.advance()
             posting.result()
         return returned
@@ -70,9 +70,9 @@ class Stack:
 
 @contextmanager
 def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: bool = False) -> Iterator[Stack]:
-    """The stack over an empty or migrated database, on free ports, where time passes when it is told to.
+    """The stack over an empty or migrated database, on free ports. Time passes only in `let_minutes_pass`.
 
-    With `real_time` it is on its fixed ports and Twilio posts its callbacks by itself. OSError: a port is taken.
+    With `real_time` it uses its fixed ports, and Twilio posts callbacks when they are due. OSError: a port is taken.
     """
     with ExitStack() as parts:
         parts.enter_context(environment(DATABASE_URL=database_url))
@@ -100,7 +100,7 @@ def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: b
 
 @contextmanager
 def environment(**changes: str) -> Iterator[None]:
-    """What the handlers read, with `changes`; put back at the end, whatever the handlers set."""
+    """Set the variables that the handlers read, with `changes`; the former environment is restored at the end."""
     before = dict(os.environ)
     os.environ.update({**ENVIRONMENT, **changes})
     try:

@@ -1,4 +1,4 @@
-"""Time: it goes by when every instant in the tables moves back; what goes on by itself is waited for."""
+"""Time in tests and demos: every instant in the tables moves into the past; and waiting for a condition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ group by table_name
 
 
 def let_time_pass(connection: psycopg.Connection, **time: float) -> None:
-    """Let `time` go by, given as timedelta's arguments: `let_time_pass(db, minutes=5)`."""
+    """Let `time` pass, given as timedelta's arguments: `let_time_pass(db, minutes=5)`."""
     by = timedelta(**time)
     with connection.transaction():
         for table, columns in connection.execute(INSTANTS).fetchall():
@@ -28,9 +28,9 @@ def let_time_pass(connection: psycopg.Connection, **time: float) -> None:
             connection.execute(sql.SQL("update sms_retry.{} set {}").format(sql.Identifier(table), moved))
 
 
-def wait_until(condition: Callable[[], bool], patience: float = 60) -> None:
-    """Returns once it is so; gives up after longer (seconds) than anything takes on a slow machine."""
-    give_up = time.monotonic() + patience
+def wait_until(condition: Callable[[], bool], timeout: float = 60) -> None:
+    """Return when the condition is true. AssertionError after `timeout` seconds, enough for a slow machine."""
+    give_up = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < give_up, "it never came to that"
+        assert time.monotonic() < give_up, f"the condition was not true within {timeout} seconds"
         time.sleep(0.005)

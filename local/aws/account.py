@@ -1,4 +1,4 @@
-"""An AWS account on this machine that our stacks are deployed to, by SAM alone, and a Twilio for them to send to."""
+"""An AWS account on this machine, to which SAM deploys our stacks, and a Twilio stand-in to which they send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from local.aws.ministack import Ministack, ministack
 from local.stack import ENVIRONMENT
 from local.twilio.stand_in import Behaviour, TwilioStandIn
 
-# What lists all that the template can make: service, operation, and where in its answer the names are.
+# How to list every resource that the template can create: service, operation, and the path of the names in its answer.
 LISTS = (
     ("apigatewayv2", "get_apis", "Items[].ApiId"),
     ("cloudformation", "describe_stacks", "Stacks[].StackName"),
@@ -37,43 +37,43 @@ Say = Callable[[str], object]
 
 @contextmanager
 def account(behaviour: Behaviour | None = None) -> Iterator[Account]:
-    """An account with nothing in it but the secret of a Twilio, which posts its callbacks by itself.
+    """An account that holds only the Twilio secret, and a stand-in that posts its callbacks when they are due.
 
-    LookupError: this machine has no Python 3.13.
+    Raises LookupError if this machine has no Python 3.13.
     """
     login = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
     with ministack(build.environment("aws")) as aws, TwilioStandIn(behaviour, **login) as twilio:
-        yield Account(aws, twilio, aws.folder / "build", aws.keep_secret("twilio", login))
+        yield Account(aws, twilio, aws.folder / "build", aws.create_secret("twilio", login))
 
 
 @dataclass(frozen=True)
 class Account:
-    """What is up. `built` is where `sam build` leaves this checkout."""
+    """The running parts. `built` is the folder of `sam build`."""
 
     aws: Ministack
     twilio: TwilioStandIn
     built: Path
     twilio_secret: str
 
-    def keep_database(self, name: str, url: str) -> str:
-        """The ARN of a secret that leads a Lambda to the database.
+    def create_database_secret(self, name: str, url: str) -> str:
+        """Create the database secret of a stack and return its ARN.
 
-        Our Lambdas ask for TLS, which the embedded PostgreSQL has not: they go by its socket file, where libpq
-        asks for none.
+        The Lambdas demand TLS, which the embedded PostgreSQL lacks: the secret names its socket file, for which
+        libpq uses no TLS.
         """
         with psycopg.connect(url) as connection:
             row = connection.execute("show unix_socket_directories").fetchone()
             info = connection.info
             login = {"username": info.user, "password": info.password, "dbname": info.dbname, "port": info.port}
-        return self.aws.keep_secret(name, login | {"host": (row and row[0]) or info.host})
+        return self.aws.create_secret(name, login | {"host": (row and row[0]) or info.host})
 
     def build(self) -> None:
         build.sam_build(self.built)
 
     def deploy(self, environment: str, database_secret: str, say: Say = str, **parameters: str) -> dict[str, str]:
-        """`sam deploy` of what was built, as an environment of samconfig.toml; returns the stack's outputs.
+        """Run `sam deploy` for an environment of samconfig.toml; returns the stack's outputs.
 
-        `say` is given each line as SAM prints it. Raises RuntimeError, with the last of them, where SAM fails.
+        `say` is called with each line that SAM prints. Raises RuntimeError, with the last lines, if SAM fails.
         """
         parameters = {
             "Architecture": build.ARCHITECTURE,
@@ -88,7 +88,7 @@ class Account:
         template = str(self.built / "template.yaml")
         self._sam(say, "deploy", environment, "--template", template, "--parameter-overrides", *given)
         outputs = self.outputs(environment)
-        # Its host resolves to loopback only where a resolver knows names under localhost.
+        # The host of the URL is a name under localhost, which not every resolver knows.
         self.twilio.route[outputs["CallbacksUrl"]] = self.aws.url
         return outputs
 
@@ -100,18 +100,18 @@ class Account:
         return {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
 
     def events(self, environment: str) -> list[str]:
-        """What CloudFormation has done to the stack, such as `Migration CREATE_COMPLETE`, the latest first."""
+        """The stack's CloudFormation events, such as `Migration CREATE_COMPLETE`, newest first."""
         pages = self.aws.client("cloudformation").get_paginator("describe_stack_events")
         found = pages.paginate(StackName=stack_name(environment)).search("StackEvents[]")
         return [f"{event['LogicalResourceId']} {event['ResourceStatus']}" for event in found]
 
-    def holdings(self) -> set[str]:
-        """The name or ARN of all that is there, by what lists it; but not SAM's own bucket, which stays on AWS too."""
-        held: set[str] = set()
+    def resources(self) -> set[str]:
+        """Every resource in the account as service and name or ARN, without SAM's own stack, which is never deleted."""
+        found: set[str] = set()
         for service, operation, names in LISTS:
             pages = self.aws.client(service).get_paginator(operation).paginate()
-            held |= {f"{service} {name}" for name in pages.search(names) if name}
-        return held - {"cloudformation aws-sam-cli-managed-default"}
+            found |= {f"{service} {name}" for name in pages.search(names) if name}
+        return found - {"cloudformation aws-sam-cli-managed-default"}
 
     def _sam(self, say: Say, command: str, environment: str, *arguments: str) -> None:
         config = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment]
@@ -130,10 +130,10 @@ class Account:
             raise RuntimeError("\n".join([f"sam {command} failed:", *last]))
 
     def _shell(self) -> dict[str, str]:
-        """Nothing in it leads to an AWS account that is somebody's own."""
+        """The environment of SAM. It contains no credentials of a real AWS account."""
         ours = {name: value for name, value in build.SHELL.items() if not name.startswith("AWS_")}
-        nobodys = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
-        return ours | nobodys | self.aws.shell | {"PYTHONUNBUFFERED": "1", "SAM_CLI_POLL_DELAY": "1"}
+        no_profile = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+        return ours | no_profile | self.aws.shell | {"PYTHONUNBUFFERED": "1", "SAM_CLI_POLL_DELAY": "1"}
 
 
 def stack_name(environment: str) -> str:

@@ -1,4 +1,4 @@
-"""The Lambdas as `sam build` leaves them for this machine, and the Python that Lambda runs them on."""
+"""`sam build` for this machine, and a Python of Lambda's version to run the built Lambdas."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ VERSION = "3.13"
 
 
 def sam_build(folder: Path) -> None:
-    """The layers carry bytecode where this machine has a Python of Lambda's version."""
+    """The built layers contain bytecode if this machine has a Python of Lambda's version."""
     _run(["sam", "build", "--build-dir", str(folder), *PARAMETERS], SHELL)
 
 
 @cache
 def _python() -> Path | None:
-    """A Python of Lambda's version, found as the layers' Makefiles find it; None where this machine has none."""
+    """A Python of Lambda's version, found as the layers' Makefiles find it; None if this machine has none."""
     asked = [f"python{VERSION}", "-c", "import sys; print(sys.executable)"]
     try:
         found = subprocess.run(asked, env=os.environ | {"PYENV_VERSION": VERSION}, capture_output=True, text=True)
@@ -41,18 +41,19 @@ def _python() -> Path | None:
 
 @cache
 def runtime() -> Path | None:
-    """That Python with what Lambda's runtime has; None where it is missing."""
+    """That Python with the packages of Lambda's runtime; None if this machine has none."""
     return environment("runtime") if _python() else None
 
 
 @cache
 def environment(group: str) -> Path:
-    """That Python in an environment with one group of uv.lock, made once under build/. LookupError: it is missing.
+    """The Python of an environment with one group of uv.lock, created once under build/.
 
-    Several processes may ask at once: uv makes the others wait for the first.
+    Several processes may call this at the same time: uv lets one install and the others wait.
+    Raises LookupError if this machine has no Python of Lambda's version.
     """
     if not (found := _python()):
-        raise LookupError(f"There is no Python {VERSION}, which Lambda runs: put python{VERSION} on the PATH.")
+        raise LookupError(f"Python {VERSION}, the version of the Lambdas, is missing: put python{VERSION} on the PATH.")
     folder = ROOT / "build" / group
     environ = os.environ | {"UV_PROJECT_ENVIRONMENT": str(folder)}
     _run([find_uv_bin(), "sync", "--frozen", "--only-group", group, "--python", str(found)], environ)

@@ -1,4 +1,4 @@
-"""A Lambda container in this process: a function loaded as Lambda loads it, its modules its own."""
+"""A Lambda container in this process: a function loaded as Lambda loads it, with its own copy of its modules."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from local.aws.template import properties, timeout
 
 ROOT = Path(__file__).parents[2]
 REGION, ACCOUNT = "eu-west-1", "123456789012"
-# Powertools too: its metrics and its cold start are kept in its modules.
+# Powertools too: it keeps its metrics and the cold start in its modules.
 OWN = frozenset({"app", "sms_retry", "aws_lambda_powertools"})
 
 
 def load(function: str, root: Path = ROOT) -> Handler:
-    """A new container of `functions/<function>/app.py`, its modules imported and nothing more.
+    """A new container of `functions/<function>/app.py`, with its modules imported.
 
-    Lambda's environment variables are set where they are unset. They are the process's, so the name and the
-    memory are those of the function that was loaded last. Raises whatever the import raises.
+    Lambda's environment variables are set if they are unset. The process has one environment, so the name and the
+    memory are those of the function that was loaded last. Exceptions of the import are not caught.
     """
-    its = properties(root / "template.yaml", function)
-    memory = str(its.get("MemorySize", 128))
+    declared = properties(root / "template.yaml", function)
+    memory = str(declared.get("MemorySize", 128))
     os.environ |= {"AWS_LAMBDA_FUNCTION_NAME": function, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory}
-    for name, value in _environment(its).items():
+    for name, value in _environment(declared).items():
         os.environ.setdefault(name, value)
     layer = str(root / "layers" / "sms_retry" / "python")
     if layer not in sys.path:
         sys.path.append(layer)
     modules = _Modules([str(root / "functions" / function), layer, *sys.path])
-    with modules.installed(), _loggers_of_its_own():
+    with modules.installed(), _own_loggers():
         entry = importlib.import_module("app").lambda_handler
     return Handler(function, memory, timeout(root / "template.yaml", function), entry, modules)
 
 
 @dataclass(frozen=True)
 class Handler:
-    """One container of a function. It handles one event at a time; another caller waits."""
+    """One container of a function. It handles one event at a time; other callers wait."""
 
     function: str
     memory: str
@@ -65,24 +65,24 @@ class Handler:
     _busy: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: object, timeout_seconds: float | None = None) -> Any:
-        """What the function returns; event and answer have been JSON. Its exception comes out as it is.
+        """Invoke the function and return its answer; event and answer pass through JSON. Its exceptions are not caught.
 
-        Raises TimeoutError when it took longer than it may: Lambda would have killed it before it returned.
+        Raises TimeoutError if it took longer than its timeout: Lambda would have killed it before it returned.
         """
         limit = self.timeout if timeout_seconds is None else timeout_seconds
-        with self._busy, _signals_put_back():
+        with self._busy, _signals_restored():
             context = LambdaContext(self.function, self.memory, time.monotonic() + limit)
             answer = json.dumps(self._entry(json.loads(json.dumps(event)), context))
         if time.monotonic() > context.deadline:
-            raise TimeoutError(f"{self.function} took longer than the {limit} seconds that it may.")
+            raise TimeoutError(f"{self.function} took longer than its timeout of {limit} seconds.")
         return json.loads(answer)
 
     def close(self) -> None:
-        """Closes the connections to Postgres that it keeps, as Lambda does by taking the container away."""
+        """Close its connections to Postgres, as Lambda does when it ends a container."""
         with self._busy:
-            for thing in self._modules.kept():
-                if isinstance(thing, psycopg.Connection):
-                    thing.close()
+            for reached in self._modules.reachable():
+                if isinstance(reached, psycopg.Connection):
+                    reached.close()
 
 
 @dataclass(frozen=True)
@@ -109,35 +109,35 @@ class LambdaContext:
         return max(0, int((self.deadline - time.monotonic()) * 1000))
 
 
-def _environment(its: dict[str, Any]) -> dict[str, str]:
-    """What Lambda sets, and those of the template's variables that have a value of their own."""
-    declared = its.get("Environment", {}).get("Variables", {})
+def _environment(declared: dict[str, Any]) -> dict[str, str]:
+    """The variables that Lambda sets, and those of the template that have a literal value."""
+    variables = declared.get("Environment", {}).get("Variables", {})
     return {
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{its.get('Runtime', 'python3.13')}",
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{declared.get('Runtime', 'python3.13')}",
         "AWS_LAMBDA_FUNCTION_VERSION": "1",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-    } | {name: str(value) for name, value in declared.items() if not isinstance(value, Mapping)}
+    } | {name: str(value) for name, value in variables.items() if not isinstance(value, Mapping)}
 
 
 @contextmanager
-def _loggers_of_its_own() -> Iterator[None]:
-    """Neither those of whoever loads it, nor for the next: Powertools keeps an invocation's keys and stdout in them."""
-    _forget_loggers()
+def _own_loggers() -> Iterator[None]:
+    """New Powertools loggers for one container: a logger keeps the keys and the stdout of its invocation."""
+    _remove_loggers()
     yield
-    _forget_loggers()
+    _remove_loggers()
 
 
-def _forget_loggers() -> None:
+def _remove_loggers() -> None:
     loggers = logging.Logger.manager.loggerDict
     for name in [name for name, logger in loggers.items() if getattr(logger, "init", False)]:
         del loggers[name]
 
 
 @contextmanager
-def _signals_put_back() -> Iterator[None]:
-    """A handler may listen for its container's SIGTERM; afterwards the process ends by one again."""
+def _signals_restored() -> Iterator[None]:
+    """A handler may handle its container's SIGTERM; afterwards SIGTERM ends this process again."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -149,10 +149,10 @@ def _signals_put_back() -> Iterator[None]:
 
 
 class _Modules(MetaPathFinder):
-    """The modules that are this container's own.
+    """This container's own copies of its modules.
 
-    Python has one table of modules, so they are in it only while one of them is being imported. An import in
-    their code, also a later one, in any thread, calls the `__import__` of the builtins they were given: ours.
+    Python has one table of modules. The copies are in it only while one of them is imported. Every import statement in
+    their code, also a later one in any thread, calls `_import`, because they are loaded with their own builtins.
     """
 
     _swap = threading.RLock()
@@ -186,16 +186,16 @@ class _Modules(MetaPathFinder):
             spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
         return spec
 
-    def kept(self) -> Iterator[object]:
-        """What the modules' globals lead to by way of collections, closures, caches and their own objects."""
+    def reachable(self) -> Iterator[object]:
+        """Every object that the modules' globals reach through collections, closures, caches and their own objects."""
         todo: list[object] = [vars(module) for name, module in self._mine.items()]
         seen = set()
         while todo:
-            thing = todo.pop()
-            if id(thing) not in seen:
-                seen.add(id(thing))
-                yield thing
-                todo += filter(_leads_on, gc.get_referents(thing))
+            reached = todo.pop()
+            if id(reached) not in seen:
+                seen.add(id(reached))
+                yield reached
+                todo += filter(_is_followed, gc.get_referents(reached))
 
     def _import(
         self,
@@ -212,9 +212,9 @@ class _Modules(MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    def __init__(self, name: str, path: str, its_builtins: dict[str, object]) -> None:
+    def __init__(self, name: str, path: str, own_builtins: dict[str, object]) -> None:
         super().__init__(name, path)
-        self._builtins = its_builtins
+        self._builtins = own_builtins
 
     def exec_module(self, module: ModuleType) -> None:
         vars(module)["__builtins__"] = self._builtins
@@ -229,11 +229,11 @@ def _take_out() -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in list(sys.modules) if _is_own(name)}
 
 
-def _leads_on(thing: object) -> bool:
-    match thing:
+def _is_followed(reached: object) -> bool:
+    match reached:
         case psycopg.Connection() | dict() | list() | tuple() | set() | CellType() | functools._lru_cache_wrapper():
             return True
         case FunctionType() | type():
-            return _is_own(thing.__module__)
+            return _is_own(reached.__module__)
         case _:
-            return _is_own(type(thing).__module__)
+            return _is_own(type(reached).__module__)

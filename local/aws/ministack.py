@@ -1,7 +1,7 @@
-"""An AWS account on loopback, for as long as a `with` lasts: MiniStack, with what `ministack_gaps` adds to it.
+"""An AWS account on loopback for the duration of a `with`: MiniStack, with the additions of `ministack_gaps`.
 
-It runs on Python 3.13, and so do the Lambdas, each container a process. IAM is enforced: a role must allow what its
-Lambda does. Reserved concurrency is not, no alarm goes off, and the API's limits and access log are only kept.
+MiniStack and the Lambdas run on Python 3.13; each Lambda container is a process. IAM is enforced. Not enforced:
+reserved concurrency and the API's limits. Alarms never change their state, and the API writes no access log.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ import boto3
 from local.aws.container import ACCOUNT, REGION
 from local.postgres.server import free_port
 
-# Bytes; a container is about 100 million.
+# Bytes; a container takes about 100 million.
 ENOUGH = 4_000_000_000
-# What the process runs. It ends when its standard input closes, which the system does whatever we die of.
+# The program of the process. It ends when its standard input closes, also if this process is killed.
 SERVER = Path(__file__).with_name("ministack_gaps.py")
 
 
 @contextmanager
 def ministack(python: Path) -> Iterator[Ministack]:
-    """An empty account, gone afterwards. `python` is a 3.13 that has uv.lock's group `aws`.
+    """A temporary empty account. `python` is a Python 3.13 with uv.lock's group `aws`.
 
-    Raises RuntimeError, with the end of its log, when it does not start.
+    Raises RuntimeError, with the end of its log, if it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="sms-retry-aws-", dir=_place()) as folder:
+    with tempfile.TemporaryDirectory(prefix="sms-retry-aws-", dir=_temporary_folder()) as folder:
         port, log = free_port(), Path(folder, "log")
-        # Its functions are given all of it, so there is nothing in it that is ours.
+        # MiniStack passes its whole environment to the functions, so it gets no variable of ours.
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": folder,
@@ -56,7 +56,7 @@ def ministack(python: Path) -> Iterator[Ministack]:
             "AUTH": "true",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        # In a session of its own, so that a Ctrl-C does not end it before we are done with it.
+        # A new session: a Ctrl-C must not end it before this process has finished with it.
         streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log.open("w"), "stderr": subprocess.STDOUT}
         command = [str(python), "-I", str(SERVER)]
         with (
@@ -73,7 +73,7 @@ def ministack(python: Path) -> Iterator[Ministack]:
 
 @dataclass(frozen=True)
 class Ministack:
-    """An account that is up, and a folder that goes with it."""
+    """A running account, and a folder that is removed at its end."""
 
     port: int
     folder: Path
@@ -83,18 +83,18 @@ class Ministack:
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, service: str) -> Any:
-        """boto3's."""
+        """A boto3 client of this account."""
         login = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, **login)
 
-    def keep_secret(self, name: str, secret: Mapping[str, object]) -> str:
-        """The ARN of what Secrets Manager then keeps."""
-        kept = self.client("secretsmanager").create_secret(Name=name, SecretString=json.dumps(secret))
-        return str(kept["ARN"])
+    def create_secret(self, name: str, secret: Mapping[str, object]) -> str:
+        """Create a secret in Secrets Manager and return its ARN."""
+        created = self.client("secretsmanager").create_secret(Name=name, SecretString=json.dumps(secret))
+        return str(created["ARN"])
 
     @property
     def shell(self) -> dict[str, str]:
-        """What leads the AWS CLI and SAM here."""
+        """The environment variables that direct the AWS CLI and SAM to this account."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "test",
@@ -103,8 +103,8 @@ class Ministack:
         }
 
 
-def _place() -> str | None:
-    """In memory where there is enough: each container unpacks its layers, and the end is a matter of removing them."""
+def _temporary_folder() -> str | None:
+    """A folder in memory if it has enough space, because each container unpacks its layers; None for the default."""
     memory = Path("/dev/shm")
     return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > ENOUGH else None
 

@@ -1,4 +1,4 @@
-"""MiniStack with what it lacks for our template. MiniStack's own Python runs this file, which knows no other of ours.
+"""MiniStack, extended with the features that our template needs. MiniStack's own Python runs this file alone.
 
 It ends, and the Lambdas with it, when its standard input closes.
 """
@@ -17,24 +17,24 @@ from typing import Any
 def serve() -> None:
     from ministack import app
 
-    threading.Thread(target=_end_with_whoever_started_this, daemon=True).start()
-    _take_what_is_not_emulated()
-    _take_metric_math()
-    _make_the_routes_of_a_body()
-    _tell_functions_the_stage_variables()
-    _tell_functions_their_alias()
+    threading.Thread(target=_end_with_the_starter, daemon=True).start()
+    _accept_codedeploy()
+    _accept_metric_math()
+    _create_routes_from_the_body()
+    _add_stage_variables_to_events()
+    _pass_the_alias_to_functions()
     _keep_schedules_on_time()
     app.main()
 
 
-def _end_with_whoever_started_this() -> None:
+def _end_with_the_starter() -> None:
     sys.stdin.read()
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 
-def _take_what_is_not_emulated() -> None:
-    """CodeDeploy: a stack that names it is refused. Here an alias moves at once, and nothing looks at alarms."""
+def _accept_codedeploy() -> None:
+    """MiniStack refuses a stack with CodeDeploy. Here an alias moves at once, and no alarm stops it."""
     from ministack.services.cloudformation import provisioners
 
     def create(logical_id: str, properties: dict[str, Any], stack: str) -> tuple[str, dict[str, Any]]:
@@ -47,8 +47,8 @@ def _take_what_is_not_emulated() -> None:
         provisioners._RESOURCE_HANDLERS[kind] = {"create": create, "update": update, "delete": lambda *_: None}
 
 
-def _take_metric_math() -> None:
-    """An alarm on an expression is refused. Here it is kept as one on a metric of the expression's name."""
+def _accept_metric_math() -> None:
+    """MiniStack refuses an alarm on an expression. Here it becomes an alarm on a metric with the expression's name."""
     from ministack.services.cloudformation import provisioners
 
     record = provisioners._cw_metric_alarm_record
@@ -62,8 +62,8 @@ def _take_metric_math() -> None:
     provisioners._cw_metric_alarm_record = with_metric_math
 
 
-def _make_the_routes_of_a_body() -> None:
-    """An HTTP API's OpenAPI body, which is where SAM writes its routes, is ignored."""
+def _create_routes_from_the_body() -> None:
+    """MiniStack ignores an HTTP API's OpenAPI body, into which SAM writes the routes."""
     from ministack.services.cloudformation import provisioners
 
     handlers = provisioners._RESOURCE_HANDLERS["AWS::ApiGatewayV2::Api"]
@@ -91,8 +91,8 @@ def _make_the_routes_of_a_body() -> None:
     handlers |= {"create": create, "update": update}
 
 
-def _tell_functions_the_stage_variables() -> None:
-    """An HTTP API's event lacks them."""
+def _add_stage_variables_to_events() -> None:
+    """The events of MiniStack's HTTP API lack them."""
     from ministack.services import apigateway, lambda_svc
 
     execute = lambda_svc._execute_function_with_config_scope
@@ -106,8 +106,8 @@ def _tell_functions_the_stage_variables() -> None:
     lambda_svc._execute_function_with_config_scope = with_stage_variables
 
 
-def _tell_functions_their_alias() -> None:
-    """A schedule's target is told the ARN of the version that its alias leads to."""
+def _pass_the_alias_to_functions() -> None:
+    """MiniStack passes a schedule's target the ARN of the version behind the alias, AWS that of the alias."""
     from ministack.services import lambda_svc
 
     look_up = lambda_svc._get_func_record_for_ref
@@ -122,7 +122,7 @@ def _tell_functions_their_alias() -> None:
 
 
 def _keep_schedules_on_time() -> None:
-    """A minute lasts up to seventy seconds, and the time that a target's input asks for is left out."""
+    """In MiniStack a minute takes up to seventy seconds, and `<aws.scheduler.scheduled-time>` is not replaced."""
     from ministack.services import eventbridge, scheduler
 
     invoke = eventbridge._invoke_target

@@ -1,7 +1,7 @@
-"""Lambda's own runtime without a container: what `sam build` left, under the Runtime Interface Emulator of SAM's wheel.
+"""Lambda's own runtime without a container: the output of `sam build` under the Runtime Interface Emulator of SAM.
 
-One emulator is one execution environment. It starts the function's process at the first event, kills it when its time
-is up, and starts another for the event after that. Linux alone can run it.
+One emulator is one execution environment. It starts the function's process at the first event, kills the process at
+its timeout, and starts another for the next event. It runs on Linux only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from local.aws.container import REGION, ROOT
 from local.waiting import wait_until
 
 EMULATOR = Path(samcli.__file__).parent / "local" / "rapid" / f"aws-lambda-rie-{build.ARCHITECTURE}"
-# How long an answer may take beyond the function's timeout, on however slow a machine (seconds).
+# The time that an answer may take beyond the function's timeout, enough for a slow machine (seconds).
 GRACE = 60
 
 
@@ -46,7 +46,7 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The handler's exception, its trace by lines."""
+    """The handler's exception, with the lines of its trace."""
 
     error_type: str
     message: str
@@ -60,7 +60,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The process could not start (`Runtime.ImportModuleError`), or ended by itself or by a signal."""
+    """The process could not start (`Runtime.ImportModuleError`), or exited, or a signal ended it."""
 
     error_type: str
     message: str
@@ -71,7 +71,7 @@ Outcome = Returned | Raised | TimedOut | Exited
 
 @dataclass(frozen=True)
 class ExecutionEnvironment:
-    """One environment of a function. It handles one event at a time; another caller waits."""
+    """One environment of a function. It handles one event at a time; other callers wait."""
 
     function: str
     timeout: int
@@ -81,7 +81,7 @@ class ExecutionEnvironment:
     _busy: threading.Lock = field(default_factory=threading.Lock)
 
     def invoke(self, event: object = None) -> Outcome:
-        """`{}` is the event where none is given. OSError: the environment was ended meanwhile."""
+        """The default event is `{}`. OSError: the environment was ended meanwhile."""
         url = f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations"
         data = json.dumps({} if event is None else event).encode()
         # Two events at once would crash the emulator.
@@ -96,18 +96,18 @@ class ExecutionEnvironment:
 
     @property
     def pid(self) -> int:
-        """Of the function's process. LookupError: there is none, before the first event or since it ended."""
+        """The function's process. LookupError: it does not run, before the first event or after its end."""
         for pid in processes(self._emulator.pid):
             if pid != self._emulator.pid:
                 return pid
         raise LookupError(f"{self.function} has no process: the next event starts one")
 
     def freeze(self) -> None:
-        """Nothing of the process runs when this returns, as between two events on Lambda."""
+        """Stop the process, as Lambda does between two events. No part of it runs when this returns."""
         pid = self.pid
         os.kill(pid, signal.SIGSTOP)
-        # Stopped, or dead before it could be.
-        wait_until(lambda: not (its := _stat(pid)) or its.state in "TZX")
+        # Stopped, or dead before the signal.
+        wait_until(lambda: not (process := _stat(pid)) or process.state in "TZX")
 
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -116,7 +116,7 @@ class ExecutionEnvironment:
         os.kill(self.pid, signal.SIGKILL)
 
     def log(self) -> str:
-        """What it has logged so far, the emulator's lines and the function's."""
+        """The lines that the emulator and the function have logged so far."""
         return self._log.read_text(errors="replace")
 
 
@@ -130,18 +130,18 @@ def execution_environment(
     timeout: int | None = None,
     options: Sequence[str] = (),
 ) -> Iterator[ExecutionEnvironment]:
-    """An environment of a function in `built`, the folder that `sam build` filled, on free ports of loopback.
+    """An environment of a function in `built`, the folder of `sam build`, on free ports of loopback.
 
     Like `sam local` it takes memory, timeout (unless given, in seconds) and environment from the built template, and of
-    `variables` those that the template names. Python is given `options`. At the end all that it logged goes to `log`,
-    and no process is left, whatever happens.
+    `variables` those that the template names. `options` are options of Python. At the end its log is written to `log`,
+    and all its processes are killed.
     """
-    its = functions(built)[function]
-    seconds = int(its.timeout or 3) if timeout is None else timeout
-    environ = _environment(its, variables, seconds)
-    command = [str(build.runtime()), *options, "-m", "awslambdaric", str(its.handler)]
+    declared = functions(built)[function]
+    seconds = int(declared.timeout or 3) if timeout is None else timeout
+    environ = _environment(declared, variables, seconds)
+    command = [str(build.runtime()), *options, "-m", "awslambdaric", str(declared.handler)]
     with tempfile.NamedTemporaryFile() as lines:
-        emulator, port = _started(command, its.codeuri or "", environ, lines.fileno())
+        emulator, port = _start(command, declared.codeuri or "", environ, lines.fileno())
         try:
             yield ExecutionEnvironment(function, seconds, emulator, port, Path(lines.name))
         finally:
@@ -150,54 +150,52 @@ def execution_environment(
 
 
 @contextmanager
-def fleet(size: int, *given: Any, **options: Any) -> Iterator[list[ExecutionEnvironment]]:
-    """So many environments of one function side by side; the rest is as for `execution_environment`."""
+def fleet(size: int, *arguments: Any, **options: Any) -> Iterator[list[ExecutionEnvironment]]:
+    """`size` environments of one function; the other arguments are those of `execution_environment`."""
     with ExitStack() as opened:
-        yield [opened.enter_context(execution_environment(*given, **options)) for _ in range(size)]
+        yield [opened.enter_context(execution_environment(*arguments, **options)) for _ in range(size)]
 
 
 @cache
 def functions(built: Path) -> dict[str, Function]:
-    """The functions as SAM reads them in the built template, by the names of the folders they were built from."""
-    folders = {its.function_id: Path(its.codeuri or "").name for its in _read(ROOT / "template.yaml")}
-    return {folders[its.function_id]: its for its in _read(built / "template.yaml")}
+    """The functions that SAM reads from the built template, by the names of their source folders."""
+    folders = {each.function_id: Path(each.codeuri or "").name for each in _read(ROOT / "template.yaml")}
+    return {folders[each.function_id]: each for each in _read(built / "template.yaml")}
 
 
 def _read(template: Path) -> list[Function]:
     with warnings.catch_warnings():
-        # SAM warns of its own doings.
+        # SAM's own code causes these warnings.
         warnings.simplefilter("ignore", DeprecationWarning)
         stacks, _ = SamLocalStackProvider.get_stacks(str(template))
         return list(SamFunctionProvider(stacks).get_all())
 
 
-def _environment(its: Function, variables: Mapping[str, str], timeout: int) -> dict[str, str]:
-    layers = [str(Path(layer.codeuri or "") / "python") for layer in its.layers]
-    lambdas: dict[str, str] = EnvironmentVariables(
-        function_name=its.function_id,
-        function_memory=its.memory,
+def _environment(declared: Function, variables: Mapping[str, str], timeout: int) -> dict[str, str]:
+    layers = [str(Path(layer.codeuri or "") / "python") for layer in declared.layers]
+    resolved: dict[str, str] = EnvironmentVariables(
+        function_name=declared.function_id,
+        function_memory=declared.memory,
         function_timeout=timeout,
-        function_handler=its.handler,
-        function_logging_config=its.logging_config,
-        variables=(its.environment or {}).get("Variables"),
+        function_handler=declared.handler,
+        function_logging_config=declared.logging_config,
+        variables=(declared.environment or {}).get("Variables"),
         override_values=variables,
         aws_creds={"region": REGION, "key": "none", "secret": "none"},
     ).resolve()
-    return lambdas | {
-        "LAMBDA_TASK_ROOT": its.codeuri or "",
-        # On Lambda a later layer lies over an earlier one.
+    return resolved | {
+        "LAMBDA_TASK_ROOT": declared.codeuri or "",
+        # On Lambda a later layer overrides an earlier one.
         "PYTHONPATH": os.pathsep.join(reversed(layers)),
-        # The built folders stay as `sam build` left them.
+        # No bytecode is written into the built folders.
         "PYTHONDONTWRITEBYTECODE": "1",
         "PATH": os.defpath,
         "TZ": ":UTC",
     }
 
 
-def _started(
-    command: list[str], folder: str, environ: dict[str, str], lines: int
-) -> tuple[subprocess.Popen[bytes], int]:
-    """An emulator that listens. It ends at once where somebody took a port of it first, and is started on others."""
+def _start(command: list[str], folder: str, environ: dict[str, str], lines: int) -> tuple[subprocess.Popen[bytes], int]:
+    """An emulator that listens, and its port. It ends at once if one of its ports is taken; then others are tried."""
     for _ in range(5):
         port, runtime_api = _free_ports(2)
         addresses = [
@@ -217,17 +215,17 @@ def _started(
             with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 return emulator, port
             time.sleep(0.005)
-    raise RuntimeError(f"{EMULATOR.name} ends before it listens")
+    raise RuntimeError(f"{EMULATOR.name} ended before it listened on a port")
 
 
 def _free_ports(how_many: int) -> list[int]:
-    with ExitStack() as held:
-        taken = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(how_many)]
+    with ExitStack() as opened:
+        taken = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(how_many)]
         return [each.getsockname()[1] for each in taken]
 
 
 def _end(emulator: subprocess.Popen[bytes]) -> None:
-    """Until nothing is left: it may just be starting another process."""
+    """Kill until no process is left, because the emulator may be starting another one."""
     while alive := processes(emulator.pid):
         for pid in alive:
             with suppress(ProcessLookupError):
@@ -236,14 +234,14 @@ def _end(emulator: subprocess.Popen[bytes]) -> None:
 
 
 def processes(session: int) -> list[int]:
-    """Those of a session that live, also where the emulator that started them does not."""
+    """The running processes of a session, also after the end of the emulator that started them."""
     pids = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
-    return [pid for pid in pids if (its := _stat(pid)) and its.session == session and its.state not in "ZX"]
+    return [pid for pid in pids if (stat := _stat(pid)) and stat.session == session and stat.state not in "ZX"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """A process: one letter for its state, as in `ps`, and the session it belongs to."""
+    """A process: one letter for its state, as in `ps`, and its session."""
 
     state: str
     session: int
@@ -257,7 +255,7 @@ def _stat(pid: int) -> _Stat | None:
 
 
 def _outcome(body: bytes) -> Outcome:
-    """What the emulator answers with status 200; a timeout is no JSON."""
+    """Reads an answer of the emulator with status 200; the answer to a timeout is not JSON."""
     if body.startswith(b"Task timed out after "):
         return TimedOut()
     match json.loads(body):

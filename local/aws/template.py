@@ -1,4 +1,4 @@
-"""What the local stack reads from template.yaml, by the name of a function's folder (`process_retries`)."""
+"""The parts of template.yaml that the local stack needs, by the folder of a function (`process_retries`)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import yaml  # type: ignore[import-untyped]
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a function is invoked (`rate(5 minutes)`, `cron(0 3 * * ? *)`), and with what JSON."""
+    """The times at which a function is invoked (`rate(5 minutes)`, `cron(0 3 * * ? *)`), and its event as JSON."""
 
     expression: str
     input: str = "{}"
 
 
 def schedules(template: Path) -> dict[str, Schedule]:
-    """Function to schedule, in the template's order."""
+    """Maps function to schedule, in the template's order."""
     return {
         function: Schedule(event["ScheduleExpression"], event.get("Input", "{}"))
         for function, event in _events(template, "ScheduleV2")
@@ -28,7 +28,7 @@ def schedules(template: Path) -> dict[str, Schedule]:
 
 
 def routes(template: Path, api: str = "CallbacksApi") -> dict[str, str]:
-    """Route of an HTTP API to function: `{"POST /twilio/status": "twilio_webhook"}`, or `$default` for every other."""
+    """Maps the routes of an HTTP API to functions: `{"POST /twilio/status": "twilio_webhook"}`; `$default` is any."""
     return {
         f"{event['Method'].upper()} {event['Path']}" if "Path" in event else "$default": function
         for function, event in _events(template, "HttpApi")
@@ -37,12 +37,12 @@ def routes(template: Path, api: str = "CallbacksApi") -> dict[str, str]:
 
 
 def timeout(template: Path, function: str) -> int:
-    """Seconds; where the template says nothing, AWS's 3."""
+    """Seconds; AWS's default of 3 if the template has none."""
     return int(properties(template, function).get("Timeout", 3))
 
 
 def properties(template: Path, function: str) -> dict[str, Any]:
-    """A function's properties over those of Globals; `!Ref X` reads as `{"Ref": "X"}`. Raises LookupError."""
+    """A function's properties merged over those of Globals; `!Ref X` is `{"Ref": "X"}`. Raises LookupError."""
     functions = _functions(template)
     if function not in functions:
         raise LookupError(f"{template.name} has no function with the CodeUri functions/{function}/.")
@@ -50,18 +50,18 @@ def properties(template: Path, function: str) -> dict[str, Any]:
 
 
 def _events(template: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for function, (_, its) in _functions(template).items():
-        for event in its.get("Events", {}).values():
+    for function, (_, own) in _functions(template).items():
+        for event in own.get("Events", {}).values():
             if event["Type"] == kind:
                 yield function, event["Properties"]
 
 
 def _functions(template: Path) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Folder to logical id and properties."""
+    """Maps folder to logical id and properties."""
     document = _document(template)
     everywhere = document.get("Globals", {}).get("Function", {})
     functions = _of_type(document["Resources"], "AWS::Serverless::Function")
-    return {Path(its["CodeUri"]).name: (name, everywhere | its) for name, its in functions}
+    return {Path(own["CodeUri"]).name: (name, everywhere | own) for name, own in functions}
 
 
 def _document(template: Path) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _parsed(template: Path, _modified: int) -> dict[str, Any]:
 
 
 class _CloudFormation(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML with CloudFormation's short forms: `!Ref X` reads as `{"Ref": "X"}`."""
+    """YAML with CloudFormation's short forms: `!Ref X` is `{"Ref": "X"}`."""
 
 
 def _short_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str, Any]:

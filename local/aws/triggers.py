@@ -1,6 +1,6 @@
-"""What AWS does around our handlers: the HTTP API in front of the webhook, and the scheduler's clock.
+"""The AWS services that invoke our handlers: the HTTP API in front of the webhook, and the scheduler's clock.
 
-`load` and what is read from the template are in `container` and `template`.
+`load` is defined in `container`; `routes`, `schedules` and `timeout` are defined in `template`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Front:
-    """An HTTP API that is up. `url` has no path and no slash at its end."""
+    """A running HTTP API. `url` has no path and no trailing slash."""
 
     url: str
 
@@ -79,9 +79,9 @@ def http_front(
 ) -> Iterator[Front]:
     """The HTTP API on loopback; `routes` are `{"POST /twilio/status": "twilio_webhook"}`.
 
-    A function has up to so many containers; a caller for whom none is free starts one, and those beyond them
-    wait. A function that raises answers 500 as on AWS, and its exception is logged. With `claims` everybody who
-    calls is let in as the API's authorizer would let in whoever has a token with them.
+    `containers` is the maximum for each function: a request starts one if none is free, and waits at the maximum.
+    If a function raises, the answer is 500 as on AWS, and its exception is logged. With `claims` every request passes,
+    as the API's authorizer passes a request whose token has these claims.
     """
     with ExitStack() as stack:
         functions = {name: stack.enter_context(_containers(name, containers, root)) for name in set(routes.values())}
@@ -97,7 +97,7 @@ def http_front(
             event["routeKey"] = event["requestContext"]["routeKey"] = route
             if claims is not None:
                 event["requestContext"]["authorizer"] = {"jwt": {"claims": dict(claims), "scopes": None}}
-                # Not every browser keeps a cookie for https alone when loopback sets it.
+                # Some browsers do not store a Secure cookie that loopback sets.
                 event["headers"]["x-forwarded-proto"] = "http"
             return _response(await asyncio.wrap_future(functions[routes[route]](event)))
 
@@ -113,7 +113,7 @@ def http_api_event(
 ) -> dict[str, Any]:
     """The event of API Gateway's HTTP API, payload 2.0; `query` is raw, without its question mark.
 
-    The host is the API's own, as behind a custom domain that nothing may rely on.
+    The host is the API's own, as behind a custom domain: the handlers must not rely on it.
     """
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     cookies = [each for name, value in pairs if name.lower() == "cookie" for each in value.split("; ")]
@@ -145,7 +145,7 @@ def http_api_event(
 
 @dataclass
 class Clock:
-    """Invokes each function when its schedule says: by hand with `advance`, or for real within `running`.
+    """Invokes each function at the times of its schedule: at once with `advance`, in real time within `running`.
 
     `invoke` takes a function and the scheduler's event. `before_each_minute` makes the rows a minute older.
     """
@@ -161,12 +161,12 @@ class Clock:
             _is_due(schedule.expression, 0, self.now)
 
     def advance(self, minutes: int = 1) -> list[tuple[str, object]]:
-        """Lets so many minutes pass; returns what was invoked and what it returned, in order."""
+        """Let so many minutes pass; returns each invoked function with its answer, in order."""
         return [(function, self.invoke(function, event)) for _ in range(minutes) for function, event in self._tick()]
 
     @contextmanager
     def running(self, seconds_a_minute: float = 60) -> Iterator[None]:
-        """At the speed of the wall clock, until the `with` ends; then waits for what is still handled."""
+        """Run at the speed of the wall clock until the `with` ends, and then wait for running invocations."""
         self.now = datetime.now(UTC).replace(second=0, microsecond=0)
         stop = threading.Event()
         with ThreadPoolExecutor(len(self.schedules), "clock") as pool:
@@ -226,14 +226,14 @@ def _serving(answer: Callable[[web.BaseRequest], Awaitable[web.Response]], port:
 
 @contextmanager
 def _containers(function: str, most: int, root: Path) -> Iterator[Callable[[object], Future[Answer]]]:
-    """A thread a container, as a container has one thread of its own; one is made where none is free."""
-    mine, all_of_them = threading.local(), []
+    """One thread for each container; the pool starts a thread if none is free."""
+    own, handlers = threading.local(), []
 
     def handle(event: object) -> Answer:
-        if not hasattr(mine, "handler"):
-            mine.handler = load(function, root)
-            all_of_them.append(mine.handler)
-        return _answer(mine.handler(event))
+        if not hasattr(own, "handler"):
+            own.handler = load(function, root)
+            handlers.append(own.handler)
+        return _answer(own.handler(event))
 
     def call(event: object) -> Answer:
         return _logged(function, handle, event) or FAILED
@@ -242,12 +242,12 @@ def _containers(function: str, most: int, root: Path) -> Iterator[Callable[[obje
         with ThreadPoolExecutor(most, function) as pool:
             yield lambda event: pool.submit(call, event)
     finally:
-        for handler in all_of_them:
+        for handler in handlers:
             handler.close()
 
 
 def _logged(function: str, call: Callable[..., T], *arguments: object) -> T | None:
-    """What the call returns; None, and a line in the log, where it raises: AWS goes on after that."""
+    """The result of the call; if it raises, None and a line in the log, because AWS continues after an exception."""
     try:
         return call(*arguments)
     except Exception:
@@ -256,12 +256,12 @@ def _logged(function: str, call: Callable[..., T], *arguments: object) -> T | No
 
 
 def _answer(returned: Any) -> Answer:
-    """The response that API Gateway makes of what a function returned. Raises where it would answer 500."""
+    """The response that API Gateway makes from a function's answer. Raises an exception if it would answer 500."""
     if not isinstance(returned, dict) or "statusCode" not in returned:
         return Answer(200, json.dumps(returned).encode())
     body = returned.get("body") or ""
     if not isinstance(body, str):
-        raise TypeError(f"A response's body is a string, and not {type(body).__name__}.")
+        raise TypeError(f"The body of a response must be a string, not {type(body).__name__}.")
     headers = [(name.lower(), str(value)) for name, value in (returned.get("headers") or {}).items()]
     if body and "content-type" not in dict(headers):
         headers.append(("content-type", "text/plain; charset=utf-8"))
@@ -310,7 +310,7 @@ def _is_due(expression: str, minutes: int, at: datetime) -> bool:
         return minutes % (int(rate[1]) * MINUTES[rate[2]]) == 0
     if daily := re.fullmatch(r"cron\((\d+) (\d+) \* \* \? \*\)", expression):
         return (at.hour, at.minute) == (int(daily[2]), int(daily[1]))
-    raise ValueError(f"The clock does not know {expression}: it knows rate(...) and cron(MINUTE HOUR * * ? *).")
+    raise ValueError(f"The clock does not support {expression}: it supports rate(...) and cron(MINUTE HOUR * * ? *).")
 
 
 def _scheduler_event(schedule: Schedule, function: str, at: datetime) -> dict[str, Any]:

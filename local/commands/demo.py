@@ -1,4 +1,4 @@
-"""`make demo`: 200 messages go to a Twilio that fails the way it really does, and hours pass in seconds."""
+"""`make demo`: 200 messages through a Twilio stand-in that fails as Twilio does. Hours pass in seconds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from local.stack import ENVIRONMENT, Stack, stack
 from local.twilio.callbacks import post_callback
 from local.twilio.stand_in import Accept, BadAnswer, Behaviour, Callbacks, Refuse, Reset, always, mix
 
-MESSAGES, A_MINUTE, PEOPLE = 200, 20, 180
+MESSAGES, MESSAGES_PER_MINUTE, PEOPLE = 200, 20, 180
 LONGEST_MINUTES, LONGEST_SECONDS = 480, 45.0
 
-# Twilio's list knows of every message within these (seconds): well before anything unknown is sent again.
+# Every message is in Twilio's list within these seconds, long before an unknown message is sent again.
 LIST_LAG = 600
 LOST = Accept(callbacks=Callbacks(lost=1), list_lag=LIST_LAG)
-WEATHER = mix(
+STEPS = mix(
     2026,
     (70, Accept()),
     (6, Refuse(503, 20503)),
@@ -45,27 +45,28 @@ WEATHER = mix(
     (1, BadAnswer(201, body="", accepted=Accept())),
 )
 CALLBACKS = Callbacks(delay=20, late=0.1, late_by=1200, lost=0.06, repeated=0.15, out_of_order=0.1)
-BEHAVIOUR = Behaviour(WEATHER, CALLBACKS, list_lag=LIST_LAG, seed=2026)
-OUTAGE, BAD_CREDENTIALS, STOPS = range(4, 7), range(8, 10), 3
+BEHAVIOUR = Behaviour(STEPS, CALLBACKS, list_lag=LIST_LAG, seed=2026)
+OUTAGE, BAD_CREDENTIALS, OPT_OUTS = range(4, 7), range(8, 10), 3
 
 
 @dataclass
 class Run:
-    """What was seen minute by minute.
+    """The record of a run, minute by minute.
 
-    `stops` is how often each person had been sent something when they said stop; `forged`, the webhook's answers.
+    `opt_outs` has the number of POSTs to each person before the opt-out, `forged` the webhook's answers to forged
+    receipts.
     """
 
     news: list[tuple[int, str]] = field(default_factory=list)
     queue: list[Counter[str]] = field(default_factory=list)
     messages: list[Counter[str]] = field(default_factory=list)
-    stops: dict[str, int] = field(default_factory=dict)
+    opt_outs: dict[str, int] = field(default_factory=dict)
     forged: list[int | str] = field(default_factory=list)
     over: bool = False
 
 
 def demo() -> int:
-    """The exit code: 0, or 1 when a guarantee broke."""
+    """Returns the exit code: 0, or 1 if a guarantee was broken."""
     started = time.monotonic()
     build = ROOT / "build"
     build.mkdir(exist_ok=True)
@@ -75,13 +76,13 @@ def demo() -> int:
             url = server.create_database(f"sms_retry_demo_{os.getpid()}")
             with stack(url, BEHAVIOUR) as parts:
                 run = _run(parts, show, started + LONGEST_SECONDS)
-                # What was accepted last has yet to appear in Twilio's list.
+                # The messages that were accepted last are not in Twilio's list yet.
                 parts.twilio.let_time_pass(LIST_LAG)
                 evidence = gather(parts)
     finally:
         (build / "demo.log").write_text(log.getvalue())
-    found = [*checks(evidence, MESSAGES, run.stops), _forgeries_are_refused(run)]
-    found += [_nothing_private_is_logged(log.getvalue()), _it_ended(run)]
+    found = [*checks(evidence, MESSAGES, run.opt_outs), _forged_receipts_are_refused(run)]
+    found += [_nothing_private_is_logged(log.getvalue()), _every_message_ended(run)]
     show.table(evidence)
     show.proof(found)
     show.picture(run.queue, run.messages, run.news, build / "demo.png")
@@ -95,20 +96,20 @@ def _run(parts: Stack, show: Show, give_up: float) -> Run:
         for minute in range(LONGEST_MINUTES):
             if time.monotonic() > give_up:
                 break
-            run.news += [(minute, what) for what in _weather(parts, minute, run)]
-            for n in range(minute * A_MINUTE, min((minute + 1) * A_MINUTE, MESSAGES)):
-                _take_in(parts, n)
+            run.news += [(minute, event) for event in _events(parts, minute, run)]
+            for n in range(minute * MESSAGES_PER_MINUTE, min((minute + 1) * MESSAGES_PER_MINUTE, MESSAGES)):
+                _queue(parts, n)
             parts.let_minutes_pass()
-            _see(parts, run)
+            _record(parts, run)
             show.minute(minute + 1, run.queue[-1], run.messages[-1], len(parts.twilio.posts()), run.news)
-            if minute * A_MINUTE >= MESSAGES and _is_over(parts):
+            if minute * MESSAGES_PER_MINUTE >= MESSAGES and _is_over(parts):
                 run.over = True
                 break
     return run
 
 
-def _weather(parts: Stack, minute: int, run: Run) -> Iterator[str]:
-    """What happens at this minute, and what to say of it."""
+def _events(parts: Stack, minute: int, run: Run) -> Iterator[str]:
+    """Cause the events of this minute and describe each."""
     twilio = parts.twilio
     if minute == OUTAGE.start:
         twilio.close()
@@ -116,28 +117,28 @@ def _weather(parts: Stack, minute: int, run: Run) -> Iterator[str]:
     if minute == OUTAGE.stop:
         twilio.start()
         yield "Twilio is up again"
-        for n in range(STOPS):
+        for n in range(OPT_OUTS):
             _post(parts, "/twilio/inbound", {"From": _number(n), "Body": "STOP"}, twilio.auth_token)
-        yield f"{STOPS} people reply STOP"
+        yield f"{OPT_OUTS} people reply STOP"
         forged = {"MessageSid": "SM" + "0" * 32, "MessageStatus": "delivered"}
         run.forged = [_post(parts, f"/twilio/status?t={n}-1", forged, "not Twilio's token") for n in range(1, 11)]
         yield f"{len(run.forged)} forged receipts"
     if minute == BAD_CREDENTIALS.start:
-        twilio.behave(weather=always(Refuse(401, 20003)))
+        twilio.behave(default=always(Refuse(401, 20003)))
         yield "Twilio refuses our credentials"
     if minute == BAD_CREDENTIALS.stop:
-        twilio.behave(weather=WEATHER)
+        twilio.behave(default=STEPS)
         yield "Twilio accepts our credentials"
 
 
-def _take_in(parts: Stack, n: int) -> None:
-    """Half by SQL; the others by send_sms, some after the application's own first send has failed."""
+def _queue(parts: Stack, n: int) -> None:
+    """Queue message `n`: half by SQL, the others by send_sms, some of these after a failed send of the application."""
     event: dict[str, Any] = {"to": _number(n), "body": f"Your code is {n:06}.", "message_key": f"demo-{n}"}
     if n % 50 == 17:
         expires = datetime.now(UTC) + timedelta(hours=2)
-        event |= {"time_zone": _zone_where_it_is(0), "expires_at": expires.isoformat()}
+        event |= {"time_zone": _zone_with_local_hour(0), "expires_at": expires.isoformat()}
     elif n % 3:
-        event |= {"time_zone": _zone_where_it_is(12)}
+        event |= {"time_zone": _zone_with_local_hour(12)}
     else:
         event |= {"kind": "otp"}
     if n % 10 < 5:
@@ -152,7 +153,7 @@ def _take_in(parts: Stack, n: int) -> None:
         parts.invoke("send_sms", event | {"failed": {"error_code": 30001, "error_message": "Queue overflow"}})
 
 
-def _see(parts: Stack, run: Run) -> None:
+def _record(parts: Stack, run: Run) -> None:
     rows = parts.db.execute(
         "select q.status, m.status, q.finished_at is null, count(*) from sms_retry.sms_messages m"
         " join sms_retry.sms_retry_queue q on q.message_id = m.id group by 1, 2, 3"
@@ -166,31 +167,31 @@ def _see(parts: Stack, run: Run) -> None:
     run.messages.append(messages)
     posts = Counter(post.to for post in parts.twilio.posts())
     for (person,) in parts.db.execute("select phone_number from sms_retry.sms_recipients where consent = 'opted_out'"):
-        run.stops.setdefault(person, posts[person])
+        run.opt_outs.setdefault(person, posts[person])
 
 
 def _is_over(parts: Stack) -> bool:
-    """Nothing waits here, no callback is on its way, and what is `sent` here has not gone on at Twilio."""
+    """No row waits, no callback is outstanding, and no message that is `sent` here has a later status at Twilio."""
     if parts.twilio.outstanding() or parts.db.execute(UNSETTLED).fetchall():
         return False
     sent = parts.db.execute("select provider_sid from sms_retry.sms_messages where status = 'sent'")
     return all(parts.twilio.status(sid) in ("queued", "sent") for (sid,) in sent)
 
 
-def _forgeries_are_refused(run: Run) -> Check:
-    faults = tuple(f"one was answered {answer}" for answer in run.forged if answer != 403)
+def _forged_receipts_are_refused(run: Run) -> Check:
+    faults = tuple(f"the webhook answered {answer} to one of them" for answer in run.forged if answer != 403)
     return Check("Forgeries are refused", f"{len(run.forged)} receipts that Twilio had not signed", faults)
 
 
 def _nothing_private_is_logged(text: str) -> Check:
     private = {"a number": "+49176", "a text": "Your code is", "the token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
-    faults = tuple(f"the log holds {what}" for what, it in private.items() if it in text)
-    return Check("Logs are discreet", f"{text.count(chr(10))} lines, no number, no text, no token", faults)
+    faults = tuple(f"the log contains {name}" for name, value in private.items() if value in text)
+    return Check("Logs are private", f"{text.count(chr(10))} lines without a number, a text or a token", faults)
 
 
-def _it_ended(run: Run) -> Check:
-    faults = () if run.over else ("the time was up before everything had its end",)
-    return Check("It ends", f"after {len(run.queue)} minutes of the clock", faults)
+def _every_message_ended(run: Run) -> Check:
+    faults = () if run.over else ("some messages had not ended when the time was up",)
+    return Check("Every message ends", f"after {len(run.queue)} minutes of the clock", faults)
 
 
 def _post(parts: Stack, path: str, fields: dict[str, str], token: str) -> int | str:
@@ -199,11 +200,11 @@ def _post(parts: Stack, path: str, fields: dict[str, str], token: str) -> int | 
 
 
 def _number(n: int) -> str:
-    """The first twenty people get a second message."""
+    """The number of message `n`; the first twenty people get a second message."""
     return f"+49176{n % PEOPLE:08}"
 
 
-def _zone_where_it_is(hour: int) -> str:
-    """So that the demo is the same at any time of the day."""
+def _zone_with_local_hour(hour: int) -> str:
+    """A zone in which it is `hour` o'clock now, so that the demo is the same at any time of the day."""
     ahead = (hour - datetime.now(UTC).hour + 11) % 24 - 11
     return f"Etc/GMT{-ahead:+d}"

@@ -1,4 +1,4 @@
-"""`make deploy-local`: `sam deploy` to an AWS account on this machine, where the schedule fires, until Ctrl-C."""
+"""`make deploy-local`: `sam deploy` to an AWS account on this machine. The schedules run until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)
 TO, BODY = "+4917612345678", "Your table is ready."
 
 HELP = """
-The stack is deployed, until Ctrl-C. Its schedules fire every minute, every five, every fifteen, and at 03:00 UTC.
+The stack is deployed until Ctrl-C. Its schedules run every minute, every 5 and 15 minutes, and at 03:00 UTC.
 
-For the AWS CLI and SAM, in a shell of its own:
+For the AWS CLI and SAM, in another shell:
   export {shell}
 
 Send a message now, or at the next minute:
   sam remote invoke SendSmsFunction --stack-name {stack} -e '{{"to": "{to}", "body": "{body}", "kind": "otp"}}'
   psql {database} -c "select sms_retry.queue_sms_retry('{to}', '{body}', kind => 'otp')"
 
-Let Twilio fail, and see what it took:
+Let Twilio fail, and see which messages it accepted:
   curl {twilio}/stand-in/plan -d '{{"to": "{to}", "steps": [{{"step": "refuse", "http_status": 429, "code": 20429}}]}}'
   curl {twilio}/stand-in/accepted
 
-See what became of it, and what the Lambdas say:
+See its status, and the logs of a Lambda:
   psql {database} -c "select id, status, retry_count, error_code from sms_retry.sms_messages"
   sam logs --stack-name {stack} --name ProcessRetriesFunction
 """
 
 
 def deploy() -> int:
-    """Runs until SIGINT or SIGTERM, and then takes the stack away; 1 where it cannot be deployed."""
+    """Run until SIGINT or SIGTERM, then delete the stack. Returns the exit code: 0, or 1 if it cannot be deployed."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     show = _Show()
@@ -60,36 +60,36 @@ def deploy() -> int:
 
 
 class _Show:
-    """A line for each step when it is done, and on a terminal what it is at meanwhile."""
+    """Prints a line for each completed step, and on a terminal the progress of the present step."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False)
 
     @contextmanager
-    def step(self, what: str) -> Iterator[Say]:
+    def step(self, name: str) -> Iterator[Say]:
         started = time.monotonic()
-        with self.console.status(what) as status:
-            yield lambda line: status.update(f"{what}  [dim]{line[:60]}[/]" if line else what)
-        self.console.print(f"[green]✓[/] {what}  [dim]{time.monotonic() - started:.0f} s[/]")
+        with self.console.status(name) as status:
+            yield lambda line: status.update(f"{name}  [dim]{line[:60]}[/]" if line else name)
+        self.console.print(f"[green]✓[/] {name}  [dim]{time.monotonic() - started:.0f} s[/]")
 
-    def note(self, what: str) -> None:
-        self.console.print(f"  {what}", soft_wrap=True, markup=False)
+    def note(self, text: str) -> None:
+        self.console.print(f"  {text}", soft_wrap=True, markup=False)
 
 
 def _deploy(show: _Show) -> None:
     with contextlib.ExitStack() as up:
-        with show.step("PostgreSQL, a Twilio and an empty AWS account"):
+        with show.step("start PostgreSQL, the Twilio stand-in and an empty AWS account"):
             server = up.enter_context(postgres())
             here = up.enter_context(account(BEHAVIOUR))
-            secret = here.keep_database("database", server.url)
-            before = here.holdings()
+            secret = here.create_database_secret("database", server.url)
+            before = here.resources()
         with show.step(f"sam build, for {build.ARCHITECTURE}"):
             here.build()
         with show.step("sam deploy") as say:
             outputs = here.deploy(ENVIRONMENT, secret, say)
         events = here.events(ENVIRONMENT)
-        made = sum(event.endswith("CREATE_COMPLETE") for event in events)
-        show.note(f"{made - 1} resources and the stack; callbacks come in at {outputs['CallbacksUrl']}")
+        created = sum(event.endswith("CREATE_COMPLETE") for event in events)
+        show.note(f"{created - 1} resources and the stack; the URL for callbacks is {outputs['CallbacksUrl']}")
         with show.step("sam build and sam deploy again") as say:
             here.build()
             here.deploy(ENVIRONMENT, secret, say)
@@ -102,14 +102,14 @@ def _deploy(show: _Show) -> None:
                 signal.pause()
         with show.step("sam delete") as say:
             here.delete(ENVIRONMENT, say)
-        show.note("left: " + (", ".join(sorted(here.holdings() - before)) or "nothing"))
+        show.note("resources left: " + (", ".join(sorted(here.resources() - before)) or "none"))
 
 
 def _first_minute(show: _Show, here: Account, database_url: str) -> None:
-    """A message that is queued now is sent by the schedule, and Twilio's receipt finds its way back."""
+    """Queue a message and wait until the schedule has sent it and its receipt has arrived; print its story."""
     with psycopg.connect(database_url, autocommit=True) as db:
         row = db.execute("select sms_retry.queue_sms_retry(%s, %s, kind => 'otp')", [TO, BODY]).fetchone()
-        with show.step("a message waits for the schedule's next minute, and for its receipts"):
+        with show.step("queue a message; wait for the next run of the schedule and for the receipts"):
             while db.execute("select status from sms_retry.sms_messages where id = %s", row).fetchone() != (
                 "delivered",
             ):
@@ -121,7 +121,7 @@ def _first_minute(show: _Show, here: Account, database_url: str) -> None:
 
 
 def _forge(show: _Show, here: Account, callbacks_url: str) -> None:
-    with show.step("somebody who is not Twilio posts a receipt"):
+    with show.step("post a forged receipt"):
         form = {"MessageSid": here.twilio.accepted()[0].sid or "", "MessageStatus": "failed"}
         [answer, *_] = post_callback(f"{callbacks_url}/twilio/status", form, "a guess", here.twilio.route)
     show.note(f"the webhook answers {answer}")

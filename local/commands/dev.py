@@ -1,4 +1,4 @@
-"""`make dev`: the stack at real speed until Ctrl-C, where a shell, an application and `sam local` can reach it."""
+"""`make dev`: the stack at real speed until Ctrl-C, on fixed ports, for a shell, an application and `sam local`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)
 SIOCGIFADDR = 0x8915
 
 HELP = """
-The stack is up, until Ctrl-C. Its clock strikes every minute.
+The stack is running until Ctrl-C. Its schedules run at real speed: process_retries every minute.
 
   Postgres   {database}
   Twilio     {twilio}
@@ -37,24 +37,24 @@ Send a message:
   python -m local send +4917612345678 "Your table is ready."
   psql {database} -c "select sms_retry.queue_sms_retry('+4917612345678', 'Your table is ready.', kind => 'otp')"
 
-Let Twilio fail, and see what it took:
+Let Twilio fail, and see which messages it accepted:
   curl {twilio}/stand-in/plan -d '{{"to": "+4917612345678", "steps": [{{"step": "refuse", "http_status": 429, "code": 20429}}]}}'
   curl {twilio}/stand-in/plan -d '{{"down": true}}'
   curl {twilio}/stand-in/accepted
 
-See what became of it, and do something about it: {console}
+See its status, retry or cancel it: {console}
 
-From Lambda's own container, after `make build ARCHITECTURE={architecture}`:
+In Lambda's own container, after `make build ARCHITECTURE={architecture}`:
   sam local invoke ProcessRetriesFunction -e tests/events/process_retries.json -n tests/env.json \\
       --parameter-overrides Architecture={architecture} --add-host host.docker.internal:host-gateway
 """  # noqa: E501
 
 
 def dev() -> int:
-    """Runs until SIGINT or SIGTERM; 1 when a port is taken."""
+    """Run until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if a port is taken."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    # A line of the log is there when it is written, also in a pipe.
+    # Write each line of the log at once, also into a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     try:
         with (
@@ -74,7 +74,7 @@ def dev() -> int:
 
 
 def send_one(to: str, body: str) -> int:
-    """Sends at any hour through the stack that `dev` runs, and prints what the handler returns."""
+    """Send a message at any hour through the stack of `dev`, and print the handler's answer."""
     with environment(DATABASE_URL=os.environ.get("DATABASE_URL") or ENVIRONMENT["DATABASE_URL"]):
         send_sms = load("send_sms")
         try:
@@ -98,13 +98,13 @@ def _help(parts: Stack) -> str:
 
 @contextmanager
 def _reachable_from_containers() -> Iterator[None]:
-    """Relays the address of Docker's bridge, if there is one, to loopback: a container on Linux sees only that."""
+    """Forwards the address of Docker's bridge, if it exists, to loopback: a Linux container reaches only the bridge."""
     address = _address("docker0")
     if address is None:
         yield
         return
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="relay")
+    thread = threading.Thread(target=loop.run_forever, name="forwarder")
     thread.start()
     try:
         ports = (POSTGRES_PORT, TWILIO_PORT)
@@ -113,7 +113,7 @@ def _reachable_from_containers() -> Iterator[None]:
         for server in servers:
             loop.call_soon_threadsafe(server.close)
     finally:
-        asyncio.run_coroutine_threadsafe(_hang_up(), loop).result()
+        asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -127,15 +127,15 @@ def _address(interface: str) -> str | None:
 
 
 async def _listen(address: str, port: int) -> asyncio.Server:
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            there, onwards = await asyncio.open_connection("127.0.0.1", port)
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             writer.close()
             return
-        await asyncio.gather(_copy(reader, onwards), _copy(there, writer), return_exceptions=True)
+        await asyncio.gather(_copy(reader, target_writer), _copy(target_reader, writer), return_exceptions=True)
 
-    return await asyncio.start_server(relay, address, port)
+    return await asyncio.start_server(forward, address, port)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -147,9 +147,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def _hang_up() -> None:
-    mine = asyncio.current_task()
-    others = [task for task in asyncio.all_tasks() if task is not mine]
+async def _cancel_all() -> None:
+    current = asyncio.current_task()
+    others = [task for task in asyncio.all_tasks() if task is not current]
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""`python -m local screenshots`: the console over a full day, as docs/images shows it."""
+"""`python -m local screenshots`: pictures of the console over a full day, for docs/images."""
 
 from __future__ import annotations
 
@@ -51,76 +51,76 @@ from given join messages m on m.message_key = 'order-' || n
 
 
 def screenshots() -> int:
-    """Writes the images anew; 1 where there is no Chromium."""
+    """Write the images. Returns the exit code: 0, or 1 if Chromium is missing."""
     if not CHROMIUM.exists():
-        print(f"There is no {CHROMIUM}: install Debian's package chromium.", file=sys.stderr)
+        print(f"{CHROMIUM} is missing: install Debian's package chromium.", file=sys.stderr)
         return 1
     IMAGES.mkdir(parents=True, exist_ok=True)
     with contextlib.redirect_stdout(io.StringIO()), postgres(durable=False) as server:
         url = server.create_database(f"sms_retry_screenshots_{os.getpid()}")
         with stack(url) as parts, browser() as chromium:
-            told = fill(parts)
+            shown = fill(parts)
             for name, path, screen, scheme in (
                 ("console", "/", DESK, "light"),
                 ("console-phone", "/", PHONE, "dark"),
-                ("console-message", f"/messages/{told}", DESK, "light"),
+                ("console-message", f"/messages/{shown}", DESK, "light"),
             ):
                 page = chromium.new_page(viewport=screen, color_scheme=scheme)
                 page.goto(parts.console.url + path)
                 image = Image.open(io.BytesIO(page.screenshot()))
-                # A third of the size; of the ways to choose its colours the one that keeps the rare ones.
+                # 256 colours are a third of the size; MAXCOVERAGE keeps the rare ones.
                 few = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
                 few.save(IMAGES / f"{name}.png", optimize=True)
                 page.close()
-    print(f"Look at {IMAGES.relative_to(ROOT)}/console*.png")
+    print(f"Written: {IMAGES.relative_to(ROOT)}/console*.png")
     return 0
 
 
 def fill(parts: Stack) -> int:
-    """A day behind us, and a present with something of everything; gives the message with a story to tell."""
+    """Insert the messages of one day, and some in every present state. Returns the id of one with a long story."""
     parts.db.execute(HISTORY, list(map(list, zip(*_history(Random(2026)), strict=True))))
     for n in range(180):
-        _take_in(parts, n, time_zone=_zone_where_it_is(3))
+        _queue(parts, n, time_zone=_zone_with_local_hour(3))
     for n in range(200, 206):
         parts.twilio.plan(_number(n), LOST)
-        _take_in(parts, n, kind="otp", on_unknown="hold" if n == 200 else "resend")
+        _queue(parts, n, kind="otp", on_unknown="hold" if n == 200 else "resend")
     parts.twilio.plan("+447700900123", Refuse(400, 21408))
     for n in range(6):
-        _take_in(parts, 0, to=f"+44770090012{3 + n}", kind="otp")
+        _queue(parts, 0, to=f"+44770090012{3 + n}", kind="otp")
     parts.let_minutes_pass(1)
     return _story(parts)
 
 
 def _story(parts: Stack) -> int:
-    """Refused, wanted sooner by a person, taken, not delivered, and due again."""
+    """A message that was refused, retried by a person, accepted and not delivered, and is due again; returns its id."""
     did_not_arrive = Accept(("sent", ("undelivered", 30003)), callbacks=Callbacks(delay=100))
     parts.twilio.plan(_number(7), Refuse(400, 30001), did_not_arrive)
-    told = _take_in(parts, 7, kind="otp", message_key="booking-7-ready")
+    shown = _queue(parts, 7, kind="otp", message_key="booking-7-ready")
     parts.let_minutes_pass(1)
-    operate.retry(Store(lambda: parts.database_url), "ana@example.com", told)
+    operate.retry(Store(lambda: parts.database_url), "ana@example.com", shown)
     for n in range(300, 318):
         parts.twilio.plan(_number(n), Refuse(400, 30001))
-        _take_in(parts, n, kind="otp")
+        _queue(parts, n, kind="otp")
     parts.let_minutes_pass(5)
-    return told
+    return shown
 
 
-def _history(dice: Random) -> list[tuple[str, str, int | None, int]]:
-    """How long ago each message ended, how, with what code, and after how many retries: most in the daytime."""
+def _history(rng: Random) -> list[tuple[str, str, int | None, int]]:
+    """For each message: how long ago it ended, its status, error code and retries. Most ended in the daytime."""
     now = datetime.now(UTC).hour
     hours = [(h, 1.15 - math.cos((now - h - 2) / 24 * 2 * math.pi)) for h in range(24)]
     history = []
-    for ago in dice.choices([h for h, _ in hours], [weight for _, weight in hours], k=MESSAGES):
+    for ago in rng.choices([h for h, _ in hours], [weight for _, weight in hours], k=MESSAGES):
         # For one hour a carrier was down.
-        is_lost = dice.random() < (0.34 if ago == 9 else 0.03)
-        ending = "failed" if is_lost else dice.choices(("completed", "expired", "cancelled"), (985, 9, 6))[0]
-        met = is_lost or dice.random() < 0.12
-        code = dice.choices(list(ERRORS), list(ERRORS.values()))[0] if met else None
-        history.append((f"{ago * 60 + dice.randrange(60)} minutes", ending, code, 3 if is_lost else int(met)))
+        is_lost = rng.random() < (0.34 if ago == 9 else 0.03)
+        ending = "failed" if is_lost else rng.choices(("completed", "expired", "cancelled"), (985, 9, 6))[0]
+        has_failed = is_lost or rng.random() < 0.12
+        code = rng.choices(list(ERRORS), list(ERRORS.values()))[0] if has_failed else None
+        history.append((f"{ago * 60 + rng.randrange(60)} minutes", ending, code, 3 if is_lost else int(has_failed)))
     return history
 
 
-def _take_in(parts: Stack, n: int, **fields: Any) -> int:
+def _queue(parts: Stack, n: int, **fields: Any) -> int:
     event = {"to": _number(n), "body": "Your table is ready.", "business_id": "shop", **fields}
     names = ", ".join(f"{'to_number' if name == 'to' else name} => %s" for name in event)
     row = parts.db.execute(f"select sms_retry.queue_sms_retry({names})", list(event.values())).fetchone()
@@ -132,6 +132,6 @@ def _number(n: int) -> str:
     return f"+4915{n * 7919 % 10**9:09}"
 
 
-def _zone_where_it_is(hour: int) -> str:
+def _zone_with_local_hour(hour: int) -> str:
     ahead = (hour - datetime.now(UTC).hour + 11) % 24 - 11
     return f"Etc/GMT{-ahead:+d}"

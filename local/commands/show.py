@@ -1,4 +1,4 @@
-"""What `make demo` shows: the queue as it drains, what became of every message, the proof and a picture."""
+"""The output of `make demo`: the queue minute by minute, the outcomes, the checked guarantees and a picture."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ BAR = 40
 
 
 class Show:
-    """On a terminal a table that changes; elsewhere a line every ten minutes of the clock."""
+    """On a terminal a table that changes; otherwise a line every ten minutes of the clock."""
 
     def __init__(self, messages: int) -> None:
         self._messages = messages
-        # The output as it is now: it is about to be turned into the log.
+        # The present stdout, because it is redirected to the log later.
         self._console = Console(file=sys.stdout, highlight=False)
         self._live: Live | None = None
 
@@ -72,8 +72,8 @@ class Show:
         if self._live:
             self._live.update(_now(self._messages, minute, queue, messages, posts, news))
             return
-        for _, what in [each for each in news if each[0] == minute - 1]:
-            self.say(f"minute {minute:3}  {what}")
+        for _, event in [each for each in news if each[0] == minute - 1]:
+            self.say(f"minute {minute:3}  {event}")
         if minute % 10 == 0:
             states = [f"{queue[state]} {label}" for state, (label, _) in QUEUE.items() if queue[state]]
             outcomes = [
@@ -82,8 +82,8 @@ class Show:
             self.say(f"minute {minute:3}  {', '.join([*states, *outcomes])}")
 
     def table(self, evidence: Evidence) -> None:
-        """What became of every message, by how often it was sent to Twilio."""
-        table = Table(title="What became of every message", box=box.SIMPLE, title_justify="left")
+        """The number of messages by status and by POSTs to Twilio."""
+        table = Table(title="Messages by status and number of POSTs", box=box.SIMPLE, title_justify="left")
         table.add_column("")
         headings = ["never sent", "1 POST", "2", "3", "4", "5 or more", "messages"]
         for heading in headings:
@@ -94,15 +94,16 @@ class Show:
             if sum(row):
                 table.add_row(Text(status, colour), *[str(n or "·") for n in row], str(sum(row)))
         table.add_section()
-        columns = [sum(n for (_, its), n in counts.items() if its == posts) for posts in range(6)]
+        columns = [sum(n for (_, number), n in counts.items() if number == posts) for posts in range(6)]
         table.add_row("all", *[str(n or "·") for n in columns], str(len(evidence.messages)))
         self._console.print(table)
 
     def proof(self, found: Sequence[Check]) -> None:
-        table = Table(title="What Twilio remembers", box=box.SIMPLE, title_justify="left", show_header=False)
+        title = "The guarantees, checked against Twilio's record"
+        table = Table(title=title, box=box.SIMPLE, title_justify="left", show_header=False)
         for check in found:
-            sign = Text("BROKEN", "bold red") if check.faults else Text("holds", "green")
-            table.add_row(check.guarantee, sign, check.seen)
+            result = Text("BROKEN", "bold red") if check.faults else Text("kept", "green")
+            table.add_row(check.guarantee, result, check.seen)
         self._console.print(table)
         for check in found:
             for fault in check.faults[:10]:
@@ -116,7 +117,7 @@ class Show:
         path: Path,
     ) -> None:
         """Queue depth and outcomes over the clock's minutes."""
-        # Its cache stays in the project, and needs no home.
+        # Matplotlib's cache is kept in the project, not in the home folder.
         os.environ.setdefault("MPLCONFIGDIR", str(path.parent / "matplotlib"))
         import matplotlib
 
@@ -136,10 +137,10 @@ class Show:
             axes.spines[["top", "right"]].set_visible(False)
             for minute in {minute for minute, _ in news}:
                 axes.axvline(minute, color="#00000055", linewidth=0.8, linestyle=":")
-        story = "\n".join(f"{minute:>2}  {what}" for minute, what in news)
-        above.text(1.02, 0, story, transform=above.transAxes, fontsize=8, linespacing=1.6)
-        above.set(title="What waits", ylabel="messages")
-        below.set(title="What became of them", xlabel="minutes of the clock", ylabel="messages")
+        events = "\n".join(f"{minute:>2}  {event}" for minute, event in news)
+        above.text(1.02, 0, events, transform=above.transAxes, fontsize=8, linespacing=1.6)
+        above.set(title="Waiting messages", ylabel="messages")
+        below.set(title="Messages by status", xlabel="minutes of the clock", ylabel="messages")
         figure.savefig(path, dpi=110)
         self.say(f"A picture of the run: {path.relative_to(path.parents[1])}")
 
@@ -157,5 +158,5 @@ def _now(
         if status != "queued" and (messages[status] or status == "delivered"):
             table.add_row(status, str(messages[status]), Text("█" * round(BAR * messages[status] / most), colour))
     clock = f"{minute // 60}:{minute % 60:02} on the clock · {posts} POSTs to Twilio"
-    latest = Text("\n".join(what for _, what in news[-3:]), "bright_black")
+    latest = Text("\n".join(event for _, event in news[-3:]), "bright_black")
     return Group(Text(clock, "bold"), table, latest)

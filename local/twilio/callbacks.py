@@ -1,4 +1,4 @@
-"""Status callbacks as Twilio posts them: signed, form-encoded, retried as the URL's fragment asks."""
+"""Status callbacks as Twilio posts them: signed, form-encoded, retried as the fragment of the URL demands."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 Answer = int | str
-"""What came of one try: an HTTP status, `ct` (no connection) or `rt` (no answer)."""
+"""The result of one try: an HTTP status, `ct` (no connection) or `rt` (no answer)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Twilio's connection overrides; times in seconds. By default one retry, only without a connection."""
+    """Twilio's connection overrides; times are seconds. By default: one retry, and only if the connection failed."""
 
     retries: int = 1
     retry_on: frozenset[str] = frozenset({"ct"})
@@ -27,7 +27,7 @@ class Overrides:
     read_timeout: float = 15.0
     total: float = 15.0
 
-    def want_another(self, answer: Answer) -> bool:
+    def allow_retry(self, answer: Answer) -> bool:
         kind = answer if isinstance(answer, str) else f"{answer // 100}xx"
         return kind in self.retry_on or ("all" in self.retry_on and kind != "2xx")
 
@@ -45,10 +45,9 @@ def read_overrides(fragment: str) -> Overrides:
 
 
 def post_callback(url: str, params: Mapping[str, str], auth_token: str, route: Mapping[str, str]) -> tuple[Answer, ...]:
-    """Post one callback, blocking, and return what came of each try.
+    """Post one callback, blocking, and return the result of each try.
 
-    `route` says where a public origin lives here; an origin that it does not know and that is not loopback
-    cannot be reached.
+    `route` maps a public origin to its local one. An origin that is neither in it nor loopback is unreachable.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
@@ -70,7 +69,7 @@ def post_callback(url: str, params: Mapping[str, str], auth_token: str, route: M
     give_up = time.monotonic() + overrides.total
     answers = [_try(local, target, body, headers, overrides)]
     headers["I-Twilio-Idempotency-Token"] = str(uuid.uuid4())
-    while len(answers) <= overrides.retries and overrides.want_another(answers[-1]):
+    while len(answers) <= overrides.retries and overrides.allow_retry(answers[-1]):
         if time.monotonic() >= give_up:
             break
         answers.append(_try(local, target, body, headers, overrides))
@@ -78,7 +77,7 @@ def post_callback(url: str, params: Mapping[str, str], auth_token: str, route: M
 
 
 def signature(auth_token: str, url: str, params: Mapping[str, str]) -> str:
-    """X-Twilio-Signature of a form POST: base64 HMAC-SHA1 over public URL and sorted parameters."""
+    """X-Twilio-Signature of a form POST: base64 HMAC-SHA1 over the public URL and the sorted parameters."""
     signed = url + "".join(name + params[name] for name in sorted(params))
     return base64.b64encode(hmac.new(auth_token.encode(), signed.encode(), hashlib.sha1).digest()).decode()
 

@@ -1,4 +1,4 @@
-"""Twilio's Messages resource: what a POST must hold, what a message looks like, how the list is paged."""
+"""Twilio's Messages resource: the parameters of a POST, the fields of a message, the pages of the list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from local.twilio.plan import Refuse
 
-# Only these are read from a POST; the contract test holds them against CreateMessage.
+# Only these are read from a POST; the contract test compares them with CreateMessage in openapi.json.
 PARAMETERS = frozenset(
     {
         "To",
@@ -37,7 +37,7 @@ MAGIC_TO = {
 }
 POOL_NUMBER = "+15005550006"
 
-# Some of Twilio's messages quote the number; so do these, for those who log them to trip over.
+# Twilio quotes the number in some of its messages, and so do these: a test finds code that logs them.
 ERRORS = {
     20001: "Unknown parameters",
     20003: "Authenticate",
@@ -78,7 +78,7 @@ E164 = re.compile(r"\+[1-9]\d{6,14}")
 
 @dataclass(slots=True)
 class Message:
-    """One message that Twilio took. Instants are epoch seconds; `reached` is its latest receipt's place."""
+    """One message that Twilio accepted. Instants are epoch seconds; `reached` is the place of its latest receipt."""
 
     sid: str
     to: str
@@ -96,7 +96,7 @@ class Message:
 
 
 def fault(form: Mapping[str, str]) -> Refuse | None:
-    """What Twilio refuses in the form itself or by a magic number of its test credentials."""
+    """Twilio's refusal of a wrong form, or of a magic number of its test credentials; None if it is accepted."""
     to, sender, body = form.get("To", ""), form.get("From", ""), form.get("Body", "")
     callback = form.get("StatusCallback", "")
     validity = form.get("ValidityPeriod", "36000")
@@ -133,7 +133,7 @@ def error(http_status: int, code: int, to: str = "") -> dict[str, Any]:
 
 
 def resource(message: Message, account_sid: str) -> dict[str, Any]:
-    """The message as every answer shows it."""
+    """The message as JSON, the same in every answer."""
     address = f"/2010-04-01/Accounts/{account_sid}/Messages/{message.sid}"
     code = message.error_code
     return {
@@ -165,7 +165,7 @@ def _instant(epoch: float) -> str:
 
 
 def segments(body: str) -> int:
-    """160 characters of GSM-7 or 70 of UCS-2 in one segment, 153 or 67 in each of several."""
+    """One segment has 160 characters of GSM-7 or 70 of UCS-2; each of several segments has 153 or 67."""
     if GSM_7.issuperset(body):
         size, one, each = len(body), 160, 153
     elif (GSM_7 | GSM_7_ESCAPED).issuperset(body):
@@ -176,10 +176,10 @@ def segments(body: str) -> int:
 
 
 def page(messages: Sequence[Message], query: Mapping[str, str], account_sid: str) -> dict[str, Any]:
-    """One page of `messages`, which come newest first, as ListMessageResponse.
+    """One page of `messages`, newest first, as ListMessageResponse.
 
-    A page token is the last message of the page before (PA) or the first of the page behind (PB), so that
-    messages created between two pages shift nothing.
+    A page token names the last message of the previous page (PA) or the first message of the next page (PB), so that
+    messages created between two requests shift no page.
     """
     found = [message for message in messages if _matches(message, query)]
     size = min(max(int(query.get("PageSize", 50)), 1), 1000)

@@ -1,7 +1,7 @@
-"""What the Twilio stand-in is told to do: values, from Python or from JSON.
+"""The instructions for the Twilio stand-in: values, given from Python or as JSON.
 
-A *step* says what becomes of one POST. `accepted=None` on a step that breaks the answer is its harmless twin:
-the client sees the same, but Twilio never took the message.
+A *step* is the result of one POST. Steps that break the answer have `accepted`: the message that Twilio accepted all
+the same. With `accepted=None` the client sees the same broken answer, but Twilio did not accept the message.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def status_and_code(receipt: Receipt) -> tuple[str, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """How status callbacks travel. Chances run from 0 to 1; `delay` and `late_by` are seconds.
+    """How status callbacks are posted. Probabilities are from 0 to 1; `delay` and `late_by` are seconds.
 
-    The nth receipt leaves n times `delay` after the answer. A late one goes `late_by` after its turn, a lost
-    one never, a repeated one a second time after all others; out of order means last first.
+    The nth receipt is posted n times `delay` after the answer. A late receipt is posted `late_by` after that, a lost
+    receipt never, a repeated receipt a second time after all others. Out of order means last first.
     """
 
     delay: float = 0.0
@@ -39,7 +39,7 @@ class Callbacks:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """201. `callbacks` and `list_lag` (seconds until it is listed), if given, win over the behaviour's."""
+    """201. `callbacks` and `list_lag` (seconds until the message is listed) override those of the Behaviour."""
 
     receipts: tuple[Receipt, ...] = ("sent", "delivered")
     callbacks: Callbacks | None = None
@@ -50,12 +50,12 @@ class Accept:
         object.__setattr__(self, "receipts", receipts)
         for status, _ in map(status_and_code, receipts):
             if status not in STATUSES:
-                raise ValueError(f"receipts: {status!r} is no status of a message on its way out")
+                raise ValueError(f"receipts: {status!r} is not a status of an outbound message")
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Twilio's own error JSON; `retry_after` in seconds becomes the header. The message is not taken."""
+    """Twilio's own error JSON; `retry_after` in seconds becomes the header. The message is not accepted."""
 
     http_status: int
     code: int
@@ -78,7 +78,7 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class BadAnswer:
-    """An answer that says nothing. Without `body`, 2xx is empty, 500 Twilio's 20500, others HTML."""
+    """An answer that cannot be trusted. Without `body`: 2xx is empty, 500 is Twilio's 20500, any other is HTML."""
 
     http_status: int
     body: str | None = None
@@ -86,20 +86,20 @@ class BadAnswer:
 
 
 Step = Accept | Refuse | Hang | Reset | BadAnswer
-Weather = Callable[[str, int], Step]
-"""(To, which POST to that number, from 1) -> what becomes of it."""
+StepFor = Callable[[str, int], Step]
+"""(To, number of the POST to that To, from 1) -> the step of that POST."""
 
 
-def fair(to: str, nth: int) -> Step:
+def accept_all(to: str, nth: int) -> Step:
     return Accept()
 
 
-def always(step: Step) -> Weather:
+def always(step: Step) -> StepFor:
     return lambda to, nth: step
 
 
-def mix(seed: int, *shares: tuple[float, Step]) -> Weather:
-    """Each step has its share, any positive weight. The same POST always meets the same step."""
+def mix(seed: int, *shares: tuple[float, Step]) -> StepFor:
+    """Each step has a share, any positive weight. The same POST always gets the same step."""
     weights = [weight for weight, _ in shares]
     steps = [step for _, step in shares]
     return lambda to, nth: Random(f"{seed} {to} {nth}").choices(steps, weights)[0]
@@ -107,9 +107,9 @@ def mix(seed: int, *shares: tuple[float, Step]) -> Weather:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What holds wherever no plan says otherwise. Seconds, except the seed."""
+    """How the stand-in behaves. `default` gives the step of a POST that has no plan; times are seconds."""
 
-    weather: Weather = fair
+    default: StepFor = accept_all
     callbacks: Callbacks = Callbacks()
     latency: float = 0.0
     list_lag: float = 0.0
@@ -119,8 +119,8 @@ class Behaviour:
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
-    """One receipt as it leaves: `after` seconds, `place` in the true order, not `posted` if it is lost."""
+class Due:
+    """One receipt: due `after` seconds, at `place` in the true order, and `posted` unless it is lost."""
 
     after: float
     place: int
@@ -129,20 +129,20 @@ class Departure:
     posted: bool
 
 
-def departures(receipts: tuple[Receipt, ...], callbacks: Callbacks, dice: Random) -> Iterator[Departure]:
-    """The receipts of one message in the order in which they leave."""
+def due_receipts(receipts: tuple[Receipt, ...], callbacks: Callbacks, rng: Random) -> Iterator[Due]:
+    """The receipts of one message, in the order in which they are posted."""
     places = list(range(len(receipts)))
-    if dice.random() < callbacks.out_of_order:
+    if rng.random() < callbacks.out_of_order:
         places.reverse()
     repeats = []
     for turn, place in enumerate(places, 1):
-        late = dice.random() < callbacks.late
+        late = rng.random() < callbacks.late
         after = turn * callbacks.delay + (callbacks.late_by if late else 0.0)
         status, code = status_and_code(receipts[place])
-        yield Departure(after, place, status, code, posted=dice.random() >= callbacks.lost)
-        if dice.random() < callbacks.repeated:
+        yield Due(after, place, status, code, posted=rng.random() >= callbacks.lost)
+        if rng.random() < callbacks.repeated:
             after = max(after, len(places) * callbacks.delay)
-            repeats.append(Departure(after, place, status, code, posted=True))
+            repeats.append(Due(after, place, status, code, posted=True))
     yield from repeats
 
 
@@ -156,30 +156,30 @@ STEPS: dict[str, Callable[..., Step]] = {
 
 
 def read_step(data: dict[str, Any]) -> Step:
-    """A step from `{"step": "refuse", "http_status": 429, "code": 20429}`, its kind and its fields.
+    """A step from `{"step": "refuse", "http_status": 429, "code": 20429}`: the kind and its fields.
 
-    ValueError or TypeError says what is wrong with it.
+    Raises ValueError or TypeError with the name of the wrong field.
     """
     fields = dict(data)
     kind = fields.pop("step", None)
     if kind not in STEPS:
-        raise ValueError(f"step: {kind!r} is none of {', '.join(STEPS)}")
+        raise ValueError(f"step: {kind!r} is not one of {', '.join(STEPS)}")
     if fields.get("accepted") is not None:
         fields["accepted"] = _read_accept(fields["accepted"])
     return _read_accept(fields) if kind == "accept" else STEPS[kind](**fields)
 
 
 def read_behaviour(data: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a Behaviour; `weather` is a step or `{"seed": 1, "shares": [[9, step], [1, step]]}`."""
+    """Fields of a Behaviour; `default` is a step or `{"seed": 1, "shares": [[9, step], [1, step]]}`."""
     changes = dict(data)
     if "callbacks" in changes:
         changes["callbacks"] = Callbacks(**changes["callbacks"])
-    if "shares" in changes.get("weather", {}):
-        weather = changes["weather"]
-        shares = [(weight, read_step(step)) for weight, step in weather["shares"]]
-        changes["weather"] = mix(weather.get("seed", 0), *shares)
-    elif "weather" in changes:
-        changes["weather"] = always(read_step(changes["weather"]))
+    if "shares" in changes.get("default", {}):
+        default = changes["default"]
+        shares = [(weight, read_step(step)) for weight, step in default["shares"]]
+        changes["default"] = mix(default.get("seed", 0), *shares)
+    elif "default" in changes:
+        changes["default"] = always(read_step(changes["default"]))
     return changes
 
 

@@ -1,17 +1,14 @@
-"""A Twilio for one machine: the Messages API over HTTP, with a memory, that fails when told to.
+"""Twilio's Messages API over HTTP on one machine. It keeps every message, and fails as planned.
 
-From Python, `with TwilioStandIn() as twilio:` runs it in a thread of its own. `python -m local.twilio.stand_in`
-runs it alone, steered by `POST /stand-in/plan`, `GET /stand-in/accepted` and `POST /stand-in/reset`.
+From Python, `with TwilioStandIn() as twilio:` runs it in a thread. `python -m local.twilio` runs it alone.
+Another process uses `POST /stand-in/plan`, `GET /stand-in/accepted` and `POST /stand-in/reset`.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
-import contextlib
 import json
-import signal
 import socket
 import struct
 import threading
@@ -61,11 +58,11 @@ __all__ = [
 
 
 class TwilioStandIn(Account):
-    """An Account over HTTP. It admits the account SID with its token and, if given, `api_key` (SID, secret).
+    """An Account over HTTP. It accepts the account SID with its token and, if given, `api_key` (SID, secret).
 
-    `callbacks="live"` posts status callbacks by itself as they fall due; `"manual"` leaves them to
-    `deliver_callbacks()`. Port 0 takes any free one. Between `close()` and the next `start()` it refuses
-    connections on its port and forgets nothing.
+    With `callbacks="live"` it posts status callbacks when they are due; with `"manual"` only
+    `deliver_callbacks()` does. Port 0 takes any free port. Between `close()` and the next `start()` connections to
+    its port are refused; its messages stay.
     """
 
     def __init__(
@@ -98,16 +95,16 @@ class TwilioStandIn(Account):
         listening = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self.port = listening.getsockname()[1]
         self._loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
-        self._lanes = [ThreadPoolExecutor(1, f"callbacks-{lane}") for lane in range(8)]
+        self._posters = [ThreadPoolExecutor(1, f"callbacks-{n}") for n in range(8)]
         self._thread = threading.Thread(target=self._run, args=(listening,), name="twilio", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop at once: hanging requests are dropped, callbacks that have yet to leave never do."""
+        """Stop at once: requests that hang are dropped, and callbacks that are not posted yet never are."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
-        for lane in self._lanes:
-            lane.shutdown(cancel_futures=True)
+        for poster in self._posters:
+            poster.shutdown(cancel_futures=True)
         self._loop.close()
 
     @property
@@ -125,17 +122,17 @@ class TwilioStandIn(Account):
 
     async def _serve(self, listening: socket.socket) -> None:
         messages = "/2010-04-01/Accounts/{account}/Messages"
-        app = web.Application(middlewares=[self._counted])
+        app = web.Application(middlewares=[self._count])
         app.add_routes(
             [
                 web.post(f"{messages}.json", self._create),
                 web.get(f"{messages}.json", self._list),
-                web.get(f"{messages}/{{sid}}.json", self._one),
-                web.post(f"{messages}/{{sid}}.json", self._one),
-                web.delete(f"{messages}/{{sid}}.json", self._one),
-                web.post("/stand-in/plan", self._planned),
-                web.get("/stand-in/accepted", self._remembered),
-                web.post("/stand-in/reset", self._forgotten),
+                web.get(f"{messages}/{{sid}}.json", self._message),
+                web.post(f"{messages}/{{sid}}.json", self._message),
+                web.delete(f"{messages}/{{sid}}.json", self._message),
+                web.post("/stand-in/plan", self._take_plan),
+                web.get("/stand-in/accepted", self._show_accepted),
+                web.post("/stand-in/reset", self._take_reset),
             ]
         )
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
@@ -145,7 +142,7 @@ class TwilioStandIn(Account):
         await runner.cleanup()
 
     @web.middleware
-    async def _counted(self, request: web.Request, handler: Any) -> Any:
+    async def _count(self, request: web.Request, handler: Any) -> Any:
         self._concurrent += 1
         try:
             return await handler(request)
@@ -155,10 +152,10 @@ class TwilioStandIn(Account):
     async def _create(self, request: web.Request) -> web.Response:
         form = await _form(request)
         known = {name: value for name, value in form.items() if name in PARAMETERS}
-        step = self._closed(request) or fault(known) or self._next_step(known["To"])
+        step = self._denial(request) or fault(known) or self._next_step(known["To"])
         accept = _acceptance(step)
-        message = self._take(known, accept) if accept else None
-        self._remember(form, step, message.sid if message else None)
+        message = self._accept(known, accept) if accept else None
+        self._record(form, step, message.sid if message else None)
         created = self._answer(201, resource(message, self.account_sid)) if message else None
         if message and self._live:
             self._post_when_due()
@@ -174,16 +171,16 @@ class TwilioStandIn(Account):
                 return _drop(request, reset=isinstance(step, Reset))
 
     async def _list(self, request: web.Request) -> web.Response:
-        if closed := self._closed(request):
-            return self._refuse(closed)
+        if denial := self._denial(request):
+            return self._refuse(denial)
         try:
-            return self._answer(200, page(self._visible(), request.query, self.account_sid))
+            return self._answer(200, page(self._listed(), request.query, self.account_sid))
         except ValueError:
             return self._refuse(Refuse(400, 20001))
 
-    async def _one(self, request: web.Request) -> web.Response:
-        if closed := self._closed(request):
-            return self._refuse(closed)
+    async def _message(self, request: web.Request) -> web.Response:
+        if denial := self._denial(request):
+            return self._refuse(denial)
         message = self._messages.get(request.match_info["sid"])
         if message is None:
             return self._refuse(Refuse(404, 20404))
@@ -194,8 +191,8 @@ class TwilioStandIn(Account):
             return self._refuse(wrong)
         return self._answer(200, resource(message, self.account_sid))
 
-    async def _planned(self, request: web.Request) -> web.Response:
-        """`{"to", "steps"}` for one number, any field of the Behaviour, `"let_time_pass"` in seconds."""
+    async def _take_plan(self, request: web.Request) -> web.Response:
+        """Takes `{"to", "steps"}` for one number, any field of the Behaviour, and `"let_time_pass"` in seconds."""
         try:
             data = await request.json()
             to, steps = data.pop("to", ""), [read_step(step) for step in data.pop("steps", ())]
@@ -208,7 +205,7 @@ class TwilioStandIn(Account):
         self.let_time_pass(seconds)
         return web.json_response({})
 
-    async def _remembered(self, request: web.Request) -> web.Response:
+    async def _show_accepted(self, request: web.Request) -> web.Response:
         accepted = [
             {
                 "at": post.at,
@@ -221,12 +218,12 @@ class TwilioStandIn(Account):
         ]
         return web.json_response({"posts": len(self.posts()), "accepted": accepted})
 
-    async def _forgotten(self, request: web.Request) -> web.Response:
+    async def _take_reset(self, request: web.Request) -> web.Response:
         self.reset()
         return web.json_response({})
 
-    def _closed(self, request: web.Request) -> Refuse | None:
-        """What every request meets first: an outage, a wrong login."""
+    def _denial(self, request: web.Request) -> Refuse | None:
+        """The refusal of any request during an outage or with a wrong login; None otherwise."""
         if self.behaviour.down:
             return Refuse(503, 20503)
         known = request.headers.get("Authorization") in self._logins
@@ -254,15 +251,15 @@ class TwilioStandIn(Account):
             self._timer = self._loop.call_later(max(0.0, due - time.monotonic()) + 0.001, self._post_due)
 
     def _post_due(self) -> None:
-        """A message's callbacks all go through one lane, so that none overtakes another unasked."""
-        for message, departure in self._take_due():
-            lane = self._lanes[hash(message.sid) % len(self._lanes)]
-            self._loop.run_in_executor(lane, self._depart, [(message, departure)])
+        """One thread posts all callbacks of a message, so that they stay in order."""
+        for message, due in self._take_due():
+            poster = self._posters[hash(message.sid) % len(self._posters)]
+            self._loop.run_in_executor(poster, self._post, [(message, due)])
         self._post_when_due()
 
 
 async def _form(request: web.Request) -> dict[str, str]:
-    """Empty where the body is no form, as Twilio has it."""
+    """Empty if the body is not a form, as at Twilio."""
     if request.content_type != "application/x-www-form-urlencoded":
         return {}
     return dict(parse_qsl((await request.read()).decode(), keep_blank_values=True))
@@ -302,7 +299,7 @@ def _bad_answer(http_status: int, body: str | None) -> web.Response:
 
 
 def _drop(request: web.Request, *, reset: bool) -> web.Response:
-    """Close the connection without an answer; lingering for no time turns the close into a reset."""
+    """Close the connection without an answer. SO_LINGER with zero seconds turns the close into a reset."""
     if (transport := request.transport) is not None:
         if reset:
             connection = transport.get_extra_info("socket")
@@ -313,34 +310,3 @@ def _drop(request: web.Request, *, reset: bool) -> web.Response:
 
 def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.twilio.stand_in", description=__doc__)
-    parser.add_argument("--port", type=int, default=8081)
-    parser.add_argument("--account-sid", default=ACCOUNT_SID)
-    parser.add_argument("--auth-token", default=AUTH_TOKEN)
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
-    parser.add_argument(
-        "--route",
-        action="append",
-        default=[],
-        metavar="PUBLIC=LOCAL",
-        help="where a public origin lives: https://sms.example.com=http://127.0.0.1:8080",
-    )
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    route = dict(pair.split("=", 1) for pair in options.route)
-    login = {"account_sid": options.account_sid, "auth_token": options.auth_token}
-    behaviour = Behaviour(latency=options.latency)
-    # Whoever reads the URL may end it at once.
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        TwilioStandIn(behaviour, route=route, port=options.port, **login) as twilio,
-    ):
-        print(twilio.url, flush=True)
-        signal.pause()
-
-
-if __name__ == "__main__":
-    main()

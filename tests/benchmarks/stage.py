@@ -51,12 +51,12 @@ def stage() -> Iterator[Stage]:
 @contextmanager
 def twilio_process(latency: float) -> Iterator[str]:
     """The stand-in's URL: it accepts everything after `latency` seconds and calls nobody back."""
-    command = [sys.executable, "-m", "local.twilio.stand_in", "--port", "0", "--latency", str(latency)]
+    command = [sys.executable, "-m", "local.twilio", "--port", "0", "--latency", str(latency)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             url = process.stdout.readline().split()[-1]
-            plan = b'{"weather": {"step": "accept", "receipts": []}}'
+            plan = b'{"default": {"step": "accept", "receipts": []}}'
             urlopen(Request(f"{url}/stand-in/plan", plan, {"Content-Type": "application/json"})).close()
             yield url
         finally:

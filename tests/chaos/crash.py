@@ -17,7 +17,7 @@ import psycopg
 from psycopg.rows import namedtuple_row
 
 from local.stack import Stack
-from local.twilio.plan import Weather
+from local.twilio.plan import StepFor
 from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Hang, Refuse, Reset, mix
 from local.waiting import let_time_pass
 from tests.chaos.worker import DATABASE_AWAY, DURING, KILLED, STEPS, Death, start
@@ -120,7 +120,7 @@ def crash(stack: Stack, plan: Plan, restart: Callable[[], None] | None = None) -
 def _begin(stack: Stack, plan: Plan, dice: Random) -> None:
     stack.twilio.reset()
     stack.twilio.behave(
-        weather=_weather(plan),
+        default=_step_for(plan),
         callbacks=Callbacks(dice.choice((0, 20)), dice.choice((0, 0.3)), 1200, 0.6, repeated=0.1, out_of_order=0.1),
         latency=2 * DURING if plan.step == "during the POST" else dice.uniform(0, 0.02),
         hang=2 * DURING,
@@ -139,7 +139,7 @@ def _begin(stack: Stack, plan: Plan, dice: Random) -> None:
         )
 
 
-def _weather(plan: Plan) -> Weather:
+def _step_for(plan: Plan) -> StepFor:
     """What becomes of the first POST of a message; any other is accepted."""
     if plan.step == "during the POST":
         first = mix(plan.seed, (70, Accept()), (30, Hang(accepted=None)))

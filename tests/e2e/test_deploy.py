@@ -67,7 +67,7 @@ def here() -> Iterator[Account]:
 def deployed(here: Account, server: Server) -> Iterator[Deployed]:
     """A backlog waits for the first minute of the schedule."""
     url = server.create_database("sms_retry_deployed")
-    secret = here.keep_database("deployed", url)
+    secret = here.create_database_secret("deployed", url)
     outputs = here.deploy("dev", secret, **ONE_IN_FLIGHT)
     here.twilio.plan(BACKLOG[-1], Accept(callbacks=Callbacks()))
     with psycopg.connect(url, autocommit=True) as db:
@@ -158,8 +158,8 @@ def test_a_change_to_a_layer_alone_reaches_every_alias_and_the_database(here: Ac
 
 
 def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deployed: Deployed) -> None:
-    before = here.holdings()
-    secret = here.aws.keep_secret("nowhere", NOWHERE)
+    before = here.resources()
+    secret = here.aws.create_secret("nowhere", NOWHERE)
 
     with pytest.raises(RuntimeError, match="ROLLBACK_COMPLETE"):
         here.deploy("staging", secret)
@@ -168,19 +168,19 @@ def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deploye
     assert "Migration CREATE_FAILED" in events
     assert not [event for event in events if event.startswith("ProcessRetriesFunction ")]
     here.delete("staging")
-    assert here.holdings() == before
+    assert here.resources() == before
 
 
 def test_a_stack_that_is_deleted_leaves_nothing_and_the_other_whole(
     here: Account, deployed: Deployed, server: Server
 ) -> None:
-    before = here.holdings()
-    here.deploy("staging", here.keep_database("staging", server.create_database("sms_retry_staging")))
-    assert here.holdings() > before
+    before = here.resources()
+    here.deploy("staging", here.create_database_secret("staging", server.create_database("sms_retry_staging")))
+    assert here.resources() > before
 
     here.delete("staging")
 
-    assert here.holdings() == before
+    assert here.resources() == before
 
 
 def test_the_schedule_sends_what_is_due_and_calls_a_worker_to_a_backlog(here: Account, deployed: Deployed) -> None:

@@ -53,7 +53,7 @@ def test_the_worker_returns_its_counts_and_they_add_up(stack: Stack) -> None:
 
 
 def test_a_message_is_tried_four_times_at_growing_intervals_and_then_has_failed(stack: Stack) -> None:
-    stack.twilio.behave(weather=always(Refuse(400, 30001)))
+    stack.twilio.behave(default=always(Refuse(400, 30001)))
     stack.invoke("send_sms", message())
 
     stack.let_minutes_pass(25)

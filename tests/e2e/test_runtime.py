@@ -27,7 +27,7 @@ from local.aws.rie import ExecutionEnvironment, Exited, Outcome, Raised, Returne
 from local.aws.triggers import http_api_event, routes
 from local.postgres.server import Server
 from local.stack import ENVIRONMENT, FUNCTIONS, TEMPLATE, Stack
-from local.twilio.plan import Weather
+from local.twilio.plan import StepFor
 from local.twilio.stand_in import Accept, Hang, Refuse, Step, TwilioStandIn, always
 from local.waiting import let_time_pass, wait_until
 from sms_retry import attempt
@@ -94,7 +94,7 @@ def out_of_time(
         worker = parts.enter_context(start(stack, timeout=int(attempt.SLOWEST_SEND) + 2))
         answer(worker.invoke())
         queue_all(stack, 10)
-        twilio.behave(weather=seldom_answered())
+        twilio.behave(default=seldom_answered())
         lock = parts.enter_context(psycopg.connect(url))
         lock.execute("lock table sms_retry.sms_attempts in share mode")
         yield OutOfTime(stack, worker, lock, pool.submit(invoke_until_it_claims, worker))
@@ -130,7 +130,7 @@ def queued(stack: Stack) -> Counter[str]:
     return Counter(status for (status,) in stack.db.execute("select status from sms_retry.sms_retry_queue"))
 
 
-def seldom_answered() -> Weather:
+def seldom_answered() -> StepFor:
     """Of three POSTs Twilio takes two, and answers one."""
     steps = cycle((Accept(), Hang(Accept()), Hang(accepted=None)))
     return lambda to, nth: next(steps)
@@ -261,10 +261,10 @@ def test_a_process_that_dies_in_mid_batch_loses_nothing_and_sends_nothing_twice(
                 worker.kill()
             return weather(to, nth)
 
-        stack.twilio.behave(weather=dies_at_the_fourth)
+        stack.twilio.behave(default=dies_at_the_fourth)
         outcome = worker.invoke()
         assert isinstance(outcome, Exited), outcome
-        stack.twilio.behave(weather=always(Accept()))
+        stack.twilio.behave(default=always(Accept()))
         held, waiting = queued(stack)["processing"], queued(stack)["pending"]
         assert held
         assert waiting
@@ -320,7 +320,7 @@ def test_a_worker_frozen_in_mid_send_until_others_have_sent_changes_nothing(stac
             frozen.freeze()
             return Refuse(400, 21211)
 
-        stack.twilio.behave(weather=refuses_a_frozen_one)
+        stack.twilio.behave(default=refuses_a_frozen_one)
         tick = pool.submit(frozen.invoke)
         wait_until(lambda: posts_to(stack, 0) == 1)
         let_time_pass(stack.db, minutes=11)
@@ -375,7 +375,7 @@ def test_a_worker_whose_time_runs_out_in_mid_batch_loses_nothing_and_sends_nothi
     assert out_of_time.outcome.result() == TimedOut()
     end_connections(stack.db)
     out_of_time.lock.rollback()
-    stack.twilio.behave(weather=always(Accept()))
+    stack.twilio.behave(default=always(Accept()))
     held = queued(stack)["processing"]
     assert queued(stack) == {"processing": held, "pending": 10 - held}
     assert held >= CONCURRENCY

@@ -166,7 +166,7 @@ def test_a_waiting_message_is_sent_now_when_somebody_says_so(stack: Stack) -> No
 
 
 def test_a_message_whose_retries_are_spent_gets_one_more_try(stack: Stack) -> None:
-    stack.twilio.behave(weather=always(Refuse(400, 30001)))
+    stack.twilio.behave(default=always(Refuse(400, 30001)))
     stack.invoke("send_sms", message())
     stack.let_minutes_pass(25)
     assert (posts_to(stack, 0), statuses(stack)) == (4, {"failed": 1})

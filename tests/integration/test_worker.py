@@ -216,7 +216,7 @@ def test_a_twilio_that_is_down_is_asked_by_one_message_a_minute(
 ) -> None:
     for n in range(50):
         take_in(store, n)
-    stand_in.behave(weather=lambda to, nth: BadAnswer(500, accepted=None))
+    stand_in.behave(default=lambda to, nth: BadAnswer(500, accepted=None))
 
     worker.drain(store, send, plenty, concurrency=2)
     spoiled = len(stand_in.posts())
@@ -227,7 +227,7 @@ def test_a_twilio_that_is_down_is_asked_by_one_message_a_minute(
         worker.drain(store, send, plenty, concurrency=2)
         assert len(stand_in.posts()) == spoiled + minute
 
-    stand_in.behave(weather=lambda to, nth: Accept())
+    stand_in.behave(default=lambda to, nth: Accept())
     let_time_pass(db, minutes=2)
     assert worker.drain(store, send, plenty, concurrency=2).success == 50 - spoiled - 2
     assert statuses(db) == {"unknown": spoiled + 2, "sent": 50 - spoiled - 2}

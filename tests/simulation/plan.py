@@ -10,7 +10,7 @@ from random import Random
 import phonenumbers
 from phonenumbers import PhoneNumberType, timezone
 
-from local.twilio.plan import Weather
+from local.twilio.plan import StepFor
 from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Refuse, Reset, Step, mix
 from tests.simulation.clock import VirtualClock
 
@@ -145,7 +145,7 @@ def plan_week(name: str, messages: int, zones: Sequence[str], seed: int) -> Plan
     )
 
 
-def weather(plan: Plan, clock: VirtualClock) -> Weather:
+def step_for(plan: Plan, clock: VirtualClock) -> StepFor:
     """What becomes of a POST at that hour of the week."""
     fair, rough = mix(plan.seed, *FAIR), mix(plan.seed, *ROUGH)
 

@@ -40,7 +40,7 @@ from tests.simulation.plan import (
     Plan,
     Text,
     plan_week,
-    weather,
+    step_for,
 )
 
 # By then everything has its end, or never has.
@@ -91,7 +91,7 @@ def simulate(database_url: str, name: str, messages: int, seed: int = 2026) -> W
     """Live through one of WEEKS on an empty database, and on until nothing is due any more."""
     clock = VirtualClock(WEEKS[name])
     week = Week(plan_week(name, messages, _zones(database_url), seed))
-    behaviour = Behaviour(weather(week.plan, clock), CALLBACKS, list_lag=LIST_LAG, seed=week.plan.seed)
+    behaviour = Behaviour(step_for(week.plan, clock), CALLBACKS, list_lag=LIST_LAG, seed=week.plan.seed)
     with stack(database_url, behaviour) as parts, clock.governing(parts.db):
         _Days(week, parts, clock).live()
         # What was accepted last has yet to appear in Twilio's list.

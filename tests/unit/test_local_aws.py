@@ -82,7 +82,7 @@ from sms_retry import count
 def lambda_handler(event, context):
     if event["rawQueryString"] == "break":
         raise KeyError("broken")
-    if event["rawQueryString"] == "who":
+    if event["rawQueryString"] == "claims":
         return [event["routeKey"], event["requestContext"]["authorizer"]["jwt"]["claims"]]
     if event["rawQueryString"] == "bare":
         return {"seen": count.up()}
@@ -90,7 +90,7 @@ def lambda_handler(event, context):
     text = event["rawQueryString"] + " " + body
     return {"statusCode": 202, "headers": {"X-Seen": event["headers"]["x-twilio-signature"]}, "body": text}
 """
-HOLD = """
+RUN_POSTGRES = """
 from local.postgres.server import postgres
 
 with postgres(durable=False) as server:
@@ -101,7 +101,7 @@ with postgres(durable=False) as server:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with two functions and a package of the real one's name; `count.up` counts its calls."""
+    """A project with two functions and a package that is also called `sms_retry`; `count.up` counts its calls."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(os, "environ", os.environ.copy())
     package = tmp_path / "layers/sms_retry/python/sms_retry"
@@ -127,38 +127,38 @@ def ask(url: str, method: str, target: str, body: str = "", **headers: str) -> t
 
 
 class TestAContainer:
-    def test_keeps_its_modules_from_one_event_to_the_next_and_shares_none(self, root: Path) -> None:
+    def test_keeps_its_modules_between_events_and_shares_none(self, root: Path) -> None:
         first, second = load("worker", root), load("worker", root)
         assert [first({}), first({}), second({})] == [1, 2, 1]
         assert not [name for name in sys.modules if name == "app"]
 
-    def test_leaves_the_modules_of_the_test_as_they_were(self, root: Path) -> None:
+    def test_does_not_change_the_modules_of_the_process(self, root: Path) -> None:
         before = {name: module for name, module in sys.modules.items() if name.startswith("sms_retry")}
         load("worker", root)({})
         assert {name: module for name, module in sys.modules.items() if name.startswith("sms_retry")} == before
 
-    def test_imports_its_own_copy_also_in_the_middle_of_an_event(self, root: Path) -> None:
+    def test_imports_its_own_copy_also_during_an_event(self, root: Path) -> None:
         containers = [load("worker", root) for _ in range(4)]
         with ThreadPoolExecutor(4) as pool:
             assert list(pool.map(lambda container: container("late import"), containers)) == [[True, True]] * 4
 
-    def test_counts_down_from_the_timeout_of_the_template(self, root: Path) -> None:
+    def test_gives_the_context_the_remaining_time_of_the_template(self, root: Path) -> None:
         name, memory, arn, left = load("worker", root)("context")
         assert (name, memory, arn.rsplit(":", 2)[1:]) == ("worker", "256", ["worker", "live"])
         assert 290_000 < left <= 300_000
         assert load("worker", root)("context", timeout_seconds=2)[-1] <= 2000
 
-    def test_that_takes_longer_than_it_may_would_have_been_killed(self, root: Path) -> None:
-        with pytest.raises(TimeoutError, match="worker took longer than the 0 seconds"):
+    def test_raises_timeout_error_after_the_timeout(self, root: Path) -> None:
+        with pytest.raises(TimeoutError, match="worker took longer than its timeout of 0 seconds"):
             load("worker", root)({}, timeout_seconds=0)
 
-    def test_lets_an_exception_out_and_goes_on(self, root: Path) -> None:
+    def test_passes_an_exception_on_and_handles_the_next_event(self, root: Path) -> None:
         worker = load("worker", root)
         with pytest.raises(KeyError, match="broken"):
             worker("break")
         assert worker({}) == 1
 
-    def test_takes_and_gives_nothing_that_is_not_json(self, root: Path) -> None:
+    def test_passes_events_and_answers_as_json(self, root: Path) -> None:
         (root / "functions/worker/app.py").write_text("def lambda_handler(event, context):\n    return event or {1}")
         worker = load("worker", root)
         assert worker({"to": ("a", 1)}) == {"to": ["a", 1]}
@@ -174,14 +174,14 @@ class TestAContainer:
         with ThreadPoolExecutor(4) as pool:
             assert set(pool.map(worker, range(8))) == {1}
 
-    def test_finds_the_environment_as_lambda_sets_it(self, root: Path) -> None:
+    def test_sets_the_environment_of_lambda(self, root: Path) -> None:
         load("worker", root)
         assert os.environ["AWS_LAMBDA_FUNCTION_NAME"] == "worker"
         assert os.environ["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.13"
         assert os.environ["POWERTOOLS_SERVICE_NAME"] == "sms-retry"
         assert "SENDER" not in os.environ
 
-    def test_logs_through_loggers_of_its_own(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_has_its_own_loggers(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (root / "functions/worker/app.py").write_text(
             "from aws_lambda_powertools import Logger\nlogger = Logger()\n\n"
             "def lambda_handler(event, context):\n    if event:\n        logger.append_keys(event=event)\n"
@@ -195,7 +195,7 @@ class TestAContainer:
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [line.get("event") for line in lines] == [None, "first", None]
 
-    def test_gives_the_process_its_sigterm_back(self, root: Path) -> None:
+    def test_restores_the_sigterm_handler_of_the_process(self, root: Path) -> None:
         (root / "functions/worker/app.py").write_text(
             "import signal\n\ndef lambda_handler(event, context):\n    signal.signal(signal.SIGTERM, lambda *_: None)\n"
         )
@@ -203,13 +203,13 @@ class TestAContainer:
         load("worker", root)({})
         assert signal.getsignal(signal.SIGTERM) == before
 
-    def test_that_the_template_does_not_have_cannot_be_loaded(self, root: Path) -> None:
+    def test_cannot_be_loaded_for_a_function_that_the_template_lacks(self, root: Path) -> None:
         with pytest.raises(LookupError, match=r"template\.yaml has no function with the CodeUri functions/lost/"):
             load("lost", root)
 
 
 class TestTheTemplate:
-    def test_says_when_where_and_how_long(self, root: Path) -> None:
+    def test_gives_schedules_routes_and_timeouts(self, root: Path) -> None:
         template = root / "template.yaml"
         assert schedules(template) == {
             "worker": Schedule("rate(1 minute)", '{"at": "<aws.scheduler.scheduled-time>"}'),
@@ -221,7 +221,7 @@ class TestTheTemplate:
 
 
 class TestTheHttpApi:
-    def test_makes_the_event_that_aws_makes_of_a_form(self) -> None:
+    def test_makes_the_same_event_from_a_form_as_aws(self) -> None:
         headers = [
             ("Content-Type", "application/x-www-form-urlencoded"),
             ("X-Twilio-Signature", "abc="),
@@ -250,14 +250,14 @@ class TestTheHttpApi:
         assert event["isBase64Encoded"] is True
         assert base64.b64decode(event["body"]) == b"MessageStatus=sent"
 
-    def test_leaves_text_as_it_is_and_out_what_is_not_there(self) -> None:
+    def test_does_not_encode_text_and_omits_empty_fields(self) -> None:
         event = http_api_event("POST", "/", "", {"content-type": "application/json; charset=utf-8"}, b"{}")
         assert (event["isBase64Encoded"], event["body"]) == (False, "{}")
         empty = http_api_event("GET", "/", "", {}, b"")
         assert empty["isBase64Encoded"] is False
         assert not {"body", "cookies", "queryStringParameters"} & empty.keys()
 
-    def test_answers_with_what_the_function_returned(self, root: Path) -> None:
+    def test_answers_with_the_response_of_the_function(self, root: Path) -> None:
         with http_front(STATUS, root=root) as front:
             form = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": "abc="}
             status, body, headers = ask(front.url, "POST", "/twilio/status?t=17-2", "To=%2B1", **form)
@@ -270,18 +270,18 @@ class TestTheHttpApi:
                 "application/json",
             )
 
-    def test_answers_404_to_what_is_no_route(self, root: Path) -> None:
+    def test_answers_404_without_a_route(self, root: Path) -> None:
         with http_front(STATUS, root=root) as front:
             assert ask(front.url, "GET", "/twilio/status")[:2] == (404, '{"message":"Not Found"}')
             assert ask(front.url, "POST", "/")[:2] == (404, '{"message":"Not Found"}')
 
-    def test_lets_everybody_in_by_the_default_route_as_its_authorizer_would(self, root: Path) -> None:
+    def test_passes_claims_to_the_default_route_as_the_authorizer_does(self, root: Path) -> None:
         claims = {"email": "you@localhost"}
         with http_front({"$default": "webhook"}, root=root, claims=claims) as front:
-            status, body, _ = ask(front.url, "GET", "/any/where?who")
+            status, body, _ = ask(front.url, "GET", "/any/where?claims")
         assert (status, json.loads(body)) == (200, ["$default", claims])
 
-    def test_answers_500_where_the_function_raises(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_answers_500_if_the_function_raises(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         with http_front(STATUS, root=root) as front:
             assert ask(front.url, "POST", "/twilio/status?break")[:2] == (
                 500,
@@ -290,7 +290,7 @@ class TestTheHttpApi:
         assert "webhook raised" in caplog.text
         assert "KeyError" in caplog.text
 
-    def test_takes_fifty_callers_at_once(self, root: Path) -> None:
+    def test_serves_fifty_callers_at_once_with_four_containers(self, root: Path) -> None:
         def call_ten_times(_: int) -> list[int]:
             with closing(http.client.HTTPConnection(urlsplit(front.url).netloc)) as connection:
                 seen = []
@@ -308,25 +308,25 @@ class TestTheHttpApi:
 
 
 class TestTheClock:
-    def test_invokes_each_function_when_its_schedule_says(self) -> None:
-        every = {name: Schedule(f"rate({name})") for name in ("1 minute", "5 minutes", "15 minutes")}
-        told: list[str] = []
-        clock = Clock(every, lambda function, event: told.append(function))
+    def test_invokes_each_function_at_its_rate(self) -> None:
+        rates = {name: Schedule(f"rate({name})") for name in ("1 minute", "5 minutes", "15 minutes")}
+        invoked: list[str] = []
+        clock = Clock(rates, lambda function, event: invoked.append(function))
         clock.advance(4)
-        assert told == ["1 minute"] * 4
+        assert invoked == ["1 minute"] * 4
         clock.advance(11)
-        assert told[-3:] == ["1 minute", "5 minutes", "15 minutes"]
-        assert [told.count(name) for name in every] == [15, 3, 1]
+        assert invoked[-3:] == ["1 minute", "5 minutes", "15 minutes"]
+        assert [invoked.count(name) for name in rates] == [15, 3, 1]
 
-    def test_invokes_the_nightly_one_at_three(self) -> None:
-        nightly = {"cleanup": Schedule("cron(0 3 * * ? *)")}
-        clock = Clock(nightly, lambda *_: None, now=datetime(2026, 6, 1, 2, 58, tzinfo=UTC))
+    def test_invokes_a_daily_function_at_its_time(self) -> None:
+        daily = {"cleanup": Schedule("cron(0 3 * * ? *)")}
+        clock = Clock(daily, lambda *_: None, now=datetime(2026, 6, 1, 2, 58, tzinfo=UTC))
         assert clock.advance(1) == []
         assert clock.advance(1) == [("cleanup", None)]
         assert clock.advance(24 * 60 - 1) == []
         assert clock.advance(1) == [("cleanup", None)]
 
-    def test_sends_the_input_of_the_template_with_the_time_in_it(self) -> None:
+    def test_sends_the_input_of_the_template_with_the_scheduled_time(self) -> None:
         worker = {"worker": Schedule("rate(1 minute)", '{"at": "<aws.scheduler.scheduled-time>"}')}
         clock = Clock(worker, lambda _, event: event, now=datetime(2026, 6, 1, 12, tzinfo=UTC))
         assert clock.advance(2) == [
@@ -334,14 +334,16 @@ class TestTheClock:
             ("worker", {"at": "2026-06-01T12:02:00Z"}),
         ]
 
-    def test_lets_a_minute_pass_before_it_invokes(self) -> None:
-        told: list[str] = []
-        clock = Clock({"worker": Schedule("rate(1 minute)")}, lambda function, _: told.append(function))
-        clock.before_each_minute = lambda: told.append("a minute")
+    def test_calls_before_each_minute_before_the_functions(self) -> None:
+        calls: list[str] = []
+        clock = Clock({"worker": Schedule("rate(1 minute)")}, lambda function, _: calls.append(function))
+        clock.before_each_minute = lambda: calls.append("a minute")
         clock.advance(2)
-        assert told == ["a minute", "worker", "a minute", "worker"]
+        assert calls == ["a minute", "worker", "a minute", "worker"]
 
-    def test_runs_by_itself_and_goes_on_after_a_function_that_raises(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_runs_in_real_time_and_continues_after_a_function_that_raises(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         third_time = threading.Event()
         count: list[None] = []
 
@@ -355,8 +357,8 @@ class TestTheClock:
             assert third_time.wait(10)
         assert "worker raised" in caplog.text
 
-    def test_refuses_a_schedule_that_it_does_not_know(self) -> None:
-        with pytest.raises(ValueError, match=r"does not know cron\(0/5 \* \* \* \? \*\)"):
+    def test_refuses_an_unsupported_schedule(self) -> None:
+        with pytest.raises(ValueError, match=r"does not support cron\(0/5 \* \* \* \? \*\)"):
             Clock({"worker": Schedule("cron(0/5 * * * ? *)")}, lambda *_: None)
 
 
@@ -376,19 +378,19 @@ def select(url: str, expression: str) -> str:
 
 
 class TestPostgres:
-    def test_is_the_embedded_18_in_utc_on_loopback(self, embedded: Server) -> None:
+    def test_is_the_embedded_postgresql_18_in_utc_on_loopback(self, embedded: Server) -> None:
         assert select(embedded.url, "version()").startswith("PostgreSQL 18")
         assert select(embedded.url, "current_setting('timezone')") == "UTC"
         assert select(embedded.url, "current_setting('fsync')") == "on"
         assert select(embedded.url, "inet_server_addr()") == "127.0.0.1"
 
-    @pytest.mark.skipif(not POSTGRESQL_15.exists(), reason="this machine has no PostgreSQL 15 of its own")
-    def test_is_the_machines_own_15_when_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.skipif(not POSTGRESQL_15.exists(), reason="PostgreSQL 15 is not installed on this machine")
+    def test_is_the_installed_postgresql_15_if_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("DATABASE_URL", raising=False)
         with postgres(POSTGRESQL_15) as server:
             assert select(server.url, "version()").startswith("PostgreSQL 15")
 
-    def test_comes_back_after_a_crash_at_the_same_address_with_what_was_committed(self, embedded: Server) -> None:
+    def test_has_the_same_address_and_all_commits_after_a_crash(self, embedded: Server) -> None:
         url = embedded.create_database("a crash")
         with psycopg.connect(url) as connection:
             connection.execute("create table kept ()")
@@ -398,10 +400,10 @@ class TestPostgres:
                 connection.execute("select 1")
         assert select(url, "to_regclass('kept')") == "kept"
 
-    def test_ends_and_leaves_no_folder_when_its_starter_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_ends_and_removes_its_folder_if_the_starter_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("DATABASE_URL", raising=False)
         monkeypatch.setenv("HOME", "")
-        command = [sys.executable, "-c", HOLD]
+        command = [sys.executable, "-c", RUN_POSTGRES]
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as killed:
             assert killed.stdout is not None
@@ -416,7 +418,7 @@ class TestPostgres:
         with pytest.raises(psycopg.OperationalError):
             select(url, "1")
 
-    def test_that_cannot_start_says_why(self, embedded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_raises_with_the_reason_if_it_cannot_start(self, embedded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("DATABASE_URL", raising=False)
         with (
             pytest.raises(RuntimeError, match=r"PostgreSQL did not start: (?s:.*)could not bind"),
@@ -426,21 +428,21 @@ class TestPostgres:
 
 
 class TestADatabaseUrl:
-    def test_wins_and_keeps_nothing_that_was_made_there(
+    def test_is_used_instead_of_a_new_server_and_the_created_databases_are_dropped(
         self, embedded: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("DATABASE_URL", embedded.url)
         with postgres() as server:
             assert server.url == embedded.url
             assert select(server.create_database("guest"), "current_database()") == "guest"
-            with pytest.raises(RuntimeError, match="not ours to restart: unset DATABASE_URL"):
+            with pytest.raises(RuntimeError, match="cannot be restarted from here: unset DATABASE_URL"):
                 server.restart()
         with pytest.raises(psycopg.OperationalError, match="guest"):
             select(server.url.replace("/postgres", "/guest"), "1")
 
 
 class TestAContainersConnection:
-    def test_stays_open_between_events_and_is_closed_with_the_container(
+    def test_stays_open_between_events_and_closes_with_the_container(
         self, embedded: Server, root: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("DATABASE_URL", embedded.url)

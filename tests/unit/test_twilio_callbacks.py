@@ -24,7 +24,10 @@ STATUS = f"{PUBLIC}/twilio/status?t=17-2"
 
 @dataclass
 class Webhook:
-    """Keeps the (path, headers, params) it got; answers from `answers`, then 204. None never answers."""
+    """A webhook that keeps the (path, headers, params) of each callback.
+
+    It answers with `answers` in turn, then with 204; None in `answers` is no answer.
+    """
 
     answers: list[int | None] = field(default_factory=list)
     got: list[tuple[str, dict[str, str], dict[str, str]]] = field(default_factory=list)
@@ -86,7 +89,7 @@ def send(twilio: TwilioStandIn, status_callback: str = STATUS, **form: str) -> s
         return str(json.load(answer)["sid"])
 
 
-def test_the_signature_is_the_one_twilio_publishes() -> None:
+def test_the_signature_equals_twilios_published_example() -> None:
     call = {
         "CallSid": "CA1234567890ABCDE",
         "Caller": "+14158675310",
@@ -97,7 +100,7 @@ def test_the_signature_is_the_one_twilio_publishes() -> None:
     assert signature("12345", "https://example.com/myapp.php?foo=1&bar=2", call) == "L/OH5YylLD5NRKLltdqwSvS0BnU="
 
 
-def test_a_message_is_sent_and_then_delivered(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_callbacks_report_sent_and_then_delivered(twilio: TwilioStandIn, webhook: Webhook) -> None:
     sid = send(twilio)
     twilio.deliver_callbacks()
     assert webhook.statuses() == ["sent", "delivered"]
@@ -126,7 +129,9 @@ def test_callbacks_are_signed_over_the_public_url_without_its_fragment(twilio: T
         assert not RequestValidator("another").validate(STATUS, params, headers["X-Twilio-Signature"])
 
 
-def test_a_failure_names_its_code_and_a_service_its_sid(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_callbacks_name_the_error_code_of_a_failure_and_the_messaging_service(
+    twilio: TwilioStandIn, webhook: Webhook
+) -> None:
     twilio.plan(ANNA, Accept(receipts=("queued", ("failed", 30001))))
     send(twilio, MessagingServiceSid="MG" + "b" * 32)
     twilio.deliver_callbacks()
@@ -136,7 +141,7 @@ def test_a_failure_names_its_code_and_a_service_its_sid(twilio: TwilioStandIn, w
     assert failed["MessagingServiceSid"] == "MG" + "b" * 32
 
 
-def test_a_message_without_status_callback_calls_nobody(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_a_message_without_status_callback_has_no_callbacks(twilio: TwilioStandIn, webhook: Webhook) -> None:
     sid = send(twilio, "")
     assert twilio.deliver_callbacks() == ()
     with pytest.raises(ValueError, match="without a StatusCallback"):
@@ -144,7 +149,7 @@ def test_a_message_without_status_callback_calls_nobody(twilio: TwilioStandIn, w
     assert webhook.got == []
 
 
-def test_a_message_whose_answer_was_lost_still_calls_back(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_a_message_with_a_lost_answer_still_has_callbacks(twilio: TwilioStandIn, webhook: Webhook) -> None:
     twilio.behave(hang=0)
     twilio.plan(ANNA, Hang())
     with pytest.raises(OSError, match="without response"):
@@ -153,7 +158,9 @@ def test_a_message_whose_answer_was_lost_still_calls_back(twilio: TwilioStandIn,
     assert webhook.statuses() == ["sent", "delivered"]
 
 
-def test_a_lost_callback_never_comes_though_the_message_moves_on(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_a_lost_callback_is_never_posted_and_the_message_still_changes_its_status(
+    twilio: TwilioStandIn, webhook: Webhook
+) -> None:
     twilio.plan(ANNA, Accept(callbacks=Callbacks(lost=1)))
     sid = send(twilio)
     twilio.deliver_callbacks()
@@ -162,14 +169,14 @@ def test_a_lost_callback_never_comes_though_the_message_moves_on(twilio: TwilioS
     assert twilio.status(sid) == "delivered"
 
 
-def test_a_repeated_callback_comes_again_after_the_others(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_a_repeated_callback_is_posted_again_after_the_others(twilio: TwilioStandIn, webhook: Webhook) -> None:
     twilio.behave(callbacks=Callbacks(repeated=1))
     send(twilio)
     twilio.deliver_callbacks()
     assert webhook.statuses() == ["sent", "delivered", "sent", "delivered"]
 
 
-def test_callbacks_out_of_order_do_not_turn_the_message_back(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_callbacks_out_of_order_do_not_set_an_earlier_status(twilio: TwilioStandIn, webhook: Webhook) -> None:
     twilio.behave(callbacks=Callbacks(out_of_order=1))
     sid = send(twilio)
     twilio.deliver_callbacks()
@@ -177,7 +184,7 @@ def test_callbacks_out_of_order_do_not_turn_the_message_back(twilio: TwilioStand
     assert twilio.status(sid) == "delivered"
 
 
-def test_a_late_callback_comes_when_time_has_passed(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_a_late_callback_is_posted_when_its_time_has_passed(twilio: TwilioStandIn, webhook: Webhook) -> None:
     twilio.behave(callbacks=Callbacks(late=1, late_by=7200))
     send(twilio)
     assert twilio.deliver_callbacks() == ()
@@ -187,7 +194,9 @@ def test_a_late_callback_comes_when_time_has_passed(twilio: TwilioStandIn, webho
     assert webhook.statuses() == ["sent", "delivered"]
 
 
-def test_disorder_is_the_same_for_the_same_seed(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_lost_repeated_and_reordered_callbacks_are_the_same_for_the_same_seed(
+    twilio: TwilioStandIn, webhook: Webhook
+) -> None:
     def run() -> list[str]:
         webhook.got.clear()
         twilio.reset()
@@ -200,7 +209,7 @@ def test_disorder_is_the_same_for_the_same_seed(twilio: TwilioStandIn, webhook: 
     assert run() == run() != ["sent", "delivered"] * 20
 
 
-def test_one_more_receipt_comes_on_demand(twilio: TwilioStandIn, webhook: Webhook) -> None:
+def test_one_more_receipt_can_be_posted_on_demand(twilio: TwilioStandIn, webhook: Webhook) -> None:
     twilio.plan(ANNA, Accept(receipts=("sent", ("undelivered", 30003))))
     sid = send(twilio)
     twilio.deliver_callbacks()
@@ -222,7 +231,7 @@ def test_one_more_receipt_comes_on_demand(twilio: TwilioStandIn, webhook: Webhoo
         ("#rt=300", [None], ("rt",)),
     ],
 )
-def test_a_failed_callback_is_retried_as_the_fragment_asks(
+def test_a_failed_callback_is_retried_as_the_url_fragment_demands(
     twilio: TwilioStandIn, webhook: Webhook, fragment: str, answers: list[int | None], tries: tuple[Any, ...]
 ) -> None:
     twilio.plan(ANNA, Accept(receipts=("sent",)))
@@ -234,20 +243,20 @@ def test_a_failed_callback_is_retried_as_the_fragment_asks(
     assert len(set(tokens[1:])) == (len(tries) > 1)
 
 
-def test_without_overrides_only_a_missing_connection_is_retried_once() -> None:
+def test_without_overrides_only_a_failed_connection_is_retried_and_only_once() -> None:
     with TwilioStandIn(callbacks="manual", route={PUBLIC: "http://127.0.0.1:1"}) as twilio:
         twilio.plan(ANNA, Accept(receipts=("sent",)))
         send(twilio)
         assert [callback.answers for callback in twilio.deliver_callbacks()] == [("ct", "ct")]
 
 
-def test_nothing_leaves_the_machine() -> None:
+def test_no_callback_is_posted_to_another_machine() -> None:
     with TwilioStandIn(callbacks="manual") as twilio:
         send(twilio)
         assert {callback.answers for callback in twilio.deliver_callbacks()} == {("ct", "ct")}
 
 
-def test_live_callbacks_leave_by_themselves_in_order(webhook: Webhook) -> None:
+def test_live_callbacks_are_posted_automatically_and_in_order(webhook: Webhook) -> None:
     webhook.expected = 20
     fast = Behaviour(callbacks=Callbacks(delay=0.005))
     with TwilioStandIn(fast, route={PUBLIC: webhook.url}) as twilio:
@@ -258,7 +267,7 @@ def test_live_callbacks_leave_by_themselves_in_order(webhook: Webhook) -> None:
         assert mine == ["sent", "delivered"]
 
 
-def test_live_callbacks_that_are_late_leave_when_time_has_passed(webhook: Webhook) -> None:
+def test_late_live_callbacks_are_posted_when_their_time_has_passed(webhook: Webhook) -> None:
     webhook.expected = 2
     with TwilioStandIn(route={PUBLIC: webhook.url}) as twilio:
         twilio.plan(ANNA, Accept(callbacks=Callbacks(late=1)))

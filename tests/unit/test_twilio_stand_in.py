@@ -41,7 +41,7 @@ MESSAGES = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages"
 STATUS = "https://sms.example.com/twilio/status?t=17-2#rc=3&rp=5xx,ct,rt"
 
 
-class ThroughStandIn(TwilioHttpClient):
+class StandInHttpClient(TwilioHttpClient):
     def __init__(self, url: str) -> None:
         super().__init__(timeout=5)
         self.stand_in = url
@@ -58,9 +58,9 @@ def twilio() -> Iterator[TwilioStandIn]:
 
 @pytest.fixture
 def client(twilio: TwilioStandIn) -> Iterator[Client]:
-    through = ThroughStandIn(twilio.url)
-    yield Client(ACCOUNT_SID, AUTH_TOKEN, http_client=through)
-    through.session.close()
+    http_client = StandInHttpClient(twilio.url)
+    yield Client(ACCOUNT_SID, AUTH_TOKEN, http_client=http_client)
+    http_client.session.close()
 
 
 def post(twilio: TwilioStandIn, *, login: str = "", **form: str) -> tuple[int, Any, Any]:
@@ -91,7 +91,7 @@ def test_a_message_is_queued_with_a_sid(twilio: TwilioStandIn, client: Client) -
     assert [post.sid for post in twilio.accepted()] == [message.sid]
 
 
-def test_a_messaging_service_accepts_and_picks_its_sender_later(twilio: TwilioStandIn, client: Client) -> None:
+def test_a_messaging_service_accepts_first_and_chooses_its_sender_later(twilio: TwilioStandIn, client: Client) -> None:
     message = client.messages.create(to=ANNA, messaging_service_sid=SERVICE, body="hello")
     assert (message.status, message.from_, message.messaging_service_sid) == ("accepted", None, SERVICE)
     twilio.deliver_callbacks()
@@ -106,7 +106,7 @@ def test_segments_are_counted_as_gsm_7_or_ucs_2(body: str, count: int) -> None:
     assert segments(body) == count
 
 
-def test_only_the_account_and_its_api_key_are_admitted() -> None:
+def test_only_the_auth_token_and_the_api_key_are_accepted_as_logins() -> None:
     with TwilioStandIn(callbacks="manual", api_key=("SKkey", "secret")) as twilio:
         assert post(twilio, login="SKkey:secret")[0] == 201
         status, _, error = post(twilio, login=f"{ACCOUNT_SID}:stale")
@@ -143,19 +143,19 @@ def test_a_wrong_form_or_a_magic_number_is_refused(twilio: TwilioStandIn, form: 
     assert not twilio.accepted()
 
 
-def test_a_json_body_is_not_a_form(twilio: TwilioStandIn) -> None:
+def test_a_json_body_is_not_read_as_a_form(twilio: TwilioStandIn) -> None:
     assert call(twilio, "POST", f"{MESSAGES}.json", json.dumps({"To": ANNA}))[2]["code"] == 21604
 
 
-def test_a_deleted_message_is_gone(client: Client) -> None:
+def test_a_deleted_message_is_not_found(client: Client) -> None:
     message = client.messages.create(to=ANNA, from_=SENDER, body="hello")
     assert message.delete()
-    with pytest.raises(TwilioRestException) as gone:
+    with pytest.raises(TwilioRestException) as not_found:
         message.fetch()
-    assert (gone.value.status, gone.value.code) == (404, 20404)
+    assert (not_found.value.status, not_found.value.code) == (404, 20404)
 
 
-def test_a_message_is_redacted_or_cancelled(twilio: TwilioStandIn, client: Client) -> None:
+def test_a_message_can_be_redacted_and_cancelled(twilio: TwilioStandIn, client: Client) -> None:
     message = client.messages.create(to=ANNA, from_=SENDER, body="hello", status_callback=STATUS)
     assert message.update(body="").body == ""
     assert message.update(status="canceled").status == "canceled"
@@ -165,7 +165,7 @@ def test_a_message_is_redacted_or_cancelled(twilio: TwilioStandIn, client: Clien
     assert too_late.value.code == 30409
 
 
-def test_the_list_comes_newest_first_in_pages_that_new_messages_do_not_shift(
+def test_the_list_is_newest_first_and_new_messages_do_not_shift_its_pages(
     twilio: TwilioStandIn, client: Client
 ) -> None:
     sids = [client.messages.create(to=ANNA, from_=SENDER, body=str(n)).sid for n in range(5)]
@@ -179,7 +179,7 @@ def test_the_list_comes_newest_first_in_pages_that_new_messages_do_not_shift(
     assert [message.sid for message in client.messages.list(to=ANNA, page_size=2)][1:] == sids[::-1]
 
 
-def test_the_list_is_filtered_by_the_day_it_was_sent(twilio: TwilioStandIn, client: Client) -> None:
+def test_the_list_can_be_filtered_by_date_sent(twilio: TwilioStandIn, client: Client) -> None:
     sent = client.messages.create(to=ANNA, from_=SENDER, body="sent")
     twilio.deliver_callbacks()
     client.messages.create(to=ANNA, from_=SENDER, body="not yet")
@@ -192,7 +192,7 @@ def test_the_list_is_filtered_by_the_day_it_was_sent(twilio: TwilioStandIn, clie
     assert [message.sid for message in client.messages.list(date_sent_before=tomorrow)] == [sent.sid]
 
 
-def test_a_list_that_lags_shows_a_message_only_later(twilio: TwilioStandIn, client: Client) -> None:
+def test_a_lagging_list_shows_a_message_only_after_the_lag(twilio: TwilioStandIn, client: Client) -> None:
     twilio.plan(ANNA, Accept(list_lag=900))
     message = client.messages.create(to=ANNA, from_=SENDER, body="hello")
     assert client.messages.list(to=ANNA) == []
@@ -201,11 +201,11 @@ def test_a_list_that_lags_shows_a_message_only_later(twilio: TwilioStandIn, clie
     assert [listed.sid for listed in client.messages.list(to=ANNA)] == [message.sid]
 
 
-# What it is told
+# Plans and behaviour
 
 
-def test_a_plan_is_followed_post_by_post_and_then_the_weather_decides(twilio: TwilioStandIn) -> None:
-    twilio.behave(weather=always(Refuse(500, 20500)))
+def test_a_plan_gives_the_step_of_each_post_and_after_it_the_default_applies(twilio: TwilioStandIn) -> None:
+    twilio.behave(default=always(Refuse(500, 20500)))
     twilio.plan(ANNA, Refuse(429, 20429, retry_after=2), Refuse(503, 20503), Accept())
     answers = [post(twilio) for _ in range(4)]
     assert [status for status, _, _ in answers] == [429, 503, 201, 500]
@@ -213,8 +213,8 @@ def test_a_plan_is_followed_post_by_post_and_then_the_weather_decides(twilio: Tw
     assert twilio.times_accepted() == {(ANNA, "hello"): 1}
 
 
-def seen_of(twilio: TwilioStandIn) -> object:
-    """What a client sees of a POST: the status with the code or the body's beginning, or the error's name."""
+def client_sees(twilio: TwilioStandIn) -> object:
+    """The result of a POST for its client: the status with the code or the body's beginning, or the error's name."""
     try:
         status, _, body = post(twilio)
     except OSError as error:
@@ -237,25 +237,25 @@ def seen_of(twilio: TwilioStandIn) -> object:
         (lambda accepted: BadAnswer(201, body='{"status":"queued"}', accepted=accepted), (201, None)),
     ],
 )
-def test_a_broken_answer_looks_the_same_whether_twilio_took_the_message_or_not(
+def test_a_broken_answer_looks_the_same_with_and_without_acceptance(
     twilio: TwilioStandIn, step: Any, seen: object, accepted: Accept | None
 ) -> None:
     twilio.behave(hang=0)
     twilio.plan(ANNA, step(accepted))
-    assert seen_of(twilio) == seen
+    assert client_sees(twilio) == seen
     assert [attempt.accepted for attempt in twilio.posts()] == [accepted is not None]
     listed = call(twilio, "GET", f"{MESSAGES}.json?{urlencode({'To': ANNA})}")[2]["messages"]
     assert [message["sid"] for message in listed] == [attempt.sid for attempt in twilio.accepted()]
 
 
-def test_a_hang_outlasts_the_clients_patience(twilio: TwilioStandIn, client: Client) -> None:
+def test_a_hang_is_longer_than_the_timeout_of_the_client(twilio: TwilioStandIn, client: Client) -> None:
     twilio.plan(ANNA, Hang())
     client.http_client.timeout = 0.05
     with pytest.raises(ReadTimeout):
         client.messages.create(to=ANNA, from_=SENDER, body="hello")
 
 
-def test_closed_it_refuses_connections_and_started_again_it_remembers(twilio: TwilioStandIn) -> None:
+def test_connections_are_refused_between_close_and_start_and_messages_stay(twilio: TwilioStandIn) -> None:
     post(twilio)
     twilio.close()
     with pytest.raises(ConnectionRefusedError):
@@ -272,7 +272,7 @@ def test_latency_delays_the_answer(twilio: TwilioStandIn) -> None:
     assert time.monotonic() - asked >= 0.05
 
 
-def test_while_it_is_down_everything_gets_503_and_no_plan_is_used_up(twilio: TwilioStandIn) -> None:
+def test_during_an_outage_every_request_gets_503_and_uses_no_step_of_a_plan(twilio: TwilioStandIn) -> None:
     twilio.plan(ANNA, Refuse(429, 20429))
     twilio.behave(down=True)
     assert post(twilio)[2]["code"] == 20503
@@ -281,20 +281,20 @@ def test_while_it_is_down_everything_gets_503_and_no_plan_is_used_up(twilio: Twi
     assert post(twilio)[2]["code"] == 20429
 
 
-def test_mixed_weather_is_the_same_every_time() -> None:
+def test_a_mix_of_steps_is_the_same_for_the_same_seed() -> None:
     shares: list[tuple[float, Step]] = [(9, Accept()), (1, Reset())]
     first, second = mix(7, *shares), mix(7, *shares)
-    forecast = [first(ANNA, nth) for nth in range(200)]
-    assert forecast == [second(ANNA, nth) for nth in range(200)]
-    assert 5 < forecast.count(Reset()) < 40
+    steps = [first(ANNA, nth) for nth in range(200)]
+    assert steps == [second(ANNA, nth) for nth in range(200)]
+    assert 5 < steps.count(Reset()) < 40
 
 
-def test_a_receipt_with_an_unknown_status_is_not_planned() -> None:
-    with pytest.raises(ValueError, match="'deliverd' is no status"):
+def test_a_plan_with_a_misspelled_status_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'deliverd' is not a status"):
         Accept(receipts=("deliverd",))
 
 
-def test_it_remembers_every_post_with_its_ticket(twilio: TwilioStandIn) -> None:
+def test_every_post_is_kept_with_its_ticket(twilio: TwilioStandIn) -> None:
     twilio.plan(ANNA, Refuse(503, 20503), Accept())
     post(twilio, StatusCallback=STATUS)
     post(twilio, StatusCallback="https://sms.example.com/twilio/status?t=17-3")
@@ -309,7 +309,7 @@ def test_it_remembers_every_post_with_its_ticket(twilio: TwilioStandIn) -> None:
 # Other processes
 
 
-def test_another_process_plans_and_asks_over_http(twilio: TwilioStandIn) -> None:
+def test_another_process_can_plan_and_read_over_http(twilio: TwilioStandIn) -> None:
     plan = {
         "to": ANNA,
         "steps": [
@@ -317,14 +317,14 @@ def test_another_process_plans_and_asks_over_http(twilio: TwilioStandIn) -> None
             {"step": "accept", "receipts": ["sent", ["undelivered", 30003]], "callbacks": {"lost": 1}},
             {"step": "bad_answer", "http_status": 502, "accepted": None},
         ],
-        "weather": {"seed": 1, "shares": [[1, {"step": "bad_answer", "http_status": 504, "accepted": {}}]]},
+        "default": {"seed": 1, "shares": [[1, {"step": "bad_answer", "http_status": 504, "accepted": {}}]]},
         "list_lag": 60,
     }
     assert call(twilio, "POST", "/stand-in/plan", json.dumps(plan))[0] == 200
     assert [post(twilio, StatusCallback=STATUS)[0] for _ in range(4)] == [429, 201, 502, 504]
-    told = call(twilio, "GET", "/stand-in/accepted")[2]
-    assert told["posts"] == 4
-    assert [(one["to"], one["body"], one["ticket"]) for one in told["accepted"]] == [(ANNA, "hello", "17-2")] * 2
+    shown = call(twilio, "GET", "/stand-in/accepted")[2]
+    assert shown["posts"] == 4
+    assert [(each["to"], each["body"], each["ticket"]) for each in shown["accepted"]] == [(ANNA, "hello", "17-2")] * 2
     call(twilio, "POST", "/stand-in/reset", "{}")
     assert call(twilio, "GET", "/stand-in/accepted")[2] == {"posts": 0, "accepted": []}
 
@@ -332,19 +332,19 @@ def test_another_process_plans_and_asks_over_http(twilio: TwilioStandIn) -> None
 @pytest.mark.parametrize(
     ("plan", "fault"),
     [
-        ({"steps": [{"step": "explode"}]}, "'explode' is none of accept"),
-        ({"steps": [{"step": "accept", "receipts": ["deliverd"]}]}, "'deliverd' is no status"),
+        ({"steps": [{"step": "explode"}]}, "'explode' is not one of accept"),
+        ({"steps": [{"step": "accept", "receipts": ["deliverd"]}]}, "'deliverd' is not a status"),
         ({"latency_ms": 100}, "latency_ms"),
     ],
 )
-def test_a_plan_it_does_not_understand_is_refused(twilio: TwilioStandIn, plan: Any, fault: str) -> None:
+def test_an_invalid_plan_gets_400_and_names_the_fault(twilio: TwilioStandIn, plan: Any, fault: str) -> None:
     status, _, answer = call(twilio, "POST", "/stand-in/plan", json.dumps(plan))
     assert status == 400
     assert fault in answer["error"]
 
 
-def test_it_runs_alone_until_it_is_terminated() -> None:
-    command = [sys.executable, "-m", "local.twilio.stand_in", "--port", "0"]
+def test_the_stand_in_runs_alone_until_it_is_terminated() -> None:
+    command = [sys.executable, "-m", "local.twilio", "--port", "0"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
