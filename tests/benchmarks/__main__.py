@@ -1,11 +1,11 @@
-"""`make bench`: what we do beside what others do and beside the limit, in one run; nothing here is a test.
+"""`make bench`: our rates and times beside those of peers and beside the limit, in one run.
 
-    python -m tests.benchmarks                     all but the long ones, in about twelve minutes
-    python -m tests.benchmarks queue drain         these
-    python -m tests.benchmarks growth strain       the long ones, with up to five million messages
-    python -m tests.benchmarks --publish ...       and write the tables into docs/performance.md, the plots beside it
+    python -m tests.benchmarks                     all subjects except the long ones, in about twelve minutes
+    python -m tests.benchmarks queue drain         only these subjects
+    python -m tests.benchmarks growth strain       the long subjects, with up to five million messages
+    python -m tests.benchmarks --publish ...       also write the tables into docs/performance.md, and the plots
 
-Peers that are not installed, Celery without a redis-server and pgbench where there is none are left out.
+Peers and programs that are not installed (Celery needs a redis-server) are left out.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ LONG = ("growth", "strain")
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("subjects", nargs="*", metavar="subject", help=", ".join(SUBJECTS))
-    parser.add_argument("--publish", action="store_true", help="write what was found into docs/")
+    parser.add_argument("--publish", action="store_true", help="write the results into docs/")
     options = parser.parse_args()
     if unknown := set(options.subjects) - set(SUBJECTS):
-        parser.error(f"no such subject: {', '.join(sorted(unknown))}; there are {', '.join(SUBJECTS)}")
+        parser.error(f"unknown subject: {', '.join(sorted(unknown))}; the subjects are {', '.join(SUBJECTS)}")
     found: list[Row] = []
     try:
         with stage() as on:
@@ -45,7 +45,7 @@ def main() -> None:
                 print(f"measuring: {subject}", file=sys.stderr)
                 found += import_module(f"tests.benchmarks.{SUBJECTS[subject]}").rows(on)
     finally:
-        # Also what was measured before one failed, or before a Ctrl-C.
+        # Also after a failure or a Ctrl-C, with the measurements so far.
         report.show(found)
     report.write(found, options.publish)
 

@@ -1,4 +1,4 @@
-"""Celery on a Redis of its own: a worker of threads, which takes the queue when everything lies in it."""
+"""Celery with its own Redis: a worker with threads, which starts on the queue when it is full."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from importlib.util import find_spec
 from shutil import which
 
 
-def is_there() -> bool:
+def is_installed() -> bool:
     return bool(find_spec("celery") and which("redis-server"))
 
 
 @contextmanager
 def celery(api_url: str, in_flight: int) -> Iterator[Celery]:
-    """A worker with so many threads."""
+    """A worker with `in_flight` threads."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as found:
         port = str(found.getsockname()[1])
         found.close()
@@ -34,18 +34,18 @@ def celery(api_url: str, in_flight: int) -> Iterator[Celery]:
         with subprocess.Popen(server, **quiet) as redis:
             try:
                 time.sleep(0.5)
-                with subprocess.Popen([*worker, "-Q", "warm"], **quiet) as at_work:
+                with subprocess.Popen([*worker, "-Q", "warm"], **quiet) as running:
                     try:
                         yield Celery(in_flight)
                     finally:
-                        at_work.terminate()
+                        running.terminate()
             finally:
                 redis.terminate()
 
 
 class Celery:
     def __init__(self, in_flight: int) -> None:
-        # Anew, for the Redis that is there now.
+        # Import again, with the URL of the present Redis.
         sys.modules.pop("tests.benchmarks.celery_tasks", None)
         tasks = import_module("tests.benchmarks.celery_tasks")
         self._app, self._send, self._counter = tasks.app, tasks.send, tasks._counter
@@ -54,7 +54,7 @@ class Celery:
         self._run(self._in_flight, "warm")
 
     def rate(self, count: int) -> float:
-        """Messages a second, from when a queue that is full is given to the worker."""
+        """Messages a second, counted from the moment at which the worker is given a full queue."""
         self._turn += 1
         queue = f"turn-{self._turn}"
         for n in range(count):

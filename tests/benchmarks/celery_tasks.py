@@ -1,4 +1,4 @@
-"""The task that the benchmark's Celery worker runs: POST one message, and count that it is done."""
+"""The task of the Celery worker: POST one message and count it as done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ BROKER = os.environ["BENCH_REDIS_URL"]
 DONE = "done"
 
 app = Celery("tests.benchmarks.celery_tasks", broker=BROKER)
-# Late, or a worker that dies loses what it has taken; one at a time, or one thread hoards what others could send.
+# Acknowledged late, because a worker that dies would otherwise lose its tasks. Prefetched one at a time, because one
+# thread would otherwise hold tasks that others could run.
 app.conf.update(task_acks_late=True, worker_prefetch_multiplier=1, task_ignore_result=True)
 _counter = Redis.from_url(BROKER)
 _post = bare_post(os.environ["BENCH_TWILIO_URL"])

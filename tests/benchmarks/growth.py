@@ -1,4 +1,4 @@
-"""What each call takes with five thousand, with half a million and with five million messages in the tables."""
+"""The time of each call with five thousand, half a million and five million messages in the tables."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def rows(stage: Stage) -> Iterator[Row]:
     found = {size: _times(stage.url, size) for size in SIZES}
     smallest = found[SIZES[0]]
     for size in SIZES[1:]:
-        for what, times in found[size].items():
-            goal = ("at most", 1.5) if what == "claim of 100" else None
+        for call, times in found[size].items():
+            goal = ("at most", 1.5) if call == "claim of 100" else None
             yield Row(
-                "growth", f"{what}, {size:,} messages", "ms", times, f"{SIZES[0]:,} messages", smallest[what], goal
+                "growth", f"{call}, {size:,} messages", "ms", times, f"{SIZES[0]:,} messages", smallest[call], goal
             )
 
 

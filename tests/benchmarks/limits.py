@@ -1,4 +1,4 @@
-"""The limits that we are set beside: bare SQL without Python, and bare HTTP without a queue."""
+"""The limits for comparison: bare SQL without Python, and bare HTTP without a queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import psycopg
 
 from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN
 
-# Our two functions, and nothing of ours around them.
+# Our two SQL functions, without our Python.
 CLAIM_AND_FINISH = """
 select coalesce(array_agg(id), '{}') as ids, coalesce(array_agg(attempt), '{}') as attempts,
     coalesce(array_agg('accepted'::text), '{}') as outcomes,
@@ -27,8 +27,8 @@ from sms_retry.claim_due_sms_retries(100) \\gset
 select count(*) from sms_retry.finish_sms_retries(:ids, :attempts, :outcomes, :sids);
 """
 
-# The least that a queue with a lease and a fence can do, in the queue's own table: no message, no attempt, no holds, no
-# turns of the businesses.
+# The minimum of a queue with a lease and a fence, in the queue's own table: without messages, attempts, holds and
+# fairness among businesses.
 CLAIM = """with due as materialized (
     select id from sms_retry.sms_retry_queue where status = 'pending' and scheduled_for <= now()
     order by scheduled_for, id limit 100 for update skip locked)
@@ -40,24 +40,24 @@ where q.id = t.id and q.attempt = t.attempt and q.claimed_at is not null"""
 
 
 def pgbench() -> str | None:
-    """Where pgbench is, if anywhere: it comes with Debian's packages and not with the embedded server."""
+    """The path of pgbench, or None. It is part of Debian's packages, not of the embedded server."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"))
     return which("pgbench") or (str(found[-1]) if found else None)
 
 
 def our_sql_alone(url: str, count: int) -> None:
-    """Claims and finishes `count` messages from pgbench."""
+    """Claim and finish `count` messages from pgbench."""
     with NamedTemporaryFile("w", suffix=".sql") as script:
         script.write(CLAIM_AND_FINISH)
         script.flush()
         turns = str(count // 100)
-        # Extended, so that what a claim gave goes into the finish as parameters.
+        # The extended protocol passes the claimed rows to the finish as parameters.
         command = [pgbench() or "pgbench", "-n", "-M", "extended", "-f", script.name, "-t", turns, url]
         subprocess.run(command, check=True, capture_output=True)
 
 
 def queue_alone(url: str) -> None:
-    """Claims and finishes whatever is due, in the queue's table alone."""
+    """Claim and finish every due row, in the queue's table alone."""
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("set enable_seqscan = off")
         while rows := db.execute(CLAIM).fetchall():
@@ -66,7 +66,7 @@ def queue_alone(url: str) -> None:
 
 
 def bare_post(api_url: str) -> Callable[[int], object]:
-    """POSTs one message as a send does, on a connection of each thread's own, with http.client and nothing else."""
+    """A function that POSTs one message like our send, with http.client alone and one connection per thread."""
     login = b64encode(f"{ACCOUNT_SID}:{AUTH_TOKEN}".encode()).decode()
     headers = {"Authorization": f"Basic {login}", "Content-Type": "application/x-www-form-urlencoded"}
     path = f"/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
@@ -95,7 +95,7 @@ def form(n: int) -> bytes:
 
 
 def bare_http(api_url: str, in_flight: int, count: int) -> None:
-    """As many threads, each POSTing as fast as it is answered; no database."""
+    """POST `count` messages from `in_flight` threads, each as fast as it is answered, without a database."""
     with ThreadPoolExecutor(in_flight) as senders:
         for _ in senders.map(bare_post(api_url), range(count)):
             pass

@@ -1,4 +1,4 @@
-"""How everything here is measured: side by side, in turns, five times; what counts is the ratio of the medians."""
+"""The method of every benchmark: the measures take turns, five times; the result is the ratio of the medians."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: `ours` beside `theirs`, each as it came in each run, and the ratio that is wanted.
+    """One line of the table: `ours` beside `theirs`, one value per run, and the goal for their ratio.
 
-    A goal is ("at least" or "at most", a number); None where there is nothing to reach.
+    A goal is ("at least" or "at most", a number), or None.
     """
 
     subject: str
-    what: str
+    name: str
     unit: str
     ours: Sequence[float]
     beside: str
@@ -34,7 +34,7 @@ class Row:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """The least and the greatest ratio of one run."""
+        """The lowest and the highest ratio of a single run."""
         ratios = [ours / theirs for ours, theirs in zip(self.ours, self.theirs, strict=True)]
         return min(ratios), max(ratios)
 
@@ -53,7 +53,7 @@ class Row:
 
 
 def side_by_side(measures: Mapping[str, Measure], runs: int = RUNS) -> dict[str, list[float]]:
-    """What each measured, `runs` times: in turns, so that whatever else the machine does meets them alike."""
+    """The values of each measure, one per run. The measures take turns, so that other load affects all alike."""
     found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(runs):
         for name, measure in measures.items():
@@ -69,7 +69,7 @@ def rate(work: Callable[[], object], count: int) -> float:
 
 
 def cpu(work: Callable[[], object], count: int) -> float:
-    """Milliseconds of this process's CPU for each of the `count` messages that `work` does."""
+    """CPU milliseconds of this process per message, for `work` that does `count` messages."""
     started = time.process_time()
     work()
     return (time.process_time() - started) / count * 1000

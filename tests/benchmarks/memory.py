@@ -1,4 +1,4 @@
-"""A worker's peak memory after a small backlog and after a large one, each in a process of its own."""
+"""A worker's peak memory after a small backlog and after a large one, each in a new process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.benchmarks.stage import Stage, fill
 
 SMALL, LARGE = 1_000, 30_000
 
-# The worker itself, with a send that is answered at once. The kernel's high-water mark starts anew with the program.
+# The worker, with a send that is answered at once. VmHWM is the peak memory of the process.
 WORKER = """
 import re, sys
 from sms_retry import worker, twilio
@@ -33,5 +33,5 @@ def rows(stage: Stage) -> Iterator[Row]:
         return float(mebibytes)
 
     found = side_by_side({"large": lambda: peak(LARGE), "small": lambda: peak(SMALL)}, runs=3)
-    what = f"peak memory of a worker, {LARGE:,} messages, 100 in flight"
-    yield Row("memory", what, "MiB", found["large"], f"{SMALL:,} messages", found["small"], ("at most", 1.1))
+    name = f"peak memory of a worker, {LARGE:,} messages, 100 in flight"
+    yield Row("memory", name, "MiB", found["large"], f"{SMALL:,} messages", found["small"], ("at most", 1.1))

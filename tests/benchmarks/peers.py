@@ -1,6 +1,6 @@
-"""Others who do what we do, on the same Postgres against the same stand-in, each as its own manual has it run.
+"""The peers: other queues, on the same Postgres and against the same stand-in, each set up as in its manual.
 
-Each makes `rate`: messages a second of `count` jobs with so many in flight; `api_url` is None where a job does nothing.
+Each has `rate`: messages a second for `count` jobs with `in_flight` in flight; with `api_url` None a job does nothing.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Rate = Callable[[int, int, str | None], float]
 
 
 def peers(server: Server) -> dict[str, Rate]:
-    """Those that are installed; each has a database of its own on `server`."""
-    all_of_them = {"procrastinate": Procrastinate, "pgqueuer": PgQueuer, "pgmq": Pgmq}
-    there = {package: peer for package, peer in all_of_them.items() if find_spec(package)}
-    rates = {peer.name: peer(server.create_database(package)).rate for package, peer in there.items()}
+    """The installed peers by name; each has its own database on `server`."""
+    packages = {"procrastinate": Procrastinate, "pgqueuer": PgQueuer, "pgmq": Pgmq}
+    installed = {package: peer for package, peer in packages.items() if find_spec(package)}
+    rates = {peer.name: peer(server.create_database(package)).rate for package, peer in installed.items()}
     return {**rates, Naive.name: Naive(server.create_database("naive")).rate}
 
 
 @asynccontextmanager
 async def posting(api_url: str | None) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
-    """POSTs one message, or does nothing, for those that are async."""
+    """An async function that POSTs one message, or does nothing without an `api_url`."""
     import aiohttp
 
     url = f"{api_url}/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"
@@ -51,7 +51,7 @@ async def posting(api_url: str | None) -> AsyncIterator[Callable[[int], Awaitabl
 
 
 class PgQueuer:
-    """Its manager on asyncpg, which is its fastest driver, in batches of half of what may be in flight."""
+    """Its manager on asyncpg, its fastest driver, in batches of half the number in flight."""
 
     name = "PgQueuer"
 
@@ -123,9 +123,7 @@ class Procrastinate:
 
 
 class Pgmq:
-    """Its SQL alone, as its wheel carries it; the loop around it reads a batch, handles it and archives it."""
-
-    name = "pgmq"
+    """Only its SQL, from its wheel; the loop here reads a batch, handles it and archives it."""
 
     name = "pgmq"
 
@@ -153,7 +151,7 @@ class Pgmq:
 
 
 class Naive:
-    """What is written first: read what is due, and for each mark it, send it, log it and mark it again."""
+    """The simplest design: read the due rows; for each one update it, send it, log it and update it again."""
 
     name = "a naive cron job"
 

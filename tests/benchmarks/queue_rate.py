@@ -1,4 +1,4 @@
-"""Claim and finish without a send: what the queue itself can do, beside others and beside its own SQL."""
+"""Claim and finish without a send: the rate of the queue itself, beside the peers and beside its own SQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.benchmarks.measure import Row, rate, side_by_side
 from tests.benchmarks.stage import Stage, claim_and_finish, fill
 
 COUNT = 10_000
-# (jobs, in flight) with which each peer is at its best; the slow ones get less to do.
+# (jobs, in flight) at which each peer is fastest; slow peers get fewer jobs.
 PEERS = {"PgQueuer": (COUNT, 200), "pgmq": (COUNT, 100), "procrastinate": (1_000, 1), "a naive cron job": (300, 1)}
 GOALS = {"PgQueuer": ("at least", 1.5), "procrastinate": ("at least", 25.0)}
 
@@ -29,14 +29,14 @@ def rows(stage: Stage) -> Iterator[Row]:
         return rate(partial(limits.queue_alone, stage.url), COUNT)
 
     measures = {"ours": ours, "refused": partial(ours, 2), "queue alone": queue_alone}
-    measures |= {name: partial(other, *PEERS[name], None) for name, other in stage.peers.items()}
+    measures |= {peer: partial(peer_rate, *PEERS[peer], None) for peer, peer_rate in stage.peers.items()}
     if limits.pgbench():
         measures["our SQL in pgbench"] = sql_alone
     found = side_by_side(measures)
 
-    for name in stage.peers:
-        what = "claim and finish, 100 a batch, no send; message, attempt and queue written"
-        yield Row("queue", what, "messages/s", found["ours"], name, found[name], GOALS.get(name))
+    for peer in stage.peers:
+        name = "claim and finish, 100 a batch, no send; message, attempt and queue written"
+        yield Row("queue", name, "messages/s", found["ours"], peer, found[peer], GOALS.get(peer))
     if "PgQueuer" in stage.peers:
         mixed = "the same, two of ten refused for good"
         yield Row("queue", mixed, "messages/s", found["refused"], "PgQueuer", found["PgQueuer"])

@@ -1,4 +1,4 @@
-"""What the benchmarks run on: a durable Postgres with this release in it, due messages, a Twilio in its own process."""
+"""The set-up of the benchmarks: a durable Postgres with this release, due messages, the stand-in in its own process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sms_retry.store import Store
 from sms_retry.values import Report, Ticket
 from tests.benchmarks.peers import Rate, peers
 
-# What the stand-in takes for an answer (seconds).
+# The stand-in's time for an answer (seconds).
 LATENCY = 0.1
 CREDENTIALS = twilio.Credentials(ACCOUNT_SID, AUTH_TOKEN)
 SENDER, WEBHOOK_URL = "+15005550006", "https://sms.example.com"
@@ -33,7 +33,7 @@ TABLES = ", ".join(
 
 @dataclass(frozen=True)
 class Stage:
-    """`url` is the database with this release in it; `peers` have theirs on the same server."""
+    """`url` is the database with this release; each of `peers` has its own database on the same server."""
 
     url: str
     twilio_url: str
@@ -50,7 +50,7 @@ def stage() -> Iterator[Stage]:
 
 @contextmanager
 def twilio_process(latency: float) -> Iterator[str]:
-    """The stand-in's URL: it accepts everything after `latency` seconds and calls nobody back."""
+    """The URL of a stand-in that accepts every message after `latency` seconds and posts no callbacks."""
     command = [sys.executable, "-m", "local.twilio", "--port", "0", "--latency", str(latency)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -64,7 +64,10 @@ def twilio_process(latency: float) -> Iterator[str]:
 
 
 def fill(url: str, count: int, business_id: str = "'default'", due: str = "now()") -> None:
-    """Nothing but `count` waiting messages, as SQL expressions of `n`, and statistics that know them."""
+    """Replace all messages with `count` waiting ones, and update the statistics.
+
+    `business_id` and `due` are SQL expressions; `n` in them is the number of the message, from 1.
+    """
     with psycopg.connect(url, autocommit=True) as db:
         db.execute(f"truncate {TABLES} restart identity")
         db.execute(
@@ -82,7 +85,7 @@ def fill(url: str, count: int, business_id: str = "'default'", due: str = "now()
 
 
 def claim_and_finish(url: str, batch: int = 100, refused_of_ten: int = 0) -> None:
-    """Claim whatever is due and say at once what came of it: accepted, or, of each ten, so many refused for good."""
+    """Claim every due message and report it accepted, or, for `refused_of_ten` of each ten, refused for good."""
     with closing(Store(lambda: url)) as store:
         while claims := store.claim_due(batch):
             store.finish([_report(claim.ticket, claim.id % 10 < refused_of_ten) for claim in claims])

@@ -1,4 +1,4 @@
-"""A cold start's imports, by handler, beside plain imports of the libraries; and how large the layers are."""
+"""The imports of a cold start, by handler, beside plain imports of the libraries; and the sizes of the layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.benchmarks.stage import Stage
 ROOT = Path(__file__).parents[2]
 HANDLERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
 PLAIN = "import twilio.rest, boto3, psycopg"
-# Which part of an import's time each library is; the rest is Python's own.
+# The libraries for which `by_part` splits the import time; the rest is Python's own.
 PARTS = ("aws_lambda_powertools", "psycopg", "twilio", "boto3", "botocore", "phonenumbers", "jinja2", "sms_retry")
 
 TIMED = """
@@ -34,12 +34,12 @@ print(time.perf_counter() - started)
 
 def rows(stage: Stage) -> Iterator[Row]:
     measures = {name: partial(imported, f"functions/{name}", "import app") for name in HANDLERS}
-    # What a first send imports besides, while Lambda waits.
+    # The first send imports more modules, while Lambda waits.
     sending = "import app; from sms_retry import runtime; runtime.sender().__enter__()"
     measures["worker, to its first send"] = partial(imported, "functions/process_retries", sending)
     measures[PLAIN] = partial(imported, ".", PLAIN)
     for measure in measures.values():
-        measure()  # for its bytecode
+        measure()  # writes the bytecode
     found = side_by_side(measures)
     for name in (*HANDLERS, "worker, to its first send"):
         goal = ("at most", 1.0) if name in ("process_retries", "twilio_webhook") or "worker" in name else None
@@ -50,7 +50,7 @@ def rows(stage: Stage) -> Iterator[Row]:
 
 
 def imported(folder: str, statement: str) -> float:
-    """Milliseconds that a new Python takes for it, with bytecode of its own at hand."""
+    """Milliseconds for `statement` in a new Python process, with bytecode in a cache."""
     done = _python("-c", TIMED, str(ROOT / folder), statement)
     return float(done.stdout) * 1000
 
@@ -58,7 +58,7 @@ def imported(folder: str, statement: str) -> float:
 def by_part(handler: str) -> dict[str, float]:
     """Milliseconds of one handler's import for each library and for the rest, by `-X importtime`."""
     source = f"import sys; sys.path.insert(0, 'functions/{handler}'); import app"
-    _python("-c", source)  # bytecode, as the layers carry it
+    _python("-c", source)  # writes the bytecode, which the layers contain
     listed = _python("-X", "importtime", "-c", source).stderr
     parts = dict.fromkeys((*PARTS, "Python's own"), 0.0)
     for self_us, module in re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", listed):
@@ -69,18 +69,18 @@ def by_part(handler: str) -> dict[str, float]:
 
 
 def layers() -> tuple[float, float]:
-    """Zipped and unzipped, both layers as `make build` makes them for arm64 (MiB)."""
+    """The sizes of both layers together, zipped and unzipped, as `make build` makes them for arm64 (MiB)."""
     zipped = unzipped = 0
     for layer, target in (("dependencies", "DependenciesLayer"), ("sms_retry", "SmsRetryLayer")):
         with tempfile.TemporaryDirectory() as folder:
-            made = {**os.environ, "ARTIFACTS_DIR": folder}
-            subprocess.run(["make", "-s", f"build-{target}"], cwd=ROOT / "layers" / layer, env=made, check=True)
+            environ = {**os.environ, "ARTIFACTS_DIR": folder}
+            subprocess.run(["make", "-s", f"build-{target}"], cwd=ROOT / "layers" / layer, env=environ, check=True)
             files = [path for path in Path(folder).rglob("*") if path.is_file()]
             unzipped += sum(path.stat().st_size for path in files)
             archive = Path(folder, "layer.zip")
-            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as into:
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zip_file:
                 for path in files:
-                    into.write(path, path.relative_to(folder))
+                    zip_file.write(path, path.relative_to(folder))
             zipped += archive.stat().st_size
     return zipped / 2**20, unzipped / 2**20
 

@@ -1,5 +1,5 @@
-"""A queue that lives: under a snapshot held open, after millions of updates, with one business that has nearly all
-of it, and with a hundred thousand messages behind a hold."""
+"""A queue under strain: an open snapshot, millions of updates, one business with nearly all messages, and a hundred
+thousand messages behind a hold."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.benchmarks.measure import RUNS, Row, median_ms
 from tests.benchmarks.stage import Stage, fill
 
 WAITING = 200_000
-# So long is a snapshot held (seconds), and so many rows of the queue are rewritten.
-HELD = 120.0
+# The time for which the snapshot stays open (seconds), and the number of updates of queue rows.
+SNAPSHOT_SECONDS = 120.0
 UPDATES = 10_000_000
 BEHIND = 100_000
 
@@ -36,18 +36,18 @@ def rows(stage: Stage) -> Iterator[Row]:
 
 def one_large_business(url: str) -> Iterator[Row]:
     fill(url, WAITING)
-    even = _claims(url)
+    one_business = _claims(url)
     fill(url, WAITING, business_id="case when n % 10 > 0 then 'large' else 'small-' || n % 5000 end")
-    what = f"claim of 100, {WAITING:,} waiting, 90 % of one business, the rest of five hundred"
-    yield Row("strain", what, "ms", _claims(url), "all of one", even)
+    name = f"claim of 100, {WAITING:,} waiting, 90 % of one business, the rest of five hundred"
+    yield Row("strain", name, "ms", _claims(url), "all of one", one_business)
 
 
 def behind_a_hold(url: str) -> Iterator[Row]:
-    """A country's messages are all due and all held; a hundred of another business, queued behind, are not."""
-    whose = f"case when n <= {BEHIND} then 'held' else 'free' end"
-    fill(url, BEHIND + 100, business_id=whose)
-    even = _claims(url)
-    fill(url, BEHIND + 100, business_id=whose)
+    """All due messages of one country are behind a hold; a hundred of another business, queued later, are not."""
+    business = f"case when n <= {BEHIND} then 'held' else 'free' end"
+    fill(url, BEHIND + 100, business_id=business)
+    without_hold = _claims(url)
+    fill(url, BEHIND + 100, business_id=business)
     with psycopg.connect(url, autocommit=True) as db, closing(Store(lambda: url)) as store:
         free = (
             "update sms_retry.sms_messages set to_number = '+1415' || lpad(id::text, 7, '0') where business_id = 'free'"
@@ -61,52 +61,52 @@ def behind_a_hold(url: str) -> Iterator[Row]:
             claimed.append((time.perf_counter() - started) * 1000)
             assert claims, "a message is lost"
             sent += sum(claim.business_id == "free" for claim in claims)
-            put_off = {"delays": (timedelta(hours=1),), "reason": "hold"}
-            store.finish([Report(claim.ticket, "deferred", **put_off) for claim in claims])
+            deferral = {"delays": (timedelta(hours=1),), "reason": "hold"}
+            store.finish([Report(claim.ticket, "deferred", **deferral) for claim in claims])
         db.execute("truncate sms_retry.sms_holds")
-    of_five = [statistics.median(claimed[n::RUNS]) for n in range(RUNS)]
-    yield Row("strain", f"claim of 100, {BEHIND:,} behind a country's hold", "ms", of_five, "no hold", even)
-    what = f"until the last of 100 others that wait behind {BEHIND:,} held ones is claimed"
-    yield Row("strain", what, "claims", [float(len(claimed))], "in turn", [BEHIND / 100])
+    medians = [statistics.median(claimed[n::RUNS]) for n in range(RUNS)]
+    yield Row("strain", f"claim of 100, {BEHIND:,} behind a country's hold", "ms", medians, "no hold", without_hold)
+    name = f"until the last of 100 others that wait behind {BEHIND:,} held ones is claimed"
+    yield Row("strain", name, "claims", [float(len(claimed))], "in order of time", [BEHIND / 100])
 
 
 def under_a_snapshot(url: str) -> Iterator[Row]:
-    """Somebody's report, say, or a replica's query: no vacuum clears what was rewritten since it began."""
+    """A snapshot as of a long report or a replica's query: vacuum removes no row version newer than it."""
     fill(url, WAITING)
     before = _claims(url)
     with psycopg.connect(url) as report, closing(Store(lambda: url)) as store:
         report.execute("set transaction isolation level repeatable read")
         report.execute("select count(*) from sms_retry.sms_retry_queue")
-        ends, done = time.monotonic() + HELD, 0
-        while time.monotonic() < ends:
-            done += _turn(store)
+        end, done = time.monotonic() + SNAPSHOT_SECONDS, 0
+        while time.monotonic() < end:
+            done += _claim_and_return(store)
         during = _claims(url)
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("vacuum sms_retry.sms_retry_queue")
-    held = f"after {HELD:.0f} s and {done:,} messages under a snapshot"
-    yield Row("strain", f"claim of 100 {held}", "ms", during, "before", before)
-    yield Row("strain", "claim of 100 when it is gone and a vacuum was there", "ms", _claims(url), "before", before)
+    snapshot = f"after {SNAPSHOT_SECONDS:.0f} s and {done:,} messages under a snapshot"
+    yield Row("strain", f"claim of 100 {snapshot}", "ms", during, "before", before)
+    yield Row("strain", "claim of 100 after the snapshot and a vacuum", "ms", _claims(url), "before", before)
 
 
 def after_updates(url: str) -> Iterator[Row]:
-    """The same rows over and over: claimed, refused, due again; autovacuum as the table has it."""
+    """Claim the same rows and make them due again, many times, with the table's own autovacuum settings."""
     fill(url, 50_000)
     before, (pages, *_rest) = _claims(url), _state(url)
     with closing(Store(lambda: url)) as store, psycopg.connect(url, autocommit=True) as db:
         db.execute("select pg_stat_reset()")
         done = 0
         while 2 * done < UPDATES:
-            done += _turn(store)
+            done += _claim_and_return(store)
     after, (pages_now, dead, updated, hot, vacuums) = _claims(url), _state(url)
-    what = f"after {updated:,.0f} updates of the queue, {vacuums:.0f} autovacuums"
-    yield Row("strain", f"claim of 100 {what}", "ms", after, "before", before)
-    yield Row("strain", f"size of the queue {what}", "pages", [pages_now], "before", [pages])
-    yield Row("strain", f"dead rows {what}", "rows", [dead], "rows", [50_000.0])
-    yield Row("strain", f"HOT updates {what}", "rows", [hot], "updates", [updated])
+    updates = f"after {updated:,.0f} updates of the queue, {vacuums:.0f} autovacuums"
+    yield Row("strain", f"claim of 100 {updates}", "ms", after, "before", before)
+    yield Row("strain", f"size of the queue {updates}", "pages", [pages_now], "before", [pages])
+    yield Row("strain", f"dead rows {updates}", "rows", [dead], "rows", [50_000.0])
+    yield Row("strain", f"HOT updates {updates}", "rows", [hot], "updates", [updated])
 
 
 def _claims(url: str) -> list[float]:
-    """Milliseconds of a claim of 100, RUNS times; what was claimed is given back."""
+    """Milliseconds of a claim of 100, RUNS times; the claimed rows are given back."""
     with closing(Store(lambda: url)) as store:
         claims = []
         taken = [median_ms(lambda: claims.extend(store.claim_due(100)), 4) for _ in range(RUNS)]
@@ -116,15 +116,15 @@ def _claims(url: str) -> list[float]:
         return taken
 
 
-def _turn(store: Store) -> int:
-    """Claim a hundred, and have them due again at once; gives how many."""
+def _claim_and_return(store: Store) -> int:
+    """Claim a hundred messages and give them back, due at once. Returns their number."""
     claims = store.claim_due(100)
     store.finish([Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back") for claim in claims])
     return len(claims)
 
 
 def _state(url: str) -> tuple[float, ...]:
-    time.sleep(1.0)  # a backend tells its counts at most once a second
+    time.sleep(1.0)  # a backend reports its counts at most once a second
     with psycopg.connect(url) as db:
         row = db.execute(STATE).fetchone()
     assert row

@@ -1,4 +1,4 @@
-"""Callbacks by some callers at once, each on a connection of its own, beside as many bare inserts of a row."""
+"""Callbacks from several callers at once, each with its own connection, beside the same number of bare inserts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.benchmarks.measure import Row, side_by_side
 from tests.benchmarks.stage import Stage, claim_and_finish, fill, sid
 
 Call = Callable[[int], object]
-"""One callback, or one insert: for the nth message, from 1."""
+"""One callback or one insert, for the nth message, from 1."""
 
 CALLS = {1: 2_000, 50: 3_000}
 
@@ -39,23 +39,23 @@ def rows(stage: Stage) -> Iterator[Row]:
                 "front": lambda n=callers, m=count: _when_sent(through_the_front, stage.url, m, n),
             }
         )
-        # Time and not rate: how many times as long one takes.
+        # The time of one callback, not the rate.
         taken = {name: [1000 * callers / rate for rate in rates] for name, rates in found.items()}
         at_once = f"{callers} caller{'s' * (callers > 1)}"
         goal = ("at most", 1.5) if callers == 1 else None
         yield Row("webhook", f"a delivery recorded, {at_once}", "ms", taken["delivered"], INSERT, taken["insert"], goal)
         yield Row("webhook", f"a `sent` noted, {at_once}", "ms", taken["noted"], INSERT, taken["insert"])
-        what = f"a delivery through the HTTP API and the handler, {at_once}"
-        yield Row("webhook", what, "ms", taken["front"], INSERT, taken["insert"])
+        name = f"a delivery through the HTTP API and the handler, {at_once}"
+        yield Row("webhook", name, "ms", taken["front"], INSERT, taken["insert"])
 
 
 INSERT = "a bare insert of one row"
 
 
 def through_the_front(url: str, count: int, callers: int) -> float:
-    """Signed callbacks posted to the HTTP API, each of which settles one of `count` messages that are sent."""
+    """Signed callbacks posted to the HTTP API; each settles one of `count` messages that are sent."""
     requests = [_signed(n) for n in range(1, count + callers + 1)]
-    # What a handler prints are its metrics.
+    # A handler prints its metrics.
     with (
         environment(DATABASE_URL=url),
         redirect_stdout(io.StringIO()),
@@ -65,12 +65,12 @@ def through_the_front(url: str, count: int, callers: int) -> float:
 
 
 def recorded(url: str, count: int, callers: int) -> float:
-    """The same callbacks told to the store alone."""
+    """The same callbacks, recorded by the store alone."""
     return _rate(partial(_recording, url, "delivered"), count, callers)
 
 
 def noted(url: str, count: int, callers: int) -> float:
-    """Callbacks that say what is known already, as most do."""
+    """Callbacks whose status is known already, as with most callbacks."""
     return _rate(partial(_recording, url, "sent"), count, callers)
 
 
@@ -83,7 +83,7 @@ def inserted(url: str, count: int, callers: int) -> float:
 
 
 def _when_sent(callbacks: Callable[[str, int, int], float], url: str, count: int, callers: int) -> float:
-    """The callbacks of so many messages, all of which Twilio has."""
+    """Fill the tables with `count` sent messages, then measure their callbacks."""
     fill(url, count)
     claim_and_finish(url)
     return callbacks(url, count, callers)
@@ -116,7 +116,7 @@ def _inserting(url: str) -> Iterator[Call]:
 
 
 def _rate(caller: Callable[[], AbstractContextManager[Call]], count: int, callers: int) -> float:
-    """Calls a second, counted from when every caller has made one, about a message that nobody knows."""
+    """Calls a second. The first call of each caller, for an unknown message, is not counted."""
     ready = Barrier(callers + 1, timeout=120)
 
     def call_all(first: int) -> None:
