@@ -1,4 +1,4 @@
-"""`make chaos`: workers are killed at every step and at random moments; no message is lost, and none is sent twice."""
+"""`make chaos`: kills workers at every step and at random moments, and checks that no message is lost or sent twice."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 COLUMNS = ("runs", "messages", "kills", "recovered", "by_callback", "by_list", "resent", "exactly_once")
-# At each step with each number of workers.
+# Runs for each pair of step and number of workers.
 RUNS_A_STEP = 2
 
 
 def main() -> int:
-    """The exit code: 0, or 1 when a guarantee broke."""
+    """Returns the exit code: 0, or 1 if a guarantee was broken."""
     from rich.console import Console
     from rich.progress import track
 
@@ -33,8 +33,8 @@ def main() -> int:
     from local.stack import stack
     from tests.chaos.crash import Found, crash
 
-    given = _arguments()
-    plans, started = _plans(given.seed, given.runs), time.monotonic()
+    arguments = _arguments()
+    plans, started = _plans(arguments.seed, arguments.runs), time.monotonic()
     console = Console(file=sys.stdout, highlight=False)
     console.width = max(console.width, WIDTH)
     log = ROOT / "build" / "chaos.log"
@@ -43,57 +43,57 @@ def main() -> int:
     with log.open("w") as lines, contextlib.redirect_stdout(lines), contextlib.ExitStack() as parts:
         server = parts.enter_context(postgres())
         whole = parts.enter_context(stack(server.create_database(f"sms_retry_chaos_{os.getpid()}")))
-        for plan in track(plans, f"seed {given.seed}", console=console):
+        for plan in track(plans, f"seed {arguments.seed}", console=console):
             found = crash(whole, plan, server.restart)
             table[plan.step, plan.workers] += found
             for violation in found.violations:
                 console.print(violation, soft_wrap=True)
-    console.print(_shown(table))
+    console.print(_rendered(table))
     violations = sum(len(found.violations) for found in table.values())
-    console.print(f"{violations} violations · {time.monotonic() - started:.0f} s · seed {given.seed}")
+    console.print(f"{violations} violations · {time.monotonic() - started:.0f} s · seed {arguments.seed}")
     return 1 if violations else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument(
-        "--runs", type=int, default=220, help="how many at random moments; every tenth restarts Postgres"
+        "--runs", type=int, default=220, help="runs with kills at random moments; every tenth also restarts Postgres"
     )
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed makes the same plans")
     return parser.parse_args()
 
 
 def _plans(seed: int, runs: int) -> list[Plan]:
-    """The matrix, then the random ones. The Postgres of a DATABASE_URL is not ours to restart."""
+    """The plans of the matrix, then the random ones. Without restarts if DATABASE_URL names the Postgres."""
     from tests.chaos.crash import AT_ANY_MOMENT, WITH_A_RESTART, Plan
     from tests.chaos.worker import STEPS
 
-    dice, rare = Random(seed), AT_ANY_MOMENT if os.environ.get("DATABASE_URL") else WITH_A_RESTART
+    rng, rare = Random(seed), AT_ANY_MOMENT if os.environ.get("DATABASE_URL") else WITH_A_RESTART
     steps = [(step, workers) for _ in range(RUNS_A_STEP) for step in STEPS for workers in (1, 2, 3, 4)]
     steps += [(AT_ANY_MOMENT if n % 10 else rare, 1 + n // 10 % 4) for n in range(runs)]
-    return [Plan(step, workers, dice.randrange(2**32), dice.randint(10, 20)) for step, workers in steps]
+    return [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20)) for step, workers in steps]
 
 
-def _shown(table: Mapping[tuple[str, int], Found]) -> Table:
+def _rendered(table: Mapping[tuple[str, int], Found]) -> Table:
     from rich import box
     from rich.table import Table
 
-    shown = Table(title="What became of every message", box=box.SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
-    shown.add_column("workers die", no_wrap=True)
+    rendered = Table(title="Messages by plan and result", box=box.SIMPLE, padding=(0, 1, 0, 0), title_justify="left")
+    rendered.add_column("workers are killed", no_wrap=True)
     for heading in ("workers", *COLUMNS, "violations"):
-        shown.add_column(heading.replace("_", "\n"), justify="right")
+        rendered.add_column(heading.replace("_", "\n"), justify="right")
     steps, before = list(dict.fromkeys(step for step, _ in table)), ""
     for (step, workers), found in sorted(table.items(), key=lambda row: (steps.index(row[0][0]), row[0][1])):
         if step != before:
-            shown.add_section()
+            rendered.add_section()
         counts = [getattr(found, name) for name in COLUMNS]
-        shown.add_row("" if step == before else step, *map(str, (workers, *counts, len(found.violations))))
+        rendered.add_row("" if step == before else step, *map(str, (workers, *counts, len(found.violations))))
         before = step
-    shown.add_section()
+    rendered.add_section()
     totals = [sum(getattr(found, name) for found in table.values()) for name in COLUMNS]
     violations = sum(len(found.violations) for found in table.values())
-    shown.add_row("all", "", *map(str, (*totals, violations)))
-    return shown
+    rendered.add_row("all", "", *map(str, (*totals, violations)))
+    return rendered
 
 
 if __name__ == "__main__":

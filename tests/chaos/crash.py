@@ -1,4 +1,4 @@
-"""One run of the crash matrix: workers die, the clock goes on, and both sides say what became of every message."""
+"""One run of the crash matrix: workers are killed, time passes, and our tables are compared with Twilio's record."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from local.stack import Stack
 from local.twilio.plan import StepFor
 from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Hang, Refuse, Reset, mix
 from local.waiting import let_time_pass
-from tests.chaos.worker import DATABASE_AWAY, DURING, KILLED, STEPS, Death, start
+from tests.chaos.worker import DATABASE_AWAY, DURING, KILLED, STEPS, Kill, start
 
 AT_ANY_MOMENT, WITH_A_RESTART = "at any moment", "while Postgres restarts"
-# Minutes of the clock: between two rounds of its functions, and within which all is settled, or never is.
+# Minutes of the clock: between two runs of the functions; the minimum and the maximum until all messages are settled.
 EVERY, LEAST, MOST = 5, 45, 180
 # Longer than a worker waits for its database (seconds).
 LONGEST_DRAIN = 60.0
@@ -60,7 +60,7 @@ select exists (select from sms_retry.sms_retry_queue
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: where its workers die (STEPS, AT_ANY_MOMENT or WITH_A_RESTART), how many there are, and its dice."""
+    """One run: the moment of the kills (STEPS, AT_ANY_MOMENT or WITH_A_RESTART), the number of workers, the seed."""
 
     step: str
     workers: int
@@ -70,7 +70,7 @@ class Plan:
 
 @dataclass
 class Found:
-    """What one run, or several, came to; `violations` are sentences, and everything else is a count."""
+    """The result of one run, or the sum of several: counts, and a sentence for each violation."""
 
     runs: int = 0
     messages: int = 0
@@ -89,42 +89,42 @@ class Found:
 
 
 def crash(stack: Stack, plan: Plan, restart: Callable[[], None] | None = None) -> Found:
-    """Let workers die as planned, then time pass until all is settled.
+    """Kill workers as planned, then let time pass until all messages are settled.
 
-    `restart` ends Postgres as a crash would and starts it again: WITH_A_RESTART needs it.
+    `restart` ends Postgres as in a crash and starts it again; WITH_A_RESTART needs it.
     """
-    dice = Random(plan.seed)
-    _begin(stack, plan, dice)
+    rng = Random(plan.seed)
+    _prepare(stack, plan, rng)
     found = Found(runs=1, messages=plan.messages)
-    early = dice.random() < 0.5
-    with _post_office(stack, open_now=early):
+    early = rng.random() < 0.5
+    with _callbacks_posted(stack, early=early):
         if plan.step in STEPS:
-            ended = _die_at_a_step(stack, plan, dice)
+            ended = _kill_at_a_step(stack, plan, rng)
         else:
-            ended = _die_at_any_moment(stack, plan, dice, restart)
+            ended = _kill_at_any_moment(stack, plan, rng, restart)
     found.kills = sum(worker.exitcode == KILLED for worker in ended)
     expected = {0, KILLED, DATABASE_AWAY} if plan.step == WITH_A_RESTART else {0, KILLED}
     found.violations += [
         f"a worker ended with {worker.exitcode}" for worker in ended if worker.exitcode not in expected
     ]
-    # An answer to this means that Twilio has read whatever the dead had written before.
+    # The stand-in's answer proves that it has read all that the killed workers had sent.
     urllib.request.urlopen(f"{stack.twilio.url}/stand-in/accepted", timeout=10).close()
     with psycopg.connect(stack.database_url, autocommit=True) as db:
         stack = replace(stack, db=db)
-        found.recovered = _let_all_settle(stack, dice)
+        found.recovered = _let_all_settle(stack, rng)
         _compare(stack, found)
     found.violations = [f"{plan}: {violation}" for violation in found.violations]
     return found
 
 
-def _begin(stack: Stack, plan: Plan, dice: Random) -> None:
+def _prepare(stack: Stack, plan: Plan, rng: Random) -> None:
     stack.twilio.reset()
     stack.twilio.behave(
         default=_step_for(plan),
-        callbacks=Callbacks(dice.choice((0, 20)), dice.choice((0, 0.3)), 1200, 0.6, repeated=0.1, out_of_order=0.1),
-        latency=2 * DURING if plan.step == "during the POST" else dice.uniform(0, 0.02),
+        callbacks=Callbacks(rng.choice((0, 20)), rng.choice((0, 0.3)), 1200, 0.6, repeated=0.1, out_of_order=0.1),
+        latency=2 * DURING if plan.step == "during the POST" else rng.uniform(0, 0.02),
         hang=2 * DURING,
-        list_lag=dice.choice((0, 120, 1200)),
+        list_lag=rng.choice((0, 120, 1200)),
         seed=plan.seed,
     )
     with psycopg.connect(stack.database_url, autocommit=True) as db:
@@ -140,7 +140,7 @@ def _begin(stack: Stack, plan: Plan, dice: Random) -> None:
 
 
 def _step_for(plan: Plan) -> StepFor:
-    """What becomes of the first POST of a message; any other is accepted."""
+    """The step of the first POST of a message; every other POST is accepted."""
     if plan.step == "during the POST":
         first = mix(plan.seed, (70, Accept()), (30, Hang(accepted=None)))
     elif plan.step in STEPS:
@@ -151,42 +151,42 @@ def _step_for(plan: Plan) -> StepFor:
 
 
 @contextmanager
-def _post_office(stack: Stack, *, open_now: bool) -> Iterator[None]:
-    """Callbacks go out while the workers still run, and may come before the write of what they are about."""
+def _callbacks_posted(stack: Stack, *, early: bool) -> Iterator[None]:
+    """If `early`, post callbacks while the workers run: a callback may arrive before its worker has written."""
     closing = Event()
 
     def post() -> None:
         while not closing.wait(0.005):
             stack.twilio.deliver_callbacks()
 
-    thread = Thread(target=post, name="post office")
-    if open_now:
+    thread = Thread(target=post, name="callbacks")
+    if early:
         thread.start()
     try:
         yield
     finally:
         closing.set()
-        if open_now:
+        if early:
             thread.join()
 
 
-def _die_at_a_step(stack: Stack, plan: Plan, dice: Random) -> list[BaseProcess]:
-    """All die there, some later than others; then as many go on."""
-    mortals = [_start(stack, Death(plan.step, dice.choice((1, 1, 2)))) for _ in range(plan.workers)]
-    _wait_for(mortals)
+def _kill_at_a_step(stack: Stack, plan: Plan, rng: Random) -> list[BaseProcess]:
+    """Kill every worker when it reaches the step, then let the same number of workers run to the end."""
+    killed = [_start(stack, Kill(plan.step, rng.choice((1, 1, 2)))) for _ in range(plan.workers)]
+    _wait_for(killed)
     others = [_start(stack) for _ in range(plan.workers)]
     _wait_for(others)
-    return mortals + others
+    return killed + others
 
 
-def _die_at_any_moment(stack: Stack, plan: Plan, dice: Random, restart: Callable[[], None] | None) -> list[BaseProcess]:
-    """One after the other, each followed by a new one; Postgres goes away in between, and comes back."""
+def _kill_at_any_moment(stack: Stack, plan: Plan, rng: Random, restart: Callable[[], None] | None) -> list[BaseProcess]:
+    """Kill one worker after the other and start a new one for each; Postgres may restart in between."""
     workers = [_start(stack) for _ in range(plan.workers)]
-    deaths = plan.workers + dice.randint(0, 2)
-    away = dice.randrange(deaths) if plan.step == WITH_A_RESTART else None
-    for n in range(deaths):
-        time.sleep(dice.uniform(0, 0.06))
-        if n == away and restart:
+    kills = plan.workers + rng.randint(0, 2)
+    restart_at = rng.randrange(kills) if plan.step == WITH_A_RESTART else None
+    for n in range(kills):
+        time.sleep(rng.uniform(0, 0.06))
+        if n == restart_at and restart:
             restart()
         workers[n].kill()
         workers.append(_start(stack))
@@ -194,19 +194,19 @@ def _die_at_any_moment(stack: Stack, plan: Plan, dice: Random, restart: Callable
     return workers
 
 
-def _start(stack: Stack, death: Death | None = None) -> BaseProcess:
-    return start(stack.database_url, stack.twilio.url, death)
+def _start(stack: Stack, kill: Kill | None = None) -> BaseProcess:
+    return start(stack.database_url, stack.twilio.url, kill)
 
 
 def _wait_for(workers: list[BaseProcess]) -> None:
-    """One that has not ended by then has no exit code, and that is a violation."""
+    """A worker that has not ended within LONGEST_DRAIN has no exit code, and that is a violation."""
     give_up = time.monotonic() + LONGEST_DRAIN
     for worker in workers:
         worker.join(max(0.0, give_up - time.monotonic()))
 
 
-def _let_all_settle(stack: Stack, dice: Random) -> int:
-    """The clock's functions and the callbacks take turns until nothing is open; gives how many were taken back."""
+def _let_all_settle(stack: Stack, rng: Random) -> int:
+    """Let the functions and the callbacks take turns until every message is settled. Returns the recovered claims."""
     recovered = 0
 
     def resend() -> None:
@@ -217,7 +217,7 @@ def _let_all_settle(stack: Stack, dice: Random) -> int:
     for minutes in range(EVERY, MOST, EVERY):
         let_time_pass(stack.db, minutes=EVERY)
         stack.twilio.let_time_pass(60 * EVERY)
-        for turn in turns if _is_punctual(stack) else dice.sample(turns, len(turns)):
+        for turn in turns if _is_punctual(stack) else rng.sample(turns, len(turns)):
             turn()
         (is_open,) = stack.db.execute(OPEN).fetchone() or (True,)
         if minutes >= LEAST and not is_open and not stack.twilio.outstanding():
@@ -226,12 +226,12 @@ def _let_all_settle(stack: Stack, dice: Random) -> int:
 
 
 def _is_punctual(stack: Stack) -> bool:
-    """Whether Twilio knows what became of a message by the time that it is asked."""
+    """Whether a message has its final status at Twilio before `reconcile` asks."""
     return not stack.twilio.behaviour.callbacks.late
 
 
 def _compare(stack: Stack, found: Found) -> None:
-    """What the tables say of every message, and what Twilio remembers of it."""
+    """Compare every message in the tables with Twilio's record; count, and add the violations."""
     accepted: dict[tuple[str, str], list[str]] = defaultdict(list)
     for post in stack.twilio.accepted():
         accepted[post.to, post.form["Body"]].append(post.sid or "")
@@ -253,22 +253,22 @@ def _compare(stack: Stack, found: Found) -> None:
         found.by_callback += m.not_by_its_worker and bool(heard)
         found.violations += [f"{m.body!r}: {fault}" for fault in _faults(m, sids, delivered, heard)]
         if m.not_by_its_worker and not heard and not (m.heard_delivered if _is_punctual(stack) else m.is_heard_of):
-            found.violations.append(f"{m.body!r}: Twilio's list said how it stands, and it is {m.status}")
+            found.violations.append(f"{m.body!r}: Twilio's list had its status, and here it is {m.status}")
     if len(messages) != found.messages:
-        found.violations.append(f"{found.messages} were taken in and {len(messages)} are there")
+        found.violations.append(f"{found.messages} messages were queued, and the tables have {len(messages)}")
 
 
 def _faults(m: Any, sids: list[str], delivered: bool, heard: set[str]) -> Iterator[str]:
-    """`m` is a row of MESSAGES; `heard` are the statuses that got through by callback."""
+    """`m` is a row of MESSAGES; `heard` are the statuses that arrived by callback."""
     if len(sids) != 1:
         yield f"it was accepted {len(sids)} times"
     elif m.provider_sid != sids[0]:
-        yield f"Twilio has it as {sids[0]}, and here it is {m.provider_sid}"
+        yield f"its SID is {sids[0]} at Twilio and {m.provider_sid} here"
     if m.queue_status != "completed" or m.status not in ("sent", "delivered"):
         yield f"it is {m.status}, and {m.queue_status} in the queue"
     if (m.status == "delivered") != m.heard_delivered:
-        yield f"it is {m.status}, and {'' if m.heard_delivered else 'nobody '}said that it was delivered"
+        yield f"it is {m.status}, with {'a' if m.heard_delivered else 'no'} receipt of its delivery"
     if m.heard_delivered and not delivered:
-        yield "it is said to be delivered, and Twilio has not delivered it"
+        yield "it has a receipt of its delivery, and Twilio has not delivered it"
     if "delivered" in heard and not m.heard_delivered:
-        yield "its callback got through and is lost"
+        yield "the webhook accepted the receipt of its delivery, and the receipt is lost"

@@ -1,6 +1,6 @@
-"""A worker that is told where to die: the real process_retries in a process of its own, ended by SIGKILL.
+"""A worker that is killed at a given step: the real process_retries in a separate process, ended by SIGKILL.
 
-Its hooks are put around the real parts in that process; nothing in the package knows of them.
+The hooks wrap the real parts in that process. The package contains no hook.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from select import select
 
 import psycopg
-import twilio.rest  # noqa: F401  imported at the first send, which takes long
+import twilio.rest  # noqa: F401  because the import at the first send takes long
 
 from local.aws.container import ROOT, LambdaContext
 from local.stack import ENVIRONMENT
@@ -41,10 +41,10 @@ STEPS = (
 )
 KILLED, DATABASE_AWAY = -signal.SIGKILL, 3
 CONCURRENCY = 4
-# How long one that is to die during its POST waits for an answer that takes longer (seconds).
+# A worker that is killed during its POST waits so long for the answer, which takes longer (seconds).
 DURING = 0.03
 
-# Forked from a process that has imported everything, so that a worker starts in milliseconds.
+# Workers are forked from a process that has imported all modules, so that they start in milliseconds.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["__main__", __name__])
 
@@ -57,26 +57,26 @@ _spec.loader.exec_module(app)
 
 
 @dataclass(frozen=True)
-class Death:
-    """By SIGKILL, when one of STEPS comes for the `nth` time."""
+class Kill:
+    """SIGKILL when the worker reaches one of STEPS for the `nth` time."""
 
     step: str
     nth: int = 1
 
 
-def start(database_url: str, twilio_url: str, death: Death | None = None) -> BaseProcess:
-    """A worker that drains the queue once; it ends with 0, KILLED or DATABASE_AWAY, or with 1 and a traceback."""
-    worker = _processes.Process(target=_work, args=(database_url, twilio_url, death), name="worker")
+def start(database_url: str, twilio_url: str, kill: Kill | None = None) -> BaseProcess:
+    """A worker that drains the queue once; its exit code is 0, KILLED, DATABASE_AWAY, or 1 with a traceback."""
+    worker = _processes.Process(target=_work, args=(database_url, twilio_url, kill), name="worker")
     worker.start()
     return worker
 
 
-def _work(database_url: str, twilio_url: str, death: Death | None) -> None:
+def _work(database_url: str, twilio_url: str, kill: Kill | None) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ |= ENVIRONMENT | {"DATABASE_URL": database_url, "TWILIO_API_URL": twilio_url}
     os.environ["SEND_CONCURRENCY"] = str(CONCURRENCY)
-    if death:
-        _arm(death)
+    if kill:
+        _install_hooks(kill)
     context = LambdaContext("process_retries", "512", time.monotonic() + 300)
     try:
         app.lambda_handler({}, context)
@@ -84,33 +84,33 @@ def _work(database_url: str, twilio_url: str, death: Death | None) -> None:
         sys.exit(DATABASE_AWAY)
 
 
-def _arm(death: Death) -> None:
+def _install_hooks(kill: Kill) -> None:
     turns = itertools.count(1)
 
     def is_time(step: str) -> bool:
-        return step == death.step and next(turns) == death.nth
+        return step == kill.step and next(turns) == kill.nth
 
-    def die_if(step: str) -> None:
+    def kill_at(step: str) -> None:
         if is_time(step):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    class MortalStore(Store):
+    class HookedStore(Store):
         def claim_due(self, limit: int) -> list[Claim]:
-            die_if("before the claim")
+            kill_at("before the claim")
             claims = super().claim_due(limit)
             if claims:
-                die_if("after the claim")
+                kill_at("after the claim")
             return claims
 
         def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
             if reports:
-                die_if("before the write")
+                kill_at("before the write")
             settled = super().finish(reports)
             if reports:
-                die_if("after the write")
+                kill_at("after the write")
             return settled
 
-    class MortalConnection(http.client.HTTPConnection):
+    class HookedConnection(http.client.HTTPConnection):
         def getresponse(self) -> http.client.HTTPResponse:
             for step, wait in (("during the POST", DURING), ("after Twilio accepted", None)):
                 if is_time(step):
@@ -118,17 +118,17 @@ def _arm(death: Death) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
             return super().getresponse()
 
-    store, sender = MortalStore(runtime.database), runtime.sender
+    store, sender = HookedStore(runtime.database), runtime.sender
 
     @contextmanager
-    def mortal_sender() -> Iterator[Send]:
+    def hooked_sender() -> Iterator[Send]:
         with sender() as send:
 
-            def mortal_send(claim: Claim, valid_for: timedelta) -> Answer:
-                die_if("before the POST")
+            def hooked_send(claim: Claim, valid_for: timedelta) -> Answer:
+                kill_at("before the POST")
                 return send(claim, valid_for)
 
-            yield mortal_send
+            yield hooked_send
 
-    vars(runtime).update(store=lambda: store, sender=mortal_sender)
-    vars(sys.modules["sms_retry.twilio"]).update(HTTPConnection=MortalConnection)
+    vars(runtime).update(store=lambda: store, sender=hooked_sender)
+    vars(sys.modules["sms_retry.twilio"]).update(HTTPConnection=HookedConnection)

@@ -1,0 +1,1 @@
+"""Four weeks in which clocks change, simulated on the whole stack; then every guarantee is checked."""

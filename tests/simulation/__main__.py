@@ -1,4 +1,4 @@
-"""`make simulate`: four weeks in which the clocks change pass in minutes, and every guarantee is held against them."""
+"""`make simulate`: simulates four weeks in which clocks change, in minutes, and checks every guarantee."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WIDTH = 100
 
 
 def main() -> int:
-    """The exit code: 0, or 1 when a guarantee broke."""
+    """Returns the exit code: 0, or 1 if a guarantee was broken."""
     from rich.console import Console
 
     from local.aws.container import ROOT
@@ -23,27 +23,27 @@ def main() -> int:
     from tests.simulation.show import days, picture
     from tests.simulation.week import simulate
 
-    given, started, build = _arguments(), time.monotonic(), ROOT / "build"
+    arguments, started, build = _arguments(), time.monotonic(), ROOT / "build"
     build.mkdir(exist_ok=True)
-    console, show, weeks, broken = Console(file=sys.stdout, highlight=False), Show(given.messages), [], False
+    console, show, weeks, broken = Console(file=sys.stdout, highlight=False), Show(arguments.messages), [], False
     console.width = max(console.width, WIDTH)
     with (build / "week.log").open("w") as log, contextlib.redirect_stdout(log), postgres(durable=False) as server:
         for n, name in enumerate(WEEKS):
             url = server.create_database(f"sms_retry_week_{os.getpid()}_{n}")
-            weeks.append(simulate(url, name, given.messages, given.seed))
+            weeks.append(simulate(url, name, arguments.messages, arguments.seed))
             found = guarantees(weeks[-1])
             console.print(days(weeks[-1]))
             show.proof(found)
             broken = broken or any(check.faults for check in found)
     picture(weeks, build / "week.png")
-    taken_in, seconds = sum(len(week.messages) for week in weeks), time.monotonic() - started
-    console.print(f"{taken_in} messages · seed {given.seed} · {seconds:.0f} s · build/week.png · build/week.log")
+    total, seconds = sum(len(week.messages) for week in weeks), time.monotonic() - started
+    console.print(f"{total} messages · seed {arguments.seed} · {seconds:.0f} s · build/week.png · build/week.log")
     return 1 if broken else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--messages", type=int, default=1000, help="about how many in each week")
+    parser.add_argument("--messages", type=int, default=1000, help="approximate number of messages in each week")
     parser.add_argument("--seed", type=int, default=2026, help="the same seed makes the same plans")
     return parser.parse_args()
 

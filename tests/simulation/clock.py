@@ -1,10 +1,10 @@
-"""A clock that stands still until it is moved, and that our Postgres and the stand-in Twilio go by.
+"""A clock that only `set` moves, used by Postgres and the Twilio stand-in.
 
-This is faithful. The bodies of our functions, the handlers and the policy run as they are: each function only finds
-another `now()` first on its search path, and each default asks that one. So the tables hold the week's own instants,
-every claim brings them to Python, and what Python gives back are waits, which SQL counts from the same clock.
-Two looks at another clock remain. The worker's, at how old its claim is: milliseconds, as ever. And the webhook's,
-which decides when it is midnight for T-Mobile, should a receipt say 30023: here only the answer to a POST says so.
+SQL functions, handlers and policy are unchanged. Each SQL function finds another `now()` first on its search path,
+and each column default calls it. So the tables hold simulated instants, claims bring these to Python, and Python
+returns waits, which SQL counts from the same clock.
+Two parts still use the real clock. The worker checks the age of its claim, which is milliseconds here as in reality.
+The webhook computes midnight for T-Mobile after a receipt with 30023; here only the answer to a POST has this code.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ where table_schema = 'sms_retry' and column_default like '%now()%'
 
 
 class VirtualClock:
-    """What the stand-in takes for the module `time`; it stands still until `set` moves it."""
+    """Replaces the module `time` in the stand-in; only `set` moves it."""
 
     strftime, gmtime = staticmethod(time.strftime), staticmethod(time.gmtime)
 
@@ -48,8 +48,8 @@ class VirtualClock:
         self._db: psycopg.Connection | None = None
 
     @contextmanager
-    def governing(self, db: psycopg.Connection) -> Iterator[None]:
-        """Within this the database, which is migrated and has no row, and every stand-in go by this clock."""
+    def in_use(self, db: psycopg.Connection) -> Iterator[None]:
+        """Make `db`, which is migrated and has no row, and every stand-in use this clock."""
         db.execute(CLOCK)
         for (function,) in db.execute(FUNCTIONS).fetchall():
             path = "virtual_time, pg_catalog, sms_retry, pg_temp"

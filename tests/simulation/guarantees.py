@@ -1,4 +1,4 @@
-"""Whether the guarantees held over a week: every POST that Twilio saw, against the plan and plain calendars."""
+"""Checks of the guarantees over a week: every POST to Twilio, compared with the plan and with plain calendars."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.simulation.plan import (
 )
 from tests.simulation.week import Week
 
-# What is shown for every run of this stack.
-SHOWN_ELSEWHERE = frozenset({"Nothing is lost", "Nothing is sent twice", "Statuses match"})
-# These say nothing about the message, so they must not cost it a retry.
-NOBODYS_FAULT = frozenset({20003, 20429, 20503, 21408, 30023})
+# The checks of `local.proof` that apply to a week as well.
+SHARED = frozenset({"Nothing is lost", "Nothing is sent twice", "Statuses match"})
+# Twilio's codes that do not concern the message: they must not spend a retry.
+FREE_CODES = frozenset({20003, 20429, 20503, 21408, 30023})
 
-# Five minutes, half as much again, and a tick.
+# The longest wait that spends no retry: five minutes, half of that as the random extra, and one tick.
 SOON = 9 * MINUTE
 
 Hours = tuple[time, time] | None
@@ -48,7 +48,7 @@ STATE_HOURS: Mapping[str, tuple[Hours, Hours, Hours]] = {
 
 @dataclass(frozen=True)
 class Sent:
-    """One POST of a message: our row, what was planned, and the instant of the week."""
+    """One POST of a message: our row, the planned text, and the simulated instant."""
 
     message: Any
     text: Text
@@ -57,25 +57,25 @@ class Sent:
 
     @property
     def last_moment(self) -> datetime:
-        """Until when Twilio may deliver it."""
+        """The latest instant at which Twilio may deliver it."""
         return self.at + timedelta(seconds=int(self.post.form["ValidityPeriod"]))
 
 
 def guarantees(week: Week) -> list[Check]:
-    """Every guarantee, with what was looked at and each fault."""
+    """One check per guarantee."""
     sent = _sent(week)
     return [
-        *(check for check in checks(week.evidence, len(week.plan.texts), {}) if check.guarantee in SHOWN_ELSEWHERE),
-        _nobody_is_woken(sent),
-        _nothing_goes_late(sent),
-        _stop_means_stop(week, sent),
-        _marketing_goes_to_those_who_agreed(week, sent),
-        _an_outage_costs_no_retry(week),
-        _after_an_outage_everything_goes(week, sent),
-        _retries_are_within_the_budget(week, sent),
-        _a_flood_keeps_nobody_waiting(week),
-        _holds_open_and_close(week, sent),
-        Check("It ends", f"on {max(week.depth):%A %d %B}", () if week.over else ("something was due for ever",)),
+        *(check for check in checks(week.evidence, len(week.plan.texts), {}) if check.guarantee in SHARED),
+        _quiet_hours_are_respected(sent),
+        _expiry_is_respected(sent),
+        _opt_outs_are_respected(week, sent),
+        _marketing_needs_consent(week, sent),
+        _outages_spend_no_retry(week),
+        _the_queue_drains_after_an_outage(week, sent),
+        _retries_are_bounded(week, sent),
+        _a_flood_delays_no_other_business(week),
+        _holds_are_set_and_cleared(week, sent),
+        _every_message_ends(week),
     ]
 
 
@@ -89,142 +89,144 @@ def _sent(week: Week) -> list[Sent]:
     ]
 
 
-def _nobody_is_woken(sent: list[Sent]) -> Check:
-    minding = [each for each in sent if each.text.kind in ("transactional", "marketing")]
+def _quiet_hours_are_respected(sent: list[Sent]) -> Check:
+    with_hours = [each for each in sent if each.text.kind in ("transactional", "marketing")]
 
     def faults() -> Iterator[str]:
-        for each in minding:
+        for each in with_hours:
             for zone in each.text.person.zones:
-                for what, instant in (("was sent", each.at), ("could be delivered", each.last_moment)):
+                for event, instant in (("was sent", each.at), ("could be delivered", each.last_moment)):
                     if not _is_day(each.text, zone, each.at, instant):
                         local = instant.astimezone(ZoneInfo(zone))
-                        yield f"message {each.message.id} ({each.text.kind}) {what} at {local:%a %H:%M %z} in {zone}"
+                        yield f"message {each.message.id} ({each.text.kind}) {event} at {local:%a %H:%M %z} in {zone}"
 
-    zones = len({zone for each in minding for zone in each.text.person.zones})
-    changing = sum(any(_changes(zone, each.at) for zone in each.text.person.zones) for each in minding)
-    seen = f"{len(minding)} POSTs and their last moments in {zones} zones, {changing} as the clocks changed"
-    return Check("Nobody is woken", seen, tuple(faults()))
+    zones = len({zone for each in with_hours for zone in each.text.person.zones})
+    changing = sum(any(_changes(zone, each.at) for zone in each.text.person.zones) for each in with_hours)
+    seen = f"{len(with_hours)} POSTs and their last moments in {zones} zones, {changing} within a day of a clock change"
+    return Check("Quiet hours are respected", seen, tuple(faults()))
 
 
 def _is_day(text: Text, zone: str, sent: datetime, instant: datetime) -> bool:
-    """Whether `instant` lies in the hours of the local day on which it was sent; the end belongs to them."""
-    there, day = instant.astimezone(ZoneInfo(zone)), sent.astimezone(ZoneInfo(zone)).date()
+    """Whether `instant` is within the hours of the local day of `sent`; the end is included."""
+    local, day = instant.astimezone(ZoneInfo(zone)), sent.astimezone(ZoneInfo(zone)).date()
     hours = [DAY]
     if text.kind == "marketing" and text.person.number[:5] in STATE_HOURS:
         hours.append(STATE_HOURS[text.person.number[:5]][max(0, day.weekday() - 4)])
-    return there.date() == day and all(each and each[0] <= there.time() <= each[1] for each in hours)
+    return local.date() == day and all(each and each[0] <= local.time() <= each[1] for each in hours)
 
 
 def _changes(zone: str, at: datetime) -> bool:
-    """Whether the clocks change there within a day of `at`."""
+    """Whether the clocks in `zone` change within a day of `at`."""
     day = timedelta(days=1)
     return len({(at + by).astimezone(ZoneInfo(zone)).utcoffset() for by in (-day, day)}) > 1
 
 
-def _nothing_goes_late(sent: list[Sent]) -> Check:
+def _expiry_is_respected(sent: list[Sent]) -> Check:
     def faults() -> Iterator[str]:
         for each in sent:
             if each.at >= each.message.expires_at:
-                yield f"message {each.message.id} was sent after its end"
+                yield f"message {each.message.id} was sent after its expiry"
             elif each.last_moment > each.message.expires_at:
-                yield f"message {each.message.id} could be delivered after its end"
+                yield f"message {each.message.id} could be delivered after its expiry"
 
-    return Check("Nothing goes late", f"{len(sent)} POSTs and their last moments", tuple(faults()))
+    return Check("Expiry is respected", f"{len(sent)} POSTs and their last moments", tuple(faults()))
 
 
-def _stop_means_stop(week: Week, sent: list[Sent]) -> Check:
+def _opt_outs_are_respected(week: Week, sent: list[Sent]) -> Check:
     start, plan = week.plan.start, week.plan
-    refused_at = dict.fromkeys(plan.stopping, start + STOPS)
+    opted_out_at = dict.fromkeys(plan.stopping, start + STOPS)
     for each in sent:
         if _code(each.post) == 21610:
-            refused_at.setdefault(each.post.to, each.at)
-    again_at = dict.fromkeys(plan.returning, start + STARTS)
+            opted_out_at.setdefault(each.post.to, each.at)
+    opted_in_at = dict.fromkeys(plan.returning, start + STARTS)
 
     def faults() -> Iterator[str]:
         for each in sent:
-            no, yes = refused_at.get(each.post.to), again_at.get(each.post.to)
-            # What had left in the same minute could not know.
-            if no and no < each.at and not (yes and yes <= each.at):
-                yield f"message {each.message.id} was sent to somebody who had said stop"
+            opted_out, opted_in = opted_out_at.get(each.post.to), opted_in_at.get(each.post.to)
+            # A POST in the minute of the opt-out is not a fault.
+            if opted_out and opted_out < each.at and not (opted_in and opted_in <= each.at):
+                yield f"message {each.message.id} was sent to a person who had opted out"
 
-    spared = sum(m.reason == "opted_out" for m in week.messages)
-    by_twilio = len(refused_at) - len(plan.stopping)
-    seen = f"{len(plan.stopping)} said it to us and {by_twilio} to Twilio: {spared} messages were not sent"
-    return Check("Stop means stop", seen, tuple(faults()))
+    unsent = sum(m.reason == "opted_out" for m in week.messages)
+    by_twilio = len(opted_out_at) - len(plan.stopping)
+    seen = (
+        f"{len(plan.stopping)} people opted out at our webhook, {by_twilio} at Twilio: {unsent} messages were not sent"
+    )
+    return Check("Opt-outs are respected", seen, tuple(faults()))
 
 
-def _marketing_goes_to_those_who_agreed(week: Week, sent: list[Sent]) -> Check:
+def _marketing_needs_consent(week: Week, sent: list[Sent]) -> Check:
     plan, marketing = week.plan, [each for each in sent if each.text.kind == "marketing"]
 
-    def agrees(each: Sent) -> bool:
+    def has_consent(each: Sent) -> bool:
         if each.post.to in plan.returning and each.at >= plan.start + STARTS:
             return True
-        has_withdrawn = each.text.to_agree_to in plan.withdrawing and each.at >= plan.start + WITHDRAWALS
-        return each.text.to_agree_to in plan.opted_in and not has_withdrawn
+        has_withdrawn = each.text.pair in plan.withdrawing and each.at >= plan.start + WITHDRAWALS
+        return each.text.pair in plan.opted_in and not has_withdrawn
 
-    faults = [
-        f"message {each.message.id} was sent to somebody who did not agree" for each in marketing if not agrees(each)
-    ]
-    seen = f"{len(marketing)} POSTs to people who agreed, none to {len(plan.withdrawing)} who no longer did"
-    return Check("Marketing is welcome", seen, tuple(faults))
+    faults = [f"message {each.message.id} was sent without consent" for each in marketing if not has_consent(each)]
+    seen = f"{len(marketing)} POSTs with consent, none after {len(plan.withdrawing)} withdrawals"
+    return Check("Marketing needs consent", seen, tuple(faults))
 
 
-def _an_outage_costs_no_retry(week: Week) -> Check:
+def _outages_spend_no_retry(week: Week) -> Check:
     before, after = week.spent
-    own = {m.id: int(m.failed_before) for m in week.messages}
+    failed_before = {m.id: int(m.failed_before) for m in week.messages}
     faults = [
-        f"message {id} had spent {before.get(id, own[id])} retries and then {spent}"
+        f"message {id} had spent {before.get(id, failed_before[id])} retries before and {spent} after"
         for id, spent in after.items()
-        if spent > before.get(id, own[id])
+        if spent > before.get(id, failed_before[id])
     ]
-    return Check("An outage costs no retry", f"{len(after)} messages, before it and after it", tuple(faults))
+    return Check("Outages spend no retry", f"{len(after)} messages, before and after an outage", tuple(faults))
 
 
-def _after_an_outage_everything_goes(week: Week, sent: list[Sent]) -> Check:
-    """What may go at any hour has gone soon: no later than the longest wait of what is nobody's fault."""
+def _the_queue_drains_after_an_outage(week: Week, sent: list[Sent]) -> Check:
+    """Messages that ignore hours are sent within SOON after the outage."""
     begin, end = (week.plan.start + at for at in OUTAGE)
     first: dict[int, datetime] = {}
     for each in sent:
-        if each.text.kind == "otp" and each.text.door != "scheduled" and begin <= each.text.at < end:
+        if each.text.kind == "otp" and each.text.entry != "scheduled" and begin <= each.text.at < end:
             first.setdefault(each.message.id, each.at)
-    faults = [f"message {id} had to wait until {at:%H:%M}" for id, at in first.items() if at > end + SOON]
+    faults = [f"message {id} was not sent before {at:%H:%M}" for id, at in first.items() if at > end + SOON]
     waited = (max(first.values(), default=end) - end) // MINUTE
-    return Check("An outage ends", f"{len(first)} that had waited went within {waited} minutes", tuple(faults))
+    seen = f"{len(first)} waiting messages were sent within {waited} minutes"
+    return Check("Outages end", seen, tuple(faults))
 
 
-def _retries_are_within_the_budget(week: Week, sent: list[Sent]) -> Check:
+def _retries_are_bounded(week: Week, sent: list[Sent]) -> Check:
     tries: dict[int, int] = defaultdict(int, {m.id: int(m.failed_before) for m in week.messages})
     for each in sent:
-        tries[each.message.id] += _code(each.post) not in NOBODYS_FAULT
+        tries[each.message.id] += _code(each.post) not in FREE_CODES
 
     def faults() -> Iterator[str]:
         for m in week.messages:
             if tries[m.id] > 1 + m.max_retries:
-                yield f"message {m.id} was tried {tries[m.id]} times; it may be {1 + m.max_retries} times"
+                yield f"message {m.id} was tried {tries[m.id]} times; the limit is {1 + m.max_retries}"
             if m.retry_count > tries[m.id]:
                 yield f"message {m.id} has spent {m.retry_count} retries on {tries[m.id]} tries"
 
-    free = sum(_code(each.post) in NOBODYS_FAULT for each in sent)
-    return Check("Retries are bounded", f"1 + 3 tries at most; {free} refusals were nobody's fault", tuple(faults()))
+    free = sum(_code(each.post) in FREE_CODES for each in sent)
+    seen = f"1 + 3 tries at most; {free} refusals did not concern the message"
+    return Check("Retries are bounded", seen, tuple(faults()))
 
 
-def _a_flood_keeps_nobody_waiting(week: Week) -> Check:
-    """Counted in runs of the worker that settled anything: how long one takes is another matter."""
+def _a_flood_delays_no_other_business(week: Week) -> Check:
+    """The delay is counted in workers that settled a message, not in minutes: the duration of a worker varies."""
     begin = week.plan.start + FLOOD[0]
-    runs = [at for at, settled in week.settled.items() if settled]
-    alone = [m for m in week.messages if m.business_id == "corner" and m.tried_at]
+    workers = [at for at, settled in week.settled.items() if settled]
+    others = [m for m in week.messages if m.business_id == "corner" and m.tried_at]
     flood = [m.tried_at for m in week.messages if m.business_id == "flood" and m.tried_at]
     faults = [
-        f"message {m.id} of {m.created_at:%H:%M} had to wait until {m.tried_at:%H:%M}"
-        for m in alone
-        if sum(m.created_at <= at < m.tried_at for at in runs) > 1
+        f"message {m.id}, queued at {m.created_at:%H:%M}, was not tried before {m.tried_at:%H:%M}"
+        for m in others
+        if sum(m.created_at <= at < m.tried_at for at in workers) > 1
     ]
     lasted = (max(flood, default=begin) - begin) // MINUTE + 1
-    seen = f"{len(flood)} of one business took {lasted} minutes; {len(alone)} of another a minute at most"
-    return Check("A flood keeps nobody waiting", seen, tuple(faults))
+    seen = f"{len(flood)} of one business took {lasted} minutes; {len(others)} of another waited for one worker at most"
+    return Check("Businesses are treated fairly", seen, tuple(faults))
 
 
-def _holds_open_and_close(week: Week, sent: list[Sent]) -> Check:
+def _holds_are_set_and_cleared(week: Week, sent: list[Sent]) -> Check:
     start = week.plan.start
     probes = sorted({each.at for each in sent if _code(each.post) == 21408})
     midnight = _midnight_pacific(start + DAY_CAP)
@@ -232,23 +234,28 @@ def _holds_open_and_close(week: Week, sent: list[Sent]) -> Check:
 
     def faults() -> Iterator[str]:
         for reason in ("error_20003", "error_21408", "error_30023", "twilio_down"):
-            if reason not in {why for _, _, why in week.holds}:
-                yield f"nothing was held for {reason}"
+            if reason not in {reason_of_hold for _, _, reason_of_hold in week.holds}:
+                yield f"no hold was set for {reason}"
         for (scope, key, reason), minutes in week.holds.items():
             if minutes[-1] == end:
-                yield f"the {scope} hold on {key} ({reason}) is open at the end"
+                yield f"the {scope} hold on {key} ({reason}) was never cleared"
         for earlier, later in pairwise(probes):
             if later - earlier < HOUR:
                 yield f"{NOT_ENABLED} was probed at {earlier:%a %H:%M} and at {later:%H:%M}"
         if not any(each.post.to.startswith(NOT_ENABLED) and each.post.accepted for each in sent):
-            yield f"nothing went to {NOT_ENABLED} after it was enabled"
+            yield f"no message was sent to {NOT_ENABLED} after it was enabled"
         for each in sent:
             if start + DAY_CAP < each.at < midnight:
                 yield f"message {each.message.id} was sent at {each.at:%H:%M} while T-Mobile's cap was used up"
 
     reasons = ", ".join(sorted({reason for _, _, reason in week.holds}))
     seen = f"{reasons}; {len(probes)} probes of a country until it was enabled on {start + ENABLED:%A}"
-    return Check("Holds open and close", seen, tuple(faults()))
+    return Check("Holds are set and cleared", seen, tuple(faults()))
+
+
+def _every_message_ends(week: Week) -> Check:
+    faults = () if week.over else ("a message was still due when the simulation ended",)
+    return Check("Every message ends", f"on {max(week.depth):%A %d %B}", faults)
 
 
 def _midnight_pacific(after: datetime) -> datetime:

@@ -1,4 +1,4 @@
-"""What a week brings: people in every zone of the world, what businesses want to tell them, and what goes wrong."""
+"""The plan of a week: people in every zone of the world, the texts of businesses to them, and the failures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Refuse, Reset, S
 from tests.simulation.clock import VirtualClock
 
 WEEK = timedelta(days=7)
-# Each begins on a Thursday at midnight in UTC, and the clocks change on its Sunday.
+# Each week begins on a Thursday at midnight UTC, and the clocks change on its Sunday.
 WEEKS = {
     "spring in the United States": datetime(2026, 3, 5, tzinfo=UTC),
     "spring in Europe": datetime(2026, 3, 26, tzinfo=UTC),
@@ -25,7 +25,7 @@ WEEKS = {
 THURSDAY, FRIDAY, SATURDAY, SUNDAY, MONDAY, TUESDAY, WEDNESDAY = (timedelta(days=n) for n in range(7))
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
-# From the week's beginning: (from, until) or one moment.
+# Times since the beginning of the week: (from, until) or one moment.
 CONGESTION = THURSDAY + 12 * HOUR, THURSDAY + 13 * HOUR
 OUTAGE = FRIDAY + 9 * HOUR, FRIDAY + 13 * HOUR
 STOPS = SATURDAY + 10 * HOUR
@@ -39,20 +39,20 @@ DAY_CAP = WEDNESDAY + 6 * HOUR
 BAD_CREDENTIALS = WEDNESDAY + 14 * HOUR, WEDNESDAY + 14 * HOUR + 20 * MINUTE
 
 CONGESTED, NOT_ENABLED = "+234803", "+63917"
-# Area codes of states whose hours for marketing are their own: Alabama, Texas, Rhode Island, Kentucky.
+# Area codes of states with special hours for marketing: Alabama, Texas, Rhode Island, Kentucky.
 STATES = ("+1205555", "+1214555", "+1401555", "+1502555")
 BUSINESSES = ("bank", "clinic", "school", "shop")
 KINDS = {"transactional": 55, "marketing": 25, "otp": 15, "emergency": 5}
-DOORS = {"sql": 50, "send_sms": 35, "failed": 10, "scheduled": 5}
+ENTRIES = {"sql": 50, "send_sms": 35, "failed": 10, "scheduled": 5}
 
 LIST_LAG = 600
 LOST = Accept(callbacks=Callbacks(lost=1))
 CALLBACKS = Callbacks(delay=20, late=0.08, late_by=7200, lost=0.05, repeated=0.1, out_of_order=0.1)
-# Says stop to everybody after a yes to one business.
-TORN = "+447911123460"
-# What becomes of the first POST to these; the others' answers were lost on the way, and their callbacks too.
-CAPPED, UNHEARD = "+12025550199", tuple(f"+1202555018{n}" for n in range(5))
-FIRST_STEPS: dict[str, Step] = {CAPPED: Refuse(400, 30023), **{number: Reset(LOST) for number in UNHEARD}}
+# Opts in to one business, and then opts out of all.
+OPTED_IN_AND_OUT = "+447911123460"
+# Special first POSTs: to CAPPED it is refused; to the numbers in UNANSWERED its answer and its callbacks are lost.
+CAPPED, UNANSWERED = "+12025550199", tuple(f"+1202555018{n}" for n in range(5))
+FIRST_STEPS: dict[str, Step] = {CAPPED: Refuse(400, 30023), **{number: Reset(LOST) for number in UNANSWERED}}
 FAIR: tuple[tuple[float, Step], ...] = (
     (95, Accept()),
     (2, Accept(("sent", ("undelivered", 30003)))),
@@ -78,7 +78,7 @@ ROUGH: tuple[tuple[float, Step], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """`stated` is the zone that businesses know of; `zones` are all in which this person may be."""
+    """`stated` is the zone that businesses give, or None; `zones` are all zones in which this person may be."""
 
     number: str
     stated: str | None
@@ -87,26 +87,28 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What a business wants to tell a person at an instant, and by which of DOORS it hands it in."""
+    """A text of a business to a person, the instant at which it is queued, and its entry, one of ENTRIES."""
 
     at: datetime
     person: Person
     body: str
     kind: str
     business_id: str
-    door: str
+    entry: str
     on_unknown: str = "resend"
     expires_at: datetime | None = None
 
     @property
-    def to_agree_to(self) -> tuple[str, str]:
+    def pair(self) -> tuple[str, str]:
+        """The business and the number, for which consent is stored."""
         return self.business_id, self.person.number
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One week. `opted_in` are pairs of business and number, `withdrawing` those of them that change their mind;
-    `stopping` reply STOP and `returning` START later; `blocking` have said STOP where only Twilio heard it.
+    """One week. `opted_in` are pairs of business and number, and `withdrawing` those of them that withdraw consent.
+    Numbers in `stopping` reply STOP, and those in `returning` reply START later. Numbers in `blocking` have opted out
+    at Twilio only.
     """
 
     name: str
@@ -124,29 +126,29 @@ class Plan:
 
 
 def plan_week(name: str, messages: int, zones: Sequence[str], seed: int) -> Plan:
-    """The same week for the same seed; `zones` are those that Python and the database both know."""
-    dice = Random(f"{seed} {name}")
-    start, people = WEEKS[name], list(_people(messages // 2, zones, dice))
-    ordinary, special = list(_ordinary(start, people, messages, dice)), list(_special(start, people, messages, dice))
-    pairs = sorted({text.to_agree_to for text in ordinary if text.kind == "marketing"})
-    welcome = {text.to_agree_to for text in special if text.kind == "marketing"}
+    """The same week for the same seed; `zones` are the zones that both Python and the database know."""
+    rng = Random(f"{seed} {name}")
+    start, people = WEEKS[name], list(_people(messages // 2, zones, rng))
+    ordinary, special = list(_ordinary(start, people, messages, rng)), list(_special(start, people, messages, rng))
+    pairs = sorted({text.pair for text in ordinary if text.kind == "marketing"})
+    special_pairs = {text.pair for text in special if text.kind == "marketing"}
     numbers = sorted({person.number for person in people})
-    stopping = frozenset([TORN, *dice.sample(numbers, len(numbers) // 12)])
+    stopping = frozenset([OPTED_IN_AND_OUT, *rng.sample(numbers, len(numbers) // 12)])
     return Plan(
         name=name,
         start=start,
         texts=tuple(sorted(ordinary + special, key=lambda text: text.at)),
-        opted_in=frozenset(welcome.union(dice.sample(pairs, 2 * len(pairs) // 3))),
-        withdrawing=frozenset(pair for pair in welcome if pair[0] == "club"),
+        opted_in=frozenset(special_pairs.union(rng.sample(pairs, 2 * len(pairs) // 3))),
+        withdrawing=frozenset(pair for pair in special_pairs if pair[0] == "club"),
         stopping=stopping,
         returning=frozenset(sorted(stopping)[::3]),
-        blocking=frozenset(dice.sample([n for n in numbers if n not in stopping], len(numbers) // 20)),
+        blocking=frozenset(rng.sample([n for n in numbers if n not in stopping], len(numbers) // 20)),
         seed=seed,
     )
 
 
 def step_for(plan: Plan, clock: VirtualClock) -> StepFor:
-    """What becomes of a POST at that hour of the week."""
+    """The step of a POST, by the simulated time."""
     fair, rough = mix(plan.seed, *FAIR), mix(plan.seed, *ROUGH)
 
     def step(to: str, nth: int) -> Step:
@@ -164,58 +166,62 @@ def step_for(plan: Plan, clock: VirtualClock) -> StepFor:
     return step
 
 
-def _people(number: int, zones: Sequence[str], dice: Random) -> Iterator[Person]:
-    """Half live in a zone that is known, each in another one; of the others only the number says where they may be."""
+def _people(number: int, zones: Sequence[str], rng: Random) -> Iterator[Person]:
+    """Half of the people have a stated zone, each a different one; for the others only the number limits the zones."""
     examples = [
         phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
         for region in sorted(phonenumbers.SUPPORTED_REGIONS)
         if (example := phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE))
     ]
-    known = dice.sample(zones, len(zones))
+    known = rng.sample(zones, len(zones))
     for n in range(number):
-        shown = f"{STATES[n // 16 % len(STATES)]}0100" if n % 16 < 4 else dice.choice(examples)
-        phone = shown[:-3] + f"{dice.randrange(1000):03}"
+        shown = f"{STATES[n // 16 % len(STATES)]}0100" if n % 16 < 4 else rng.choice(examples)
+        phone = shown[:-3] + f"{rng.randrange(1000):03}"
         possible = timezone.time_zones_for_number(phonenumbers.parse(phone))
         if n % 2 or timezone.UNKNOWN_TIMEZONE in possible:
-            yield _at_home(phone, known[n // 2 % len(known)])
+            yield _person_in(phone, known[n // 2 % len(known)])
         else:
             yield Person(phone, None, tuple(possible))
 
 
-def _ordinary(start: datetime, people: Sequence[Person], messages: int, dice: Random) -> Iterator[Text]:
+def _ordinary(start: datetime, people: Sequence[Person], messages: int, rng: Random) -> Iterator[Text]:
     for n in range(messages // 2):
-        at = start + dice.randrange(7 * 24 * 60) * MINUTE
-        (kind,) = dice.choices(list(KINDS), list(KINDS.values()))
-        (door,) = dice.choices(list(DOORS), list(DOORS.values()))
-        soon = at + dice.choice((1, 4, 12)) * HOUR if dice.random() < 0.15 and door != "scheduled" else None
-        held = "hold" if dice.random() < 0.1 else "resend"
-        yield Text(at, dice.choice(people), f"Notice {n}.", kind, dice.choice(BUSINESSES), door, held, soon)
+        at = start + rng.randrange(7 * 24 * 60) * MINUTE
+        (kind,) = rng.choices(list(KINDS), list(KINDS.values()))
+        (entry,) = rng.choices(list(ENTRIES), list(ENTRIES.values()))
+        expires_at = at + rng.choice((1, 4, 12)) * HOUR if rng.random() < 0.15 and entry != "scheduled" else None
+        on_unknown = "hold" if rng.random() < 0.1 else "resend"
+        person, business = rng.choice(people), rng.choice(BUSINESSES)
+        yield Text(at, person, f"Notice {n}.", kind, business, entry, on_unknown, expires_at)
 
 
-def _special(start: datetime, people: Sequence[Person], messages: int, dice: Random) -> Iterator[Text]:
-    """What meets the week's troubles for certain, however few messages there are."""
+def _special(start: datetime, people: Sequence[Person], messages: int, rng: Random) -> Iterator[Text]:
+    """Texts that meet each failure of the week, also if the week has few messages."""
     for n in range(max(5, messages // 25)):
-        lagos, manila = _at_home(f"{CONGESTED}{n:07}", "Africa/Lagos"), _at_home(f"{NOT_ENABLED}{n:07}", "Asia/Manila")
-        at = start + CONGESTION[0] + dice.randrange(60) * MINUTE
+        lagos, manila = (
+            _person_in(f"{CONGESTED}{n:07}", "Africa/Lagos"),
+            _person_in(f"{NOT_ENABLED}{n:07}", "Asia/Manila"),
+        )
+        at = start + CONGESTION[0] + rng.randrange(60) * MINUTE
         yield Text(at, lagos, f"Your parcel {n} is here.", "transactional", "shop", "sql")
-        at = start + dice.randrange(6 * 24 * 60) * MINUTE
+        at = start + rng.randrange(6 * 24 * 60) * MINUTE
         yield Text(at, manila, f"Your visit {n} is due.", "transactional", "clinic", "sql")
     for n in range(15):
-        at, soon = start + OUTAGE[0] + HOUR, start + OUTAGE[1] - MINUTE
-        expires_at = None if n % 3 else soon
+        at, before_its_end = start + OUTAGE[0] + HOUR, start + OUTAGE[1] - MINUTE
+        expires_at = None if n % 3 else before_its_end
         yield Text(at, people[n], f"Your login is {n:06}.", "otp", "bank", "sql", expires_at=expires_at)
     for n in range(max(120, messages // 3)):
         yield Text(start + FLOOD[0], people[n % len(people)], f"Your code is {n:06}.", "otp", "flood", "sql")
     for n in range(10):
         yield Text(start + FLOOD[0] + n * MINUTE, people[n], f"Your cake {n} is ready.", "otp", "corner", "sql")
-    for number, after in ((CAPPED, DAY_CAP), (CAPPED, BAD_CREDENTIALS[0]), *((each, TUESDAY) for each in UNHEARD)):
-        washington = _at_home(number, "America/New_York")
+    for number, after in ((CAPPED, DAY_CAP), (CAPPED, BAD_CREDENTIALS[0]), *((each, TUESDAY) for each in UNANSWERED)):
+        washington = _person_in(number, "America/New_York")
         yield Text(start + after, washington, f"Your card of {after}.", "otp", "bank", "sql")
-    yield from _at_the_edge(start)
+    yield from _edge_cases(start)
 
 
-def _at_the_edge(start: datetime) -> Iterator[Text]:
-    """What comes when it is day by one reckoning and night by another."""
+def _edge_cases(start: datetime) -> Iterator[Text]:
+    """Texts at times that are allowed by one rule or zone and forbidden by another."""
     for n, state in enumerate(STATES):
         zone = "America/Chicago" if n < 2 else "America/New_York"
         yield Text(
@@ -223,7 +229,7 @@ def _at_the_edge(start: datetime) -> Iterator[Text]:
         )
     for number, zone in (("+12125550123", "America/New_York"), ("+4930123456", "Europe/Berlin")):
         yield Text(
-            start + SUNDAY + 4 * HOUR, _at_home(number, zone), "Your bus is late.", "transactional", "school", "sql"
+            start + SUNDAY + 4 * HOUR, _person_in(number, zone), "Your bus is late.", "transactional", "school", "sql"
         )
     australian = "+61412345678"
     anywhere = tuple(timezone.time_zones_for_number(phonenumbers.parse(australian)))
@@ -231,12 +237,12 @@ def _at_the_edge(start: datetime) -> Iterator[Text]:
         start + THURSDAY + 22 * HOUR, Person(australian, None, anywhere), "Hello.", "transactional", "bank", "sql"
     )
     for n in range(3):
-        londoner = _at_home(f"+44791112345{n}", "Europe/London")
+        londoner = _person_in(f"+44791112345{n}", "Europe/London")
         yield Text(start + SATURDAY + 9 * HOUR, londoner, "Come to us!", "marketing", "club", "scheduled")
     for n, day in enumerate((THURSDAY, SUNDAY)):
-        torn = _at_home(TORN, "Europe/London")
-        yield Text(start + day + 12 * HOUR, torn, f"Offer {n}.", "marketing", "shop", "sql")
+        londoner = _person_in(OPTED_IN_AND_OUT, "Europe/London")
+        yield Text(start + day + 12 * HOUR, londoner, f"Offer {n}.", "marketing", "shop", "sql")
 
 
-def _at_home(number: str, zone: str) -> Person:
+def _person_in(number: str, zone: str) -> Person:
     return Person(number, zone, (zone,))

@@ -1,4 +1,4 @@
-"""What `make simulate` shows: what came of each day, and a picture of the hours and of the queue."""
+"""The output of `make simulate`: a table of the days, and a picture of the local hours and of the queue."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from local.commands.show import COLOURS
 from tests.simulation.plan import KINDS, WEEK
 from tests.simulation.week import Week
 
-ARRIVED = ("taken in", "sent", "delivered")
-PUT_OFF = ("night", "held", "no connection", "no time left", "failed, again")
+PROGRESS = ("queued", "sent", "delivered")
+DEFERRED = ("quiet hours", "hold", "no connection", "no time left", "failed, again")
 ENDED = ("failed", "expired")
-REASONS = {"quiet_hours": "night", "hold": "held", "not_connected": "no connection", "given_back": "no time left"}
-HELD = ("error_20003", "error_21408", "error_30023", "twilio_down")
+COLUMNS = (*PROGRESS, *DEFERRED, *ENDED)
+REASONS = {"quiet_hours": "quiet hours", "hold": "hold", "not_connected": "no connection", "given_back": "no time left"}
+HOLD_REASONS = ("error_20003", "error_21408", "error_30023", "twilio_down")
 
 
 def days(week: Week) -> Table:
-    """By day, in UTC: what came in and went out, what was put off and why, and what ended otherwise."""
+    """Numbers of messages by day, in UTC: queued, sent and delivered, deferred by reason, failed and expired."""
     table = Table(
         title=f"{week.plan.name[0].upper()}{week.plan.name[1:]}: a week from {week.plan.start:%d %B %Y}",
         box=box.SIMPLE,
@@ -33,21 +34,21 @@ def days(week: Week) -> Table:
         title_justify="left",
     )
     table.add_column("")
-    for heading in (*ARRIVED, *PUT_OFF, *ENDED):
+    for heading in COLUMNS:
         table.add_column(heading.replace(" ", "\n", 1), justify="right")
     counts = _counts(week)
     for day in sorted({day for day, _ in counts}):
-        row = [counts[day, what] for what in (*ARRIVED, *PUT_OFF, *ENDED)]
+        row = [counts[day, column] for column in COLUMNS]
         table.add_row(f"{day:%a %d %b}", *[str(n or "·") for n in row])
     table.add_section()
-    totals = [sum(n for (_, its), n in counts.items() if its == what) for what in (*ARRIVED, *PUT_OFF, *ENDED)]
+    totals = [sum(n for (_, counted), n in counts.items() if counted == column) for column in COLUMNS]
     table.add_row("all", *[str(n or "·") for n in totals])
     return table
 
 
 def picture(weeks: Sequence[Week], path: Path) -> None:
-    """The local hours at which Twilio was given messages, by kind; and what waited in each week."""
-    # Its cache stays in the project, and needs no home.
+    """The local hours of the POSTs, by kind; and the waiting messages in each week."""
+    # Matplotlib's cache is kept in the project, not in the home folder.
     os.environ.setdefault("MPLCONFIGDIR", str(path.parent / "matplotlib"))
     import matplotlib
 
@@ -67,7 +68,7 @@ def picture(weeks: Sequence[Week], path: Path) -> None:
 def _counts(week: Week) -> Counter[tuple[date, str]]:
     counts: Counter[tuple[date, str]] = Counter()
     for m in week.messages:
-        counts[m.created_at.date(), "taken in"] += 1
+        counts[m.created_at.date(), "queued"] += 1
         if m.status == "delivered":
             counts[m.delivered_at.date(), "delivered"] += 1
         elif m.finished_at and m.status != "sent":
@@ -75,19 +76,19 @@ def _counts(week: Week) -> Counter[tuple[date, str]]:
     for post in week.posts:
         counts[datetime.fromtimestamp(post.at, UTC).date(), "sent"] += post.accepted
     for (day, reason), number in week.deferred.items():
-        counts[day, "held" if reason in HELD else REASONS.get(reason, "failed, again")] += number
+        counts[day, "hold" if reason in HOLD_REASONS else REASONS.get(reason, "failed, again")] += number
     return counts
 
 
 def _draw_hours(axes: Any, weeks: Sequence[Week]) -> None:
-    """Each row of the map is a kind's own; where a person may be in several zones, the first is shown."""
+    """One row of the heat map for each kind; for a person with several possible zones the first one counts."""
     hours: Counter[tuple[str, int]] = Counter()
     for week in weeks:
         texts = {(text.person.number, text.body): text for text in week.plan.texts}
         for post in week.posts:
             text = texts[post.to, post.form["Body"]]
-            there = datetime.fromtimestamp(post.at, ZoneInfo(text.person.zones[0]))
-            hours[text.kind, there.hour] += 1
+            local = datetime.fromtimestamp(post.at, ZoneInfo(text.person.zones[0]))
+            hours[text.kind, local.hour] += 1
     rows = [[hours[kind, hour] for hour in range(24)] for kind in KINDS]
     axes.imshow([[n / max(1, *row) for n in row] for row in rows], cmap="YlGnBu", aspect="auto")
     for y, row in enumerate(rows):
@@ -105,13 +106,13 @@ def _draw_queue(axes: Any, week: Week) -> None:
     states = {"pending": "waiting", "unknown": "asking Twilio"}
     depths = [[week.depth[minute][state] for minute in minutes] for state in states]
     axes.stackplot(minutes, depths, labels=states.values(), colors=[COLOURS[each] for each in states], step="post")
-    # The flood is gone within minutes; its peak is cut off, so that the rest is to be seen.
+    # The flood lasts only minutes; its peak is cut off, so that the rest is visible.
     totals = sorted(sum(each) for each in zip(*depths, strict=True))
     top = 2 * max(10, totals[len(totals) * 99 // 100])
     axes.set(xlim=(week.plan.start, week.plan.start + 1.05 * WEEK), ylim=(0, top))
-    for n, (at, what) in enumerate(week.news):
+    for n, (at, event) in enumerate(week.news):
         axes.axvline(at, color="#00000044", linewidth=0.8, linestyle=":")
-        axes.text(at, top * (1 - n % 5 * 0.1), f" {what}", fontsize=6.5, va="top")
+        axes.text(at, top * (1 - n % 5 * 0.1), f" {event}", fontsize=6.5, va="top")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set(title=f"What waits, in a week of {week.plan.name}", ylabel="messages")
+    axes.set(title=f"Waiting messages, in a week of {week.plan.name}", ylabel="messages")

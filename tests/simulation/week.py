@@ -1,6 +1,6 @@
-"""One week of the whole stack, minute by minute: its handlers and its SQL as they are, and time that jumps ahead.
+"""One week of the whole stack, minute by minute, with the real handlers and SQL and a simulated clock.
 
-A minute in which nothing is due is left out. So is the daily clean-up: the end is to be looked at.
+The clock skips minutes in which nothing is due. The daily clean-up does not run, because the checks read all rows.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from tests.simulation.plan import (
     step_for,
 )
 
-# By then everything has its end, or never has.
+# Every message must have ended by then.
 LONGEST = timedelta(days=16)
-# During the flood Twilio takes so long, and a worker has little more time than it needs to begin (seconds).
-SLOW, SHORT_TICK = 0.25, 40.3
+# During the flood: Twilio's latency, and the timeout of a worker, which leaves little time to send (seconds).
+SLOW, SHORT_TIMEOUT = 0.25, 40.3
 
 UNFINISHED = "select id, attempt, status, reason from sms_retry.sms_retry_queue where finished_at is null"
 HOLDS = "select scope, key, reason from sms_retry.sms_holds"
 SPENT = "select m.id, m.retry_count from sms_retry.sms_messages m"
-# When something is due to be sent, and when to be asked about.
+# The instants of the next send and of the next question to Twilio.
 DUE = """
 select (select greatest(min(scheduled_for),
             (select max(until) from sms_retry.sms_holds where scope in ('account', 'sender')))
@@ -70,8 +70,11 @@ from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id =
 
 @dataclass
 class Week:
-    """What was seen: by minute what waits and how many a run of the worker settled; by day and reason what was put off;
-    by scope, key and reason the minutes in which a hold was open; what each message had spent around the outage.
+    """The record of a week.
+
+    `depth` has the waiting messages and `settled` the messages that a worker settled, by minute; `deferred` the
+    deferrals by day and reason; `holds` the minutes in which a hold was set, by scope, key and reason; `spent` the
+    retries spent by each message, before and after the outage.
     """
 
     plan: Plan
@@ -88,13 +91,13 @@ class Week:
 
 
 def simulate(database_url: str, name: str, messages: int, seed: int = 2026) -> Week:
-    """Live through one of WEEKS on an empty database, and on until nothing is due any more."""
+    """Simulate one of WEEKS on an empty database, and the time after it until nothing is due any more."""
     clock = VirtualClock(WEEKS[name])
     week = Week(plan_week(name, messages, _zones(database_url), seed))
     behaviour = Behaviour(step_for(week.plan, clock), CALLBACKS, list_lag=LIST_LAG, seed=week.plan.seed)
-    with stack(database_url, behaviour) as parts, clock.governing(parts.db):
-        _Days(week, parts, clock).live()
-        # What was accepted last has yet to appear in Twilio's list.
+    with stack(database_url, behaviour) as parts, clock.in_use(parts.db):
+        _Simulation(week, parts, clock).run()
+        # The messages that were accepted last are not in Twilio's list yet.
         clock.set(clock.now + HOUR)
         with parts.db.cursor(row_factory=namedtuple_row) as cursor:
             week.messages = cursor.execute(MESSAGES).fetchall()
@@ -102,19 +105,17 @@ def simulate(database_url: str, name: str, messages: int, seed: int = 2026) -> W
     return week
 
 
-class _Days:
-    """The week as it goes by."""
-
+class _Simulation:
     def __init__(self, week: Week, parts: Stack, clock: VirtualClock) -> None:
         self.week, self.plan, self.parts, self.clock = week, week.plan, parts, clock
         self.texts = list(reversed(week.plan.texts))
         self.seen: set[tuple[int, int]] = set()
-        self.happenings = [(week.plan.start + at, what, act) for at, what, act in reversed(self._happenings())]
-        functions = {name: its for name, its in parts.clock.schedules.items() if name != "cleanup_retries"}
+        self.events = [(week.plan.start + at, name, act) for at, name, act in reversed(self._events())]
+        functions = {name: each for name, each in parts.clock.schedules.items() if name != "cleanup_retries"}
         self.functions = replace(parts.clock, schedules=functions, invoke=self._invoke)
 
-    def live(self) -> None:
-        self._agree(self.plan.opted_in, "opted_in")
+    def run(self) -> None:
+        self._set_consent(self.plan.opted_in, "opted_in")
         for number, step in FIRST_STEPS.items():
             self.parts.twilio.plan(number, step)
         at: datetime | None = self.plan.start
@@ -125,20 +126,20 @@ class _Days:
         self.week.over = at is None
 
     def _minute(self, at: datetime) -> None:
-        while self.happenings and self.happenings[-1][0] <= at:
-            _, what, act = self.happenings.pop()
-            self.week.news.append((at, what))
+        while self.events and self.events[-1][0] <= at:
+            _, name, act = self.events.pop()
+            self.week.news.append((at, name))
             act()
         while self.texts and self.texts[-1].at <= at:
-            self._take_in(self.texts.pop())
+            self._queue(self.texts.pop())
         if not self.plan.during(OUTAGE, at):
             self.parts.twilio.deliver_callbacks()
         since_1970 = int(at.timestamp()) // 60
         replace(self.functions, now=at - MINUTE, _minutes=since_1970 - 1).advance()
-        self._see(at)
+        self._record(at)
 
-    def _happenings(self) -> list[tuple[timedelta, str, Callable[[], object]]]:
-        twilio, everybody, returning = self.parts.twilio, sorted(self.plan.stopping), sorted(self.plan.returning)
+    def _events(self) -> list[tuple[timedelta, str, Callable[[], object]]]:
+        twilio, stopping, returning = self.parts.twilio, sorted(self.plan.stopping), sorted(self.plan.returning)
 
         def outage() -> None:
             twilio.close()
@@ -148,27 +149,27 @@ class _Days:
             self._note_spent()
             twilio.start()
 
-        def the_weather() -> None:
-            """It knows the hour by itself."""
+        def by_the_clock() -> None:
+            """`step_for` in the plan reads the clock."""
 
         return [
-            (CONGESTION[0], "a carrier is congested", the_weather),
-            (CONGESTION[1], "it flows again", the_weather),
+            (CONGESTION[0], "a carrier is congested", by_the_clock),
+            (CONGESTION[1], "the congestion is over", by_the_clock),
             (OUTAGE[0], "Twilio is down: no connection", outage),
             (OUTAGE[1], "Twilio is up again", recovery),
-            (STOPS, f"{len(everybody)} people reply STOP", lambda: self._reply(everybody, "STOP")),
-            (WITHDRAWALS, "some agree no longer", lambda: self._agree(self.plan.withdrawing, "unknown")),
+            (STOPS, f"{len(stopping)} people reply STOP", lambda: self._reply(stopping, "STOP")),
+            (WITHDRAWALS, "some withdraw consent", lambda: self._set_consent(self.plan.withdrawing, "unknown")),
             (STARTS, f"{len(returning)} of them reply START", lambda: self._reply(returning, "START")),
             (FLOOD[0], "one business sends a flood", lambda: twilio.behave(latency=SLOW)),
             (FLOOD[1], "the flood is over", lambda: twilio.behave(latency=0.0)),
-            (ENABLED, "a country is enabled; a rough day", the_weather),
-            (ROUGH_DAY[1], "the rough day is over", the_weather),
-            (DAY_CAP, "T-Mobile's cap is used up", the_weather),
-            (BAD_CREDENTIALS[0], "Twilio refuses our credentials", the_weather),
-            (BAD_CREDENTIALS[1], "Twilio accepts our credentials", the_weather),
+            (ENABLED, "a country is enabled; a day with many failures", by_the_clock),
+            (ROUGH_DAY[1], "the day with many failures is over", by_the_clock),
+            (DAY_CAP, "T-Mobile's cap is used up", by_the_clock),
+            (BAD_CREDENTIALS[0], "Twilio refuses our credentials", by_the_clock),
+            (BAD_CREDENTIALS[1], "Twilio accepts our credentials", by_the_clock),
         ]
 
-    def _take_in(self, text: Text) -> None:
+    def _queue(self, text: Text) -> None:
         event = {
             "to": text.person.number,
             "body": text.body,
@@ -178,7 +179,7 @@ class _Days:
             "time_zone": text.person.stated,
             "expires_at": text.expires_at and text.expires_at.isoformat(),
         }
-        match text.door:
+        match text.entry:
             case "send_sms":
                 self.parts.invoke("send_sms", event)
             case "failed":
@@ -189,10 +190,10 @@ class _Days:
                     """select sms_retry.queue_sms_retry(to_number => %(to)s, body => %(body)s, kind => %(kind)s,
                         business_id => %(business_id)s, on_unknown => %(on_unknown)s, time_zone => %(time_zone)s,
                         expires_at => %(expires_at)s, scheduled_for => %(scheduled_for)s)""",
-                    event | {"scheduled_for": text.at + 6 * HOUR if text.door == "scheduled" else None},
+                    event | {"scheduled_for": text.at + 6 * HOUR if text.entry == "scheduled" else None},
                 )
 
-    def _agree(self, pairs: Iterable[tuple[str, str]], consent: str) -> None:
+    def _set_consent(self, pairs: Iterable[tuple[str, str]], consent: str) -> None:
         for business_id, number in sorted(pairs):
             self.parts.db.execute("select sms_retry.set_sms_consent(%s, %s, %s)", [business_id, number, consent])
 
@@ -205,7 +206,7 @@ class _Days:
     def _invoke(self, function: str, event: object) -> Any:
         if function != "process_retries":
             return self.parts.handlers[function](event)
-        short = SHORT_TICK if self.plan.during(FLOOD, self.clock.now) else None
+        short = SHORT_TIMEOUT if self.plan.during(FLOOD, self.clock.now) else None
         returned = self.parts.handlers[function](event, short)
         self.week.settled[self.clock.now] = returned["processed"] - returned["deferred"]
         return returned
@@ -213,7 +214,7 @@ class _Days:
     def _note_spent(self) -> None:
         self.week.spent.append(dict(self.parts.db.execute(SPENT).fetchall()))
 
-    def _see(self, at: datetime) -> None:
+    def _record(self, at: datetime) -> None:
         rows = self.parts.db.execute(UNFINISHED).fetchall()
         self.week.depth[at] = Counter(status for _, _, status, _ in rows)
         for id, attempt, status, reason in rows:
@@ -224,14 +225,14 @@ class _Days:
             self.week.holds.setdefault(hold, []).append(at)
 
     def _next(self, at: datetime) -> datetime | None:
-        """The next minute in which something is due; None when nothing ever will be."""
+        """The next minute in which something is due; None if nothing is due any more."""
         to_send, to_ask = self.parts.db.execute(DUE).fetchone() or (None, None)
         leaving = self.parts.twilio._next_due()
-        due = [self.texts[-1].at if self.texts else None, self.happenings[-1][0] if self.happenings else None, to_send]
+        due = [self.texts[-1].at if self.texts else None, self.events[-1][0] if self.events else None, to_send]
         if leaving is not None and not self.plan.during(OUTAGE, at):
             due.append(datetime.fromtimestamp(leaving, at.tzinfo))
         minutes = [_ceiling(instant, MINUTE) for instant in due if instant]
-        # Twilio is asked every five minutes.
+        # `reconcile` runs every five minutes.
         minutes += [_ceiling(to_ask, 5 * MINUTE)] if to_ask else []
         return max(min(minutes), at + MINUTE) if minutes else None
 
@@ -242,7 +243,7 @@ def _ceiling(instant: datetime, step: timedelta) -> datetime:
 
 
 def _zones(database_url: str) -> list[str]:
-    """The zones that Python and the database both know."""
+    """The zones that both Python and the database know."""
     with psycopg.connect(database_url) as connection:
         known = {name for (name,) in connection.execute("select name from pg_timezone_names")}
     return sorted(known & available_timezones() - {"Factory", "localtime"})
