@@ -1,7 +1,7 @@
-"""Planted bugs: each mutation breaks one rule in one place, and the tests named beside it must notice.
+"""Planted bugs: each mutation breaks one rule in one place, and the tests named with it must notice.
 
-`python -m tests.mutations [word ...]` plants each (or those whose description has one of the words) in a copy of the
-tree, prints what caught it, and exits 1 if one survives or its text is no longer found exactly once.
+`python -m tests.mutations [word ...]` plants each bug, or those with one of the words in their description, in a copy
+of the tree and prints the test that caught it. The exit code is 1 if a bug survives or cannot be planted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.mutations.planted import MUTATIONS, Mutation
 ROOT = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".aws-sam", "build", "__pycache__", ".*_cache", ".hypothesis")
 AT_ONCE = 2
-# A mutant that hangs is caught as well (seconds).
+# Tests that hang have noticed the bug as well (seconds).
 TOO_LONG = 150
 
 
@@ -40,59 +40,59 @@ class Survived:
 
 @dataclass(frozen=True)
 class Broken:
-    """It says nothing about the mutation: pytest did not run these tests."""
+    """Pytest did not run these tests, so the result says nothing about the mutation."""
 
-    why: str
+    reason: str
 
 
 Outcome = Caught | Survived | Broken
 
 
 def main(words: list[str]) -> int:
-    """Plant what is asked for; gives the exit code."""
-    chosen = [each for each in MUTATIONS if not words or any(word in each.what for word in words)]
+    """Plant the chosen bugs; returns the exit code."""
+    chosen = [each for each in MUTATIONS if not words or any(word in each.bug for word in words)]
     console = Console()
-    misplaced = [each for each in chosen if not each.has_its_place(ROOT)]
+    misplaced = [each for each in chosen if not each.can_be_planted(ROOT)]
     for each in misplaced:
-        console.print(f"{each.what}: its text is not found exactly once in {each.file}", style="red")
+        console.print(f"{each.bug}: its text is not found exactly once in {each.file}", style="red")
     if misplaced:
         return 1
 
     with tempfile.TemporaryDirectory(prefix="sms-retry-mutations-") as scratch:
-        sound = Path(scratch, "sound")
-        shutil.copytree(ROOT, sound, symlinks=True, ignore=NOT_COPIED)
+        original = Path(scratch, "original")
+        shutil.copytree(ROOT, original, symlinks=True, ignore=NOT_COPIED)
         tests = sorted({test for each in chosen for test in each.noticed_by})
-        match _test(sound, tests, TOO_LONG * 4):
-            case Caught(by=what) | Broken(why=what):
-                console.print(f"nothing was planted: the tests do not pass as they are: {what}", style="red")
+        match _test(original, tests, TOO_LONG * 4):
+            case Caught(by=reason) | Broken(reason=reason):
+                console.print(f"no bug was planted, because the tests fail without one: {reason}", style="red")
                 return 1
             case Survived():
                 pass
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            outcomes = list(pool.map(lambda n: _plant(chosen[n], sound, Path(scratch, str(n))), range(len(chosen))))
+            outcomes = list(pool.map(lambda n: _plant(chosen[n], original, Path(scratch, str(n))), range(len(chosen))))
     console.print(_table(chosen, outcomes))
     return 0 if all(isinstance(outcome, Caught) for outcome in outcomes) else 1
 
 
-def _plant(mutation: Mutation, sound: Path, place: Path) -> Outcome:
-    """Plant one in a copy of its own, and see whether its tests fail there."""
-    shutil.copytree(sound, place, symlinks=True)
-    file = place / mutation.file
+def _plant(mutation: Mutation, original: Path, copy: Path) -> Outcome:
+    """Plant one bug in a new copy of the tree, and run its tests there."""
+    shutil.copytree(original, copy, symlinks=True)
+    file = copy / mutation.file
     file.write_text(file.read_text().replace(mutation.old, mutation.new))
     started = time.monotonic()
-    outcome = _test(place, mutation.noticed_by, TOO_LONG)
-    shutil.rmtree(place)
-    print(f"{time.monotonic() - started:4.0f} s  {mutation.what}: {_word(outcome)}", file=sys.stderr)
+    outcome = _test(copy, mutation.noticed_by, TOO_LONG)
+    shutil.rmtree(copy)
+    print(f"{time.monotonic() - started:4.0f} s  {mutation.bug}: {_caught_by(outcome)}", file=sys.stderr)
     return outcome
 
 
 def _test(tree: Path, tests: list[str] | tuple[str, ...], seconds: int) -> Outcome:
-    # The tree's own tests and package: `-m pytest` puts the folder it runs in first on the path.
+    # `-m pytest` puts the working folder first on the path, so that the tree's own tests and package are used.
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
     try:
         done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return Caught(f"nothing came of it in {seconds} s")
+        return Caught(f"no result after {seconds} s")
     if done.returncode == 0:
         return Survived()
     failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\w+)", done.stdout, re.MULTILINE)
@@ -106,18 +106,18 @@ def _table(mutations: list[Mutation], outcomes: list[Outcome]) -> Table:
     table = Table(*columns, title=f"{len(mutations)} planted bugs")
     for mutation, outcome in zip(mutations, outcomes, strict=True):
         style = None if isinstance(outcome, Caught) else "red"
-        table.add_row(mutation.what, Path(mutation.file).name, _word(outcome), style=style)
+        table.add_row(mutation.bug, Path(mutation.file).name, _caught_by(outcome), style=style)
     return table
 
 
-def _word(outcome: Outcome) -> str:
+def _caught_by(outcome: Outcome) -> str:
     match outcome:
         case Caught(by=by):
             return by
         case Survived():
-            return "nothing: it survived"
-        case Broken(why=why):
-            return f"nothing: {why}"
+            return "no test: it survived"
+        case Broken(reason=reason):
+            return f"no test: {reason}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bugs that are planted, and the tests that must notice each."""
+"""The planted bugs, and the tests that must fail for each."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ TESTS = "tests/integration"
 
 @dataclass(frozen=True)
 class Mutation:
-    """`old`, found exactly once in `file`, becomes `new`; `noticed_by` are the test files that must fail."""
+    """`old`, found exactly once in `file`, becomes `new`; `noticed_by` are the test files of which one must fail."""
 
-    what: str
+    bug: str
     file: str
     old: str
     new: str
     noticed_by: tuple[str, ...]
 
-    def has_its_place(self, root: Path) -> bool:
+    def can_be_planted(self, root: Path) -> bool:
         return (root / self.file).read_text().count(self.old) == 1
 
 
 MUTATIONS = [
     Mutation(
-        "a claim waits for rows that another worker is claiming",
+        "a claim waits for rows that another worker has locked",
         f"{SQL}/claim/claim_due_sms_retries.sql",
         "limit allowed - (select count(*) from turns)\n        for update skip locked",
         "limit allowed - (select count(*) from turns)\n        for update",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
-        "a claim takes everything that is due",
+        "a claim takes more rows than its limit",
         f"{SQL}/claim/claim_due_sms_retries.sql",
         "let_through_sms_holds(coalesce(limit_count, 0))",
         "let_through_sms_holds(1000000)",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
-        "a claim takes what is not due yet",
+        "a claim takes rows that are not due yet",
         f"{SQL}/claim/claim_due_sms_retries.sql",
         "where status = 'pending' and scheduled_for <= now() and id not in",
         "where status = 'pending' and id not in",
@@ -54,14 +54,14 @@ MUTATIONS = [
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
-        "one business's yes outweighs a stop to everybody",
+        "an opt-in to one business overrides an opt-out of all",
         f"{SQL}/people/sms_consent.sql",
         "case when everybodys = 'opted_out' then 'opted_out'",
         "case when false then 'opted_out'",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
-        "a hold whose time is up lets everybody through and not one probe",
+        "an expired hold lets every message through instead of one probe",
         f"{SQL}/claim/take_sms_claims.sql",
         "set until = now() + h.wait, probe_id",
         "set until = h.until, probe_id",
@@ -75,21 +75,21 @@ MUTATIONS = [
         (f"{TESTS}/test_holds.py",),
     ),
     Mutation(
-        "a report is believed under an old ticket",
+        "a report with an old ticket changes its row",
         f"{SQL}/finish/settle_sms_reports.sql",
         "when t.attempt = q.attempt and q.claimed_at is not null then",
         "when q.claimed_at is not null then",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "a report is believed although its claim is settled",
+        "a report for a settled claim changes its row",
         f"{SQL}/finish/settle_sms_reports.sql",
         "when t.attempt = q.attempt and q.claimed_at is not null then",
         "when t.attempt = q.attempt then",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "one stale ticket aborts its batch",
+        "one stale ticket aborts the whole batch",
         f"{SQL}/finish/settle_sms_reports.sql",
         "    order by t.id\n    for update of q;\n",
         "    order by t.id\n    for update of q;\n"
@@ -98,35 +98,35 @@ MUTATIONS = [
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "an acceptance is believed under an old ticket",
+        "an acceptance with an old ticket changes its row",
         f"{SQL}/finish/accept_sms_claims.sql",
         " and q.attempt = t.attempt and q.claimed_at is not null",
         " and q.claimed_at is not null",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "an acceptance is believed although its claim is settled",
+        "an acceptance for a settled claim changes its row",
         f"{SQL}/finish/accept_sms_claims.sql",
         " and q.attempt = t.attempt and q.claimed_at is not null",
         " and q.attempt = t.attempt",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "an acceptance forgets that its message is delivered",
+        "an acceptance sets a delivered message back to sent",
         f"{SQL}/finish/accept_sms_claims.sql",
         "case when m.status = 'delivered' then m.status else 'sent' end",
         "'sent'",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "a probe that went through leaves its hold shut",
+        "an accepted probe does not clear its hold",
         f"{SQL}/finish/accept_sms_claims.sql",
         "where h.probe_id = q.id and h.probe_attempt = q.attempt",
         "where h.probe_id = q.id and h.probe_attempt <> q.attempt",
         (f"{TESTS}/test_holds.py",),
     ),
     Mutation(
-        "a message is tried again however often it has failed",
+        "a message is retried without a limit",
         f"{SQL}/finish/settle_sms_reports.sql",
         "when q.retry_count < q.max_retries then now() + t.delays[q.retry_count + 1]",
         "else now() + t.delays[least(q.retry_count + 1, cardinality(t.delays))]",
@@ -140,14 +140,14 @@ MUTATIONS = [
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "an acceptance does not stop a message that waits to go again",
+        "an acceptance does not stop the retry that waits",
         f"{SQL}/finish/settle_sms_reports.sql",
         "when (t.is_receipt or t.outcome = 'accepted') and q.status = 'pending' then not exists (",
         "when false then not exists (",
         (f"{TESTS}/test_unknown.py",),
     ),
     Mutation(
-        "a claim that is taken back is sent again at once",
+        "a recovered claim is sent again at once",
         f"{SQL}/claim/recover_stuck_sms_retries.sql",
         "outcomes => array_fill('unknown'::text, array[cardinality(ids)]),",
         "outcomes => array_fill('deferred'::text, array[cardinality(ids)]),"
@@ -155,7 +155,7 @@ MUTATIONS = [
         (f"{TESTS}/test_unknown.py",),
     ),
     Mutation(
-        "a claim is taken back while its worker may still be sending",
+        "a claim is recovered while its worker may still be sending",
         f"{SQL}/claim/recover_stuck_sms_retries.sql",
         "claimed_at < now() - make_interval(mins => stale_minutes)",
         "claimed_at < now()",
@@ -176,49 +176,49 @@ MUTATIONS = [
         (f"{TESTS}/test_unknown.py",),
     ),
     Mutation(
-        "a cancellation misses a message that is just being released",
+        "a cancellation misses an unknown message that becomes pending at the same time",
         f"{SQL}/operate/cancel_sms_retry.sql",
         "where q.message_id = cancel_sms_retry.message_id for update;",
         "where q.message_id = cancel_sms_retry.message_id;",
         (f"{TESTS}/test_isolation.py",),
     ),
     Mutation(
-        "a wish revives what may have been sent, without force",
+        "a retry by hand resends an unknown message without force",
         f"{SQL}/operate/retry_sms_now.sql",
         "q.status = 'unknown' and force",
         "q.status = 'unknown'",
         (f"{TESTS}/test_state_machine.py",),
     ),
     Mutation(
-        "a receipt that came too early is never heeded",
+        "a receipt that arrived before its acceptance is never applied",
         f"{SQL}/receipt/record_sms_delivery.sql",
         "    if is_settled then\n",
         "    if not is_news then return 'repeated'; end if;\n    if is_settled then\n",
         (f"{TESTS}/test_isolation.py",),
     ),
     Mutation(
-        "a delivery leaves the retry that waits",
+        "a receipt of delivery does not cancel the retry that waits",
         f"{SQL}/receipt/record_sms_delivery.sql",
         " and q.status = 'completed'\n",
         "\n",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "a delivery does not wait for whoever says otherwise",
+        "a receipt does not wait for another transaction that changes its row",
         f"{SQL}/receipt/record_sms_delivery.sql",
         "        for update\n",
         "",
         (f"{TESTS}/test_isolation.py",),
     ),
     Mutation(
-        "a callback does not look again for whoever came in between",
+        "a receipt does not look again for an acceptance that committed meanwhile",
         f"{SQL}/receipt/record_sms_delivery.sql",
         "from sms_attempts a where a.message_sid = record_sms_delivery.message_sid;\n        end if;\n",
         "from sms_attempts a where false;\n        end if;\n",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "the same key twice is two messages",
+        "the same message key creates two messages",
         "sql/migrations/0001_tables.sql",
         "create unique index sms_messages_key on sms_retry.sms_messages (business_id, message_key)",
         "create unique index sms_messages_key on sms_retry.sms_messages (business_id, message_key, id)",
@@ -232,7 +232,7 @@ MUTATIONS = [
         (f"{TESTS}/test_worker.py",),
     ),
     Mutation(
-        "a connection that was never made counts as unknown",
+        "a failed connection counts as unknown",
         f"{PACKAGE}/twilio.py",
         "                return Unreached(str(error))",
         "                return Unknown(str(error))",
@@ -253,21 +253,21 @@ MUTATIONS = [
         (f"{TESTS}/test_worker.py",),
     ),
     Mutation(
-        "a callback that nobody signed is believed",
+        "a callback without a valid signature is accepted",
         f"{PACKAGE}/callback.py",
         "    return any(RequestValidator(token).validate(url, fields, signature) for token in tokens)",
         "    return True or any(RequestValidator(token).validate(url, fields, signature) for token in tokens)",
         ("tests/unit/test_callback.py",),
     ),
     Mutation(
-        "somebody who refused is texted",
+        "a person who opted out is texted",
         f"{PACKAGE}/policy.py",
         'if claim.consent == "opted_out" or (',
         "if (",
         ("tests/unit/test_policy.py",),
     ),
     Mutation(
-        "somebody is texted at night",
+        "a person is texted in quiet hours",
         f"{PACKAGE}/policy.py",
         "    if claim.kind in ALWAYS_OPEN:",
         "    if True:",
@@ -288,35 +288,35 @@ MUTATIONS = [
         (f"{TESTS}/test_worker.py",),
     ),
     Mutation(
-        "a claim whose answer was lost is made again",
+        "a claim is repeated after its answer was lost",
         f"{PACKAGE}/store.py",
         'self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
         'self._again("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(
-        "a result is lost with its connection",
+        "a report is lost with its connection",
         f"{PACKAGE}/store.py",
         'rows = self._again(f"select id, attempt, status from sms_retry.finish_sms_retries',
         'rows = self._once(f"select id, attempt, status from sms_retry.finish_sms_retries',
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(
-        "a connection that was idle is believed",
+        "an idle connection is used without a check",
         f"{PACKAGE}/connection.py",
         "time.time() - self._used_at > IDLE",
         "False",
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(
-        "a refused password has the secret read each time",
+        "a refused password reads the secret every time",
         f"{PACKAGE}/connection.py",
         "time.time() - self._reread_at < REREAD",
         "False",
         ("tests/e2e/test_database_secret.py",),
     ),
     Mutation(
-        "a message that another attempt owns settles an unknown one",
+        "a listed message of another attempt settles an unknown message",
         f"{PACKAGE}/reconcile.py",
         "if message.sid in free",
         "if True",
@@ -330,49 +330,49 @@ MUTATIONS = [
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(
-        "a late failure has a message sent again whose text is erased",
+        "a late failure resends a message with an erased text",
         f"{SQL}/finish/settle_sms_reports.sql",
         "when q.body_erased then null\n",
         "",
         (f"{TESTS}/test_erasing.py",),
     ),
     Mutation(
-        "whoever is erased has never said stop",
+        "an erasure removes the opt-out of a person",
         f"{SQL}/people/erase_sms_recipient.sql",
         " and r.consent <> 'opted_out'",
         "",
         (f"{TESTS}/test_operate.py",),
     ),
     Mutation(
-        "what is erased is pulled from under its worker",
+        "an erasure removes a message while its worker is sending it",
         f"{SQL}/people/erase_sms_recipient.sql",
         " and q.status <> 'processing')",
         ")",
         (f"{TESTS}/test_operate.py",),
     ),
     Mutation(
-        "the health check counts all that waits",
+        "the health check counts every waiting row",
         f"{SQL}/look/sms_retry_health.sql",
         " limit 10001",
         "",
         (f"{TESTS}/test_health.py",),
     ),
     Mutation(
-        "a form of another site's page is believed",
+        "a form from another site is accepted",
         f"{PACKAGE}/console/csrf.py",
         'return site in ("same-origin", "none")',
         "return True",
         ("tests/e2e/test_console.py",),
     ),
     Mutation(
-        "a text's markup is part of the page",
+        "the markup in a text is not escaped",
         f"{PACKAGE}/console/view.py",
         "autoescape=True",
         "autoescape=False",
         ("tests/e2e/test_console.py",),
     ),
     Mutation(
-        "the console is open to whoever nobody vouches for",
+        "the console answers requests without an authenticated actor",
         f"{PACKAGE}/console/web.py",
         "if asked.actor is None:",
         "if False:",
@@ -386,28 +386,28 @@ MUTATIONS = [
         ("tests/e2e/test_scale_out.py",),
     ),
     Mutation(
-        "a callback that is faster than its worker makes it stale",
+        "a receipt that settles its ticket first makes the worker's report stale",
         f"{PACKAGE}/worker.py",
         "    written |= store.known(",
         "    store.known(",
         (f"{TESTS}/test_worker.py",),
     ),
     Mutation(
-        "another message under one's ticket is known",
+        "a report with another SID counts as known",
         f"{SQL}/finish/known_sms_reports.sql",
         " and a.message_sid is not distinct from t.sid",
         "",
         (f"{TESTS}/test_receipts.py",),
     ),
     Mutation(
-        "a deployment whose migration failed goes on",
+        "a deployment continues after a failed migration",
         f"{PACKAGE}/deployment.py",
         '_answer(event, "FAILED", reason[:LONGEST_REASON])',
         '_answer(event, "SUCCESS", reason[:LONGEST_REASON])',
         ("tests/e2e/test_migrate_at_deploy.py",),
     ),
     Mutation(
-        "RDS is believed whoever it is",
+        "the host name of RDS is not verified",
         f"{PACKAGE}/conninfo.py",
         '"sslmode": "verify-full"',
         '"sslmode": "require"',

@@ -1,4 +1,4 @@
-"""What the template asks of AWS, asked of moto: names, shapes and references that AWS would refuse are refused here."""
+"""The resources of the template, created in moto: it refuses names, shapes and references that AWS refuses."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def resolved(value: Any, template: dict[str, Any]) -> Any:
-    """A property as CloudFormation hands it on; a resource's name is its logical id."""
+    """A property as CloudFormation resolves it; the name of a resource is its logical id."""
     match value:
         case {"Ref": name}:
             return _ref(name, template)
-        case {"Fn::If": ["HasConsole", there, _]}:
-            return resolved(there, template)
+        case {"Fn::If": ["HasConsole", with_console, _]}:
+            return resolved(with_console, template)
         case {"Fn::GetAtt": [name, "Arn"]} if template["Resources"][name]["Type"] in ARN:
             return f"{ARN[template['Resources'][name]['Type']]}{name}"
         case {"Fn::GetAtt": [name, _]}:
@@ -86,14 +86,14 @@ def alarms(template: dict[str, Any]) -> dict[str, Resource]:
 
 
 def metrics_of(alarm: Resource) -> list[Resource]:
-    """The metrics that an alarm looks at, those of what is there by choice among them."""
+    """The metrics of an alarm, including those of optional resources."""
     if "Metrics" not in alarm:
         return [alarm]
     chosen = [m["Fn::If"][1] if "Fn::If" in m else m for m in alarm["Metrics"]]
     return [m["MetricStat"]["Metric"] for m in chosen if "MetricStat" in m]
 
 
-def test_every_alarm_pages_the_one_topic_and_says_what_silence_means(template: dict[str, Any]) -> None:
+def test_every_alarm_notifies_the_topic_and_declares_how_to_treat_missing_data(template: dict[str, Any]) -> None:
     assert len(of_type(template, "AWS::SNS::Topic")) == 1
     for name, alarm in alarms(template).items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "Alarms"}], name
@@ -102,7 +102,7 @@ def test_every_alarm_pages_the_one_topic_and_says_what_silence_means(template: d
 
 
 @pytest.mark.usefixtures("_aws")
-def test_cloudwatch_takes_every_alarm(template: dict[str, Any]) -> None:
+def test_cloudwatch_accepts_every_alarm(template: dict[str, Any]) -> None:
     boto3.client("sns").create_topic(Name="Alarms")
     cloudwatch = boto3.client("cloudwatch")
     for name, alarm in alarms(template).items():
@@ -118,7 +118,7 @@ def test_cloudwatch_takes_every_alarm(template: dict[str, Any]) -> None:
     ("rate", "in_alarm"),
     [(95, set()), (70, {"SuccessRateWarning"}), (50, {"SuccessRateWarning", "SuccessRateCritical"})],
 )
-def test_a_success_rate_warns_below_80_percent_and_is_critical_below_60(
+def test_the_success_rate_has_a_warning_below_80_percent_and_is_critical_below_60(
     template: dict[str, Any], rate: float, in_alarm: set[str]
 ) -> None:
     assert {
@@ -144,7 +144,7 @@ def test_a_success_rate_warns_below_80_percent_and_is_critical_below_60(
         ("NoTick", 1, 0),
     ],
 )
-def test_an_alarm_goes_off_where_the_runbook_says(
+def test_an_alarm_goes_off_at_the_value_of_the_runbook(
     template: dict[str, Any], name: str, quiet: float, loud: float
 ) -> None:
     assert not goes_off(alarms(template)[name], quiet)
@@ -159,20 +159,20 @@ def goes_off(alarm: Resource, value: float) -> bool:
     }[alarm["ComparisonOperator"]]
 
 
-def test_three_minutes_without_a_tick_are_noticed(template: dict[str, Any]) -> None:
+def test_three_minutes_without_a_tick_raise_an_alarm(template: dict[str, Any]) -> None:
     alarm = alarms(template)["NoTick"]
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 180
     assert resolved(alarm["Dimensions"], template) == [{"Name": "FunctionName", "Value": "ProcessRetriesFunction"}]
 
 
-def test_errors_and_throttles_are_those_of_every_function(template: dict[str, Any]) -> None:
+def test_the_alarms_on_errors_and_throttles_cover_every_function(template: dict[str, Any]) -> None:
     functions = of_type(template, "AWS::Lambda::Function").keys()
     for metric, names in (("Errors", ("FunctionErrors", "WebhookErrors")), ("Throttles", ("Throttles",))):
-        looked_at = [m for name in names for m in metrics_of(alarms(template)[name]) if m["MetricName"] == metric]
-        assert {m["Dimensions"][0]["Value"]["Ref"] for m in looked_at} == functions
+        watched = [m for name in names for m in metrics_of(alarms(template)[name]) if m["MetricName"] == metric]
+        assert {m["Dimensions"][0]["Value"]["Ref"] for m in watched} == functions
 
 
-def test_every_metric_of_ours_has_the_namespace_and_the_dimension_that_the_functions_send(
+def test_the_alarms_use_the_namespace_and_the_dimension_of_our_metrics(
     template: dict[str, Any],
 ) -> None:
     sent = {
@@ -186,7 +186,7 @@ def test_every_metric_of_ours_has_the_namespace_and_the_dimension_that_the_funct
 
 
 def counted() -> set[str]:
-    """The names of all that the functions may count."""
+    """The names of all metrics that the functions may send."""
     metrics.metrics.clear_metrics()
     metrics.tick(Tally(), {}, 0.0)
     for answer in ("settled", "noted", "repeated", "unheard_of"):
@@ -196,8 +196,8 @@ def counted() -> set[str]:
     return names | {"ForgedCallbacks", "CalledWorkers", "UncalledWorkers"}
 
 
-def test_whatever_an_alarm_or_the_dashboard_looks_at_is_counted(template: dict[str, Any]) -> None:
-    looked_at = {
+def test_every_metric_of_an_alarm_or_the_dashboard_is_sent_by_a_function(template: dict[str, Any]) -> None:
+    watched = {
         m["MetricName"]
         for alarm in alarms(template).values()
         for m in metrics_of(alarm)
@@ -205,12 +205,12 @@ def test_whatever_an_alarm_or_the_dashboard_looks_at_is_counted(template: dict[s
     }
     body = resolved(of_type(template, "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"], template)
     for widget in json.loads(body)["widgets"]:
-        looked_at |= {metric[1] for metric in widget["properties"].get("metrics", []) if metric[0] == "SmsRetry"}
-    assert looked_at <= counted()
+        watched |= {metric[1] for metric in widget["properties"].get("metrics", []) if metric[0] == "SmsRetry"}
+    assert watched <= counted()
 
 
 @pytest.mark.usefixtures("_aws")
-def test_the_dashboard_shows_every_alarm_and_only_what_is_there(template: dict[str, Any]) -> None:
+def test_the_dashboard_shows_every_alarm_and_has_no_unresolved_reference(template: dict[str, Any]) -> None:
     body = resolved(of_type(template, "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"], template)
     boto3.client("cloudwatch").put_dashboard(DashboardName=STACK, DashboardBody=body)
 
@@ -222,7 +222,7 @@ def test_the_dashboard_shows_every_alarm_and_only_what_is_there(template: dict[s
 
 
 @pytest.mark.usefixtures("_aws")
-def test_scheduler_takes_every_schedule(template: dict[str, Any]) -> None:
+def test_scheduler_accepts_every_schedule(template: dict[str, Any]) -> None:
     scheduler = boto3.client("scheduler")
     for name, schedule in of_type(template, "AWS::Scheduler::Schedule").items():
         scheduler.create_schedule(Name=name, **resolved(schedule, template))
@@ -232,11 +232,11 @@ def test_scheduler_takes_every_schedule(template: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("_aws")
-def test_a_worker_is_called_by_the_alias_that_the_policy_names(template: dict[str, Any]) -> None:
+def test_a_worker_is_called_through_the_alias_in_the_policy(template: dict[str, Any]) -> None:
     (policy,) = of_type(template, "AWS::IAM::Policy").values()
     (statement,) = policy["PolicyDocument"]["Statement"]
     alias = resolved(statement["Resource"], template)
-    a_lambda(template, "ProcessRetriesFunction")
+    create_lambda(template, "ProcessRetriesFunction")
 
     class Context:
         invoked_function_arn = alias
@@ -250,14 +250,14 @@ def test_a_worker_is_called_by_the_alias_that_the_policy_names(template: dict[st
     assert statement["Action"] == "lambda:InvokeFunction"
 
 
-def a_lambda(template: dict[str, Any], name: str) -> None:
-    """The function and its alias `live`, as Lambda has them."""
+def create_lambda(template: dict[str, Any], name: str) -> None:
+    """Create the function and its alias `live` in moto."""
     role = boto3.client("iam").create_role(RoleName="role", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     code = io.BytesIO()
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("app.py", "def lambda_handler(event, context): ...")
-    its = of_type(template, "AWS::Lambda::Function")[name]
-    given = {key: its[key] for key in ("Runtime", "Handler", "Timeout", "MemorySize")}
+    properties = of_type(template, "AWS::Lambda::Function")[name]
+    chosen = {key: properties[key] for key in ("Runtime", "Handler", "Timeout", "MemorySize")}
     functions = boto3.client("lambda")
-    functions.create_function(FunctionName=name, Role=role, Code={"ZipFile": code.getvalue()}, Publish=True, **given)
+    functions.create_function(FunctionName=name, Role=role, Code={"ZipFile": code.getvalue()}, Publish=True, **chosen)
     functions.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
