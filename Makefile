@@ -1,34 +1,35 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo dev test check chaos simulate mutations docs screenshots build deploy deploy-local bench clean
 
-# What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
+# The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
 PYTHON ?= python3
 ENVIRONMENT ?= dev
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
-# The machine's own certificates: many a company's network has one of its own.
+# uv trusts the certificates of the machine: many company networks add one.
 export UV_SYSTEM_CERTS := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-setup: .venv/ready ## install what the project needs into .venv
+setup: .venv/ready ## install the dependencies into .venv
 
-demo: setup ## watch 200 messages go through a Twilio that fails, in under a minute
+demo: setup ## send 200 messages through a failing Twilio stand-in, in under a minute
 	@python -m local demo
 
-dev: setup ## the whole stack on this machine at real speed, until Ctrl-C
+dev: setup ## run the whole stack on this machine in real time, until Ctrl-C
 	@python -m local dev
 
 test: setup ## run the tests
 	@pytest -n auto --dist loadgroup
 
-check: setup ## format, lint, types, floors, template, migrations
+check: setup ## check format, lint, words, types, floors, migrations and template
 	ruff format --check .
 	ruff check .
+	python -m tests.words
 	mypy
 	PYTHONPATH=layers/sms_retry/python lint-imports
 	squawk sql/migrations/*.sql
@@ -36,41 +37,41 @@ check: setup ## format, lint, types, floors, template, migrations
 	@UV_PROJECT_ENVIRONMENT=build/policy uv sync --quiet --frozen --only-group policy
 	build/policy/bin/checkov --config-file .checkov.yaml
 
-chaos: setup ## kill workers at every step, several hundred times, in about five minutes
+chaos: setup ## kill workers at every step, several hundred times; takes about 5 minutes
 	@python -m tests.chaos
 
-simulate: setup ## four weeks in which clocks change, in two minutes, with every guarantee held against them
+simulate: setup ## simulate four weeks in which clocks change, and check every guarantee; takes 2 minutes
 	@python -m tests.simulation
 
-mutations: setup ## plant bugs, and see the tests catch each
+mutations: setup ## plant bugs, and check that the tests catch each
 	@python -m tests.mutations
 
-docs: setup ## write the pages of docs/ that are made from data
+docs: setup ## generate the pages of docs/ that come from data
 	@python -m tests.pages
 
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 
-deploy: build ## deploy what is built; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
+deploy: build ## build and deploy; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
 	sam deploy --config-env $(ENVIRONMENT) $(if $(CI),--no-confirm-changeset)
 
-deploy-local: setup ## the same `sam deploy` against an AWS on this machine, until Ctrl-C
+deploy-local: setup ## the same `sam deploy` to an AWS emulator on this machine, until Ctrl-C
 	@python -m local deploy
 
-screenshots: setup ## take the console's pictures in docs/images anew
+screenshots: setup ## take the screenshots of the console in docs/images again
 	@python -m local screenshots
 
-bench: setup ## measure claims, sends and callbacks beside peers and limits
+bench: setup ## benchmark claims, sends and callbacks against peers and limits
 	@uv sync --quiet --frozen --group dev --group peers
 	@python -m tests.benchmarks
 
-clean: ## remove what the other targets made
+clean: ## remove the files that the other targets made
 	rm -rf .venv .aws-sam build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml uv.lock Makefile
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
 	.venv/bin/uv sync --quiet --frozen
-	# So that `python -m sms_retry` is there.
+	# For `python -m sms_retry`.
 	echo $(CURDIR)/layers/sms_retry/python > $$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/sms_retry.pth
 	touch $@

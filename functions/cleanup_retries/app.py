@@ -1,17 +1,20 @@
-"""Daily: erases the texts and removes the rows of what ended long ago, in batches, while there is time."""
+"""Daily: erases the texts of messages that ended, and removes their queue rows, in batches while time is left."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from sms_retry import runtime
+from sms_retry import runtime, settings
 
+# The time that one batch may take (seconds).
 ONE_BATCH = 10.0
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    days, store, seconds_left = runtime.erase_body_after(), runtime.store(), runtime.seconds_left(context)
+    days = settings.cleaning_up(os.environ).erase_body_after
+    store, seconds_left = runtime.store(), runtime.seconds_left(context)
     erased = removed = 0
     while days and seconds_left() > ONE_BATCH and (batch := store.erase_bodies(days)):
         erased += batch

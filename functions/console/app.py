@@ -1,4 +1,4 @@
-"""The console: what waits, what is stuck and why, and what a person can do about it, for a browser."""
+"""The console in the browser: shows queue rows and holds, and acts on them for an operator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sms_retry import runtime
 from sms_retry.console import pages
 
-# An HTTP API waits for half a minute, and whoever looks at a page for less.
+# An HTTP API waits for 30 seconds, and a reader of a page for less.
 PATIENCE = timedelta(seconds=4)
 
 

@@ -1,4 +1,4 @@
-"""Every fifteen minutes: how the queue is, in numbers and in one word."""
+"""Every 15 minutes: publishes the health of the queue as metrics, and returns it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At deploy, or by hand: brings the database up to this release."""
+"""At each deployment, or by hand: brings the database to this release."""
 
 from __future__ import annotations
 

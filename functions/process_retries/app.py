@@ -1,22 +1,26 @@
-"""Every minute: take back what a dead worker held, claim what is due, send it again."""
+"""Every minute: recovers the claims of dead workers, claims the messages that are due, and sends them."""
 
 from __future__ import annotations
 
+import os
 import time
+from functools import partial
 from typing import Any
 
-from sms_retry import metrics, runtime, worker
+from sms_retry import metrics, runtime, scale_out, settings, worker
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     started = time.monotonic()
+    given = settings.working(os.environ)
     with runtime.sender() as send:
         tally = worker.drain(
             runtime.store(),
             send,
             runtime.seconds_left(context),
-            runtime.concurrency(),
-            *runtime.more_workers(event, context),
+            given.sender.concurrency,
+            scale_out.most_workers(event, given.max_workers),
+            partial(scale_out.call_workers, event, context),
         )
     return metrics.tick(tally, event, started)

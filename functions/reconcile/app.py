@@ -1,4 +1,4 @@
-"""Every five minutes: ask Twilio about what never got an answer."""
+"""Every 5 minutes: asks Twilio about unknown messages, and about sent messages without a receipt."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Invoked by a person or a program: this message, now."""
+"""Invoked by a person or a program: sends one message now."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import intake, metrics, operate, runtime, worker
+from sms_retry import intake, metrics, operate, response, runtime, worker
 
 
 @runtime.invocation
@@ -14,4 +14,4 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         store = runtime.store()
         if operate.retry(store, "retry_sms", message_id, force) and (claim := store.claim_now(message_id)):
             metrics.send(worker.send_claimed(store, send, claim, runtime.seconds_left(context)))
-    return runtime.state(message_id)
+    return response.state(store, message_id)

@@ -1,10 +1,10 @@
-"""Invoked by an application: takes a message in and sends it, unless the application has tried that itself."""
+"""Invoked by an application: stores a message and sends it, unless the application has sent it itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import intake, metrics, runtime, worker
+from sms_retry import intake, metrics, response, runtime, worker
 
 
 @runtime.invocation
@@ -12,12 +12,12 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     message, done = intake.read(event)
     match done:
         case intake.Failed() as failed:
-            return runtime.state(intake.take_failed(runtime.store(), message, failed, runtime.now()))
+            message_id = intake.take_failed(runtime.store(), message, failed, runtime.now())
         case intake.Sent(provider_sid=sid):
-            return runtime.state(runtime.store().log_sent(message, sid))
-    with runtime.sender() as send:
-        store = runtime.store()
-        message_id, claim = store.queue_and_claim(message)
-        if claim:
-            metrics.send(worker.send_claimed(store, send, claim, runtime.seconds_left(context)))
-    return runtime.state(message_id)
+            message_id = runtime.store().log_sent(message, sid)
+        case None:
+            with runtime.sender() as send:
+                message_id, claim = runtime.store().queue_and_claim(message)
+                if claim:
+                    metrics.send(worker.send_claimed(runtime.store(), send, claim, runtime.seconds_left(context)))
+    return response.state(runtime.store(), message_id)

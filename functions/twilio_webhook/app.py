@@ -1,4 +1,4 @@
-"""POST /twilio/status and POST /twilio/inbound: what Twilio, and the people it reaches, tell us."""
+"""POST /twilio/status and POST /twilio/inbound: records delivery receipts and replies from Twilio."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sms_retry import callback, delivery, metrics, runtime
 from sms_retry.values import Forged, NotACallback, Receipt, Reply
 
-# Twilio repeats a callback that fails, and keeps this container for ten seconds at most.
+# Twilio repeats a failed callback, and this function may run for 10 seconds.
 PATIENCE = timedelta(seconds=4)
 NO_ANSWER = {"statusCode": 200, "headers": {"content-type": "text/xml"}, "body": "<Response/>"}
 
@@ -16,8 +16,8 @@ NO_ANSWER = {"statusCode": 200, "headers": {"content-type": "text/xml"}, "body":
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     found = callback.read(event, *runtime.signers(event))
-    if isinstance(found, Forged) and (rotated := runtime.rotated_signers(event)):
-        found = callback.read(event, *rotated)
+    if isinstance(found, Forged) and (newer := runtime.newer_signers(event)):
+        found = callback.read(event, *newer)
     match found:
         case Forged():
             metrics.count("ForgedCallbacks")

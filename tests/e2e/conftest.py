@@ -1,4 +1,4 @@
-"""The local stack, one a session, empty for each test; and nothing that it logs may tell on anybody."""
+"""One local stack per session, emptied before each test; after each test, its log must hold no private data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from local.aws.build import sam_build
 from local.postgres.server import Server
 from local.stack import Stack
 from local.stack import stack as local_stack
-from tests.e2e.messages import telling
+from tests.e2e.messages import private_lines
 
 
 @pytest.fixture(scope="package")
 def log() -> io.StringIO:
-    """What the handlers' loggers write; a file would be written to by several threads at once."""
+    """The output of the handlers' loggers; several threads write it at once, so it is not a file."""
     return io.StringIO()
 
 
@@ -38,7 +38,7 @@ def stack(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> Iterator[Stack]:
-    """No message, a Twilio that forgot everything; afterwards no number, text or token has been logged."""
+    """An empty database and an empty Twilio; afterwards, no number, text or token may have been logged."""
     stack = stack_of_the_session
     stack.twilio.reset()
     stack.db.execute(
@@ -50,15 +50,15 @@ def stack(
     yield stack
     printed = capsys.readouterr()
     logged = log.getvalue()[already:] + printed.out + printed.err
-    # Also of containers whose standard output was that of an earlier test, and with every field of a record.
+    # A container of an earlier test still prints to that test's output, so its log records are read, with all fields.
     for record in caplog.get_records("call"):
         logged += f"{logging.Formatter().format(record)} {vars(record)}"
-    assert not telling(logged)
+    assert not private_lines(logged)
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of what `sam build` made; who asks for it is of the xdist group "sam build", so that one builds."""
+    """The output folder of `sam build`. Its tests are in the xdist group "sam build", so that it is built once."""
     folder = tmp_path_factory.mktemp("sam") / "build"
     sam_build(folder)
     return folder

@@ -1,4 +1,4 @@
-"""The messages that the e2e tests send, and how they look them up."""
+"""The messages of the e2e tests: their events, and their states."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ PEOPLE, BODY = "+49176", "Your parcel is here."
 PRIVATE = (PEOPLE, BODY, ENVIRONMENT["TWILIO_AUTH_TOKEN"])
 
 
-def telling(logged: str) -> list[str]:
-    """The lines that name somebody, quote a text, or give the token away."""
+def private_lines(logged: str) -> list[str]:
+    """The lines with a phone number, a text or the auth token."""
     return [line for line in logged.splitlines() if any(private in line for private in PRIVATE)]
 
 
@@ -22,12 +22,12 @@ def number(n: int) -> str:
 
 
 def message(n: int = 0, **fields: Any) -> dict[str, Any]:
-    """An event of send_sms that may go at any hour."""
+    """An event of send_sms that may be sent at any hour."""
     return {"to": number(n), "body": BODY, "kind": "otp", **fields}
 
 
 def queue(stack: Stack, n: int = 0) -> int:
-    """As an application does in its own transaction."""
+    """Queue a message in SQL, as an application does; gives its id."""
     row = stack.db.execute("select sms_retry.queue_sms_retry(%s, %s, kind => 'otp')", [number(n), BODY]).fetchone()
     assert row is not None
     return int(row[0])
@@ -42,6 +42,6 @@ def posts_to(stack: Stack, n: int) -> int:
 
 
 def call_back(stack: Stack, path: str, params: dict[str, str], token: str | None = None) -> tuple[Answer, ...]:
-    """What our webhook answers to a callback that `token`, by default Twilio's, has signed."""
+    """The answers of the webhook to a callback signed with `token` (default: the token of the account)."""
     url = ENVIRONMENT["PUBLIC_WEBHOOK_URL"] + path
     return post_callback(url, params, token or stack.twilio.auth_token, stack.twilio.route)

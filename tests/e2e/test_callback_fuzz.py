@@ -1,4 +1,4 @@
-"""Whatever is posted to the webhook: it answers, and what Twilio has not signed changes no table."""
+"""Random requests to the webhook: each gets an answer, and a request that Twilio has not signed changes no table."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SID = "SM" + "f" * 32
 DELIVERED = {"MessageSid": SID, "MessageStatus": "delivered", "To": number(0)}
 FORM = "application/x-www-form-urlencoded"
 
-# Without an alphabet of its own, text() leaves out the halves of surrogate pairs.
+# The default alphabet of text() leaves out the halves of surrogate pairs.
 text = st.text(st.characters())
-# Text that Postgres cannot make smaller, unlike one letter many times over.
+# Text that Postgres cannot compress, unlike one repeated letter.
 huge = st.sampled_from((256, 3_000, 60_000)).map(lambda length: f"{Random(length).getrandbits(4 * length):0{length}x}")
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | text | huge,
@@ -72,7 +72,7 @@ def signature(path_and_query: str, params: Mapping[str, str]) -> str:
 
 
 def signed(path: str, query: str, params: Mapping[str, str]) -> dict[str, Any]:
-    """The event of a form that Twilio has signed as our side will read it."""
+    """The event of a form, signed over the fields as the webhook decodes them."""
     body = urlencode(params, errors="surrogatepass")
     read = dict(parse_qsl(body, keep_blank_values=True))
     its = signature(f"{path}{'?' if query else ''}{query}", read)
@@ -84,8 +84,8 @@ def answer(stack: Stack, event: object) -> int:
 
 
 @pytest.fixture
-def standing(stack: Stack) -> list[list[tuple[object, ...]]]:
-    """Everything in the tables, where one message is sent, one waits to be sent again, and a person said stop."""
+def before(stack: Stack) -> list[list[tuple[object, ...]]]:
+    """The rows of all tables: one message was sent, one waits for a retry, and one person opted out."""
     stack.twilio.plan(number(1), Accept((("undelivered", 30003),)))
     for n in range(2):
         stack.invoke("send_sms", message(n))
@@ -121,19 +121,19 @@ a_signature_of_another = signature(f"{STATUS}?t=1-1", DELIVERED | {"To": "anothe
         },
     )
 )
-def test_an_event_that_nobody_signed_changes_nothing_whatever_it_holds(
-    stack: Stack, standing: list[list[tuple[object, ...]]], event: dict[str, Any]
+def test_an_unsigned_event_changes_nothing(
+    stack: Stack, before: list[list[tuple[object, ...]]], event: dict[str, Any]
 ) -> None:
     assert answer(stack, event) in (400, 403)
-    assert everything(stack) == standing
+    assert everything(stack) == before
 
 
 @given(
     part=st.sampled_from(("rawPath", "rawQueryString", "headers", "content-type", "x-twilio-signature", "body")),
     instead=st.sampled_from((INBOUND, urlencode(DELIVERED), "\ud800")) | tickets | anything,
 )
-def test_a_signed_event_of_which_one_part_is_another_changes_nothing(
-    stack: Stack, standing: list[list[tuple[object, ...]]], part: str, instead: Any
+def test_a_signed_event_with_one_changed_part_changes_nothing(
+    stack: Stack, before: list[list[tuple[object, ...]]], part: str, instead: Any
 ) -> None:
     event = signed(STATUS, "t=1-1", DELIVERED)
     changed = event if part in event else event["headers"]
@@ -141,12 +141,12 @@ def test_a_signed_event_of_which_one_part_is_another_changes_nothing(
     changed[part] = instead
 
     assert answer(stack, event) in (400, 403)
-    assert everything(stack) == standing
+    assert everything(stack) == before
 
 
 @given(path=st.sampled_from((STATUS, INBOUND)), query=tickets, params=form)
-def test_a_signed_form_is_answered_whatever_it_says(
-    stack: Stack, standing: list[list[tuple[object, ...]]], path: str, query: str, params: dict[str, str]
+def test_every_signed_form_gets_an_answer(
+    stack: Stack, before: list[list[tuple[object, ...]]], path: str, query: str, params: dict[str, str]
 ) -> None:
     assert answer(stack, signed(path, query, params)) in (204 if path == STATUS else 200, 400)
 
@@ -155,8 +155,8 @@ def test_a_signed_form_is_answered_whatever_it_says(
     "code", ["", "30003", "30005", "21610", "20003", "30610", "0", "9" * 9, "9" * 10, "9" * 60_000]
 )
 @pytest.mark.parametrize("query", ["", "t=1-1", "t=2-1", f"t={'9' * 18}-{'9' * 9}"])
-def test_any_code_under_any_ticket_is_taken_in(
-    stack: Stack, standing: list[list[tuple[object, ...]]], code: str, query: str
+def test_every_error_code_is_accepted_with_every_ticket(
+    stack: Stack, before: list[list[tuple[object, ...]]], code: str, query: str
 ) -> None:
     params = {"MessageSid": SID, "MessageStatus": "failed", "To": number(0), "ErrorCode": code}
     assert answer(stack, signed(STATUS, query, params)) == 204
@@ -166,7 +166,7 @@ def test_any_code_under_any_ticket_is_taken_in(
 @pytest.mark.parametrize(
     ("path", "field"), [(STATUS, "MessageSid"), (STATUS, "MessageStatus"), (STATUS, "To"), (INBOUND, "From")]
 )
-def test_a_signed_value_that_postgres_cannot_keep_is_refused(stack: Stack, path: str, field: str, value: str) -> None:
+def test_a_signed_value_that_postgres_cannot_store_is_rejected(stack: Stack, path: str, field: str, value: str) -> None:
     params = {**DELIVERED, "MessageStatus": "failed", "ErrorCode": "30610", "From": number(0), "Body": "STOP"}
     before = everything(stack)
 
@@ -175,7 +175,7 @@ def test_a_signed_value_that_postgres_cannot_keep_is_refused(stack: Stack, path:
     assert everything(stack) == before
 
 
-def test_a_callback_that_found_no_database_is_applied_when_it_comes_again(
+def test_a_callback_that_failed_without_a_database_is_applied_when_it_is_repeated(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sid = stack.invoke("send_sms", message())["provider_sid"]

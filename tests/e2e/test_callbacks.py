@@ -21,7 +21,7 @@ def everything(stack: Stack) -> list[list[tuple[object, ...]]]:
     return [stack.db.execute(f"select * from sms_retry.{table} order by 1, 2").fetchall() for table in TABLES]
 
 
-def test_receipts_carry_a_message_from_sent_to_delivered(stack: Stack) -> None:
+def test_delivery_receipts_move_a_message_from_sent_to_delivered(stack: Stack) -> None:
     sid = stack.invoke("send_sms", message())["provider_sid"]
 
     assert stack.twilio.call_back(sid, "sent").answers == (204,)
@@ -30,7 +30,7 @@ def test_receipts_carry_a_message_from_sent_to_delivered(stack: Stack) -> None:
     assert statuses(stack) == {"delivered": 1}
 
 
-def test_a_message_that_was_not_delivered_is_sent_again(stack: Stack) -> None:
+def test_an_undelivered_message_is_sent_again(stack: Stack) -> None:
     stack.twilio.plan(number(0), Accept(("sent", ("undelivered", 30003))), Accept())
     stack.invoke("send_sms", message())
 
@@ -42,7 +42,7 @@ def test_a_message_that_was_not_delivered_is_sent_again(stack: Stack) -> None:
     assert posts_to(stack, 0) == 2
 
 
-def test_a_message_that_can_never_be_delivered_ends_as_undelivered(stack: Stack) -> None:
+def test_an_undeliverable_message_ends_as_undelivered(stack: Stack) -> None:
     stack.twilio.plan(number(0), Accept(("sent", ("undelivered", 30005))))
     stack.invoke("send_sms", message())
 
@@ -65,7 +65,7 @@ def test_a_late_delivery_cancels_the_waiting_retry(stack: Stack) -> None:
     assert posts_to(stack, 0) == 1
 
 
-def test_receipts_out_of_order_and_repeated_change_nothing_that_is_settled(stack: Stack) -> None:
+def test_reordered_and_repeated_receipts_do_not_change_a_final_status(stack: Stack) -> None:
     stack.twilio.plan(number(0), Accept(callbacks=Callbacks(out_of_order=1, repeated=1)))
     stack.invoke("send_sms", message())
 
@@ -88,7 +88,7 @@ def test_a_forged_callback_changes_nothing(stack: Stack) -> None:
     assert everything(stack) == before
 
 
-def test_a_callback_without_a_signature_or_under_another_ticket_is_forged(stack: Stack) -> None:
+def test_a_callback_without_a_signature_or_with_another_ticket_is_forged(stack: Stack) -> None:
     sid = stack.invoke("send_sms", message(0))["provider_sid"]
     stack.invoke("send_sms", message(1))
     before = everything(stack)
@@ -97,20 +97,20 @@ def test_a_callback_without_a_signature_or_under_another_ticket_is_forged(stack:
     its_own = signature(stack.twilio.auth_token, f"{ENVIRONMENT['PUBLIC_WEBHOOK_URL']}/twilio/status?t=1-1", receipt)
     for ticket, headers in (("1-1", {}), ("2-1", {"X-Twilio-Signature": its_own})):
         url = f"{stack.front.url}/twilio/status?t={ticket}"
-        with pytest.raises(urllib.error.HTTPError) as refused:
+        with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(urllib.request.Request(url, urlencode(receipt).encode(), headers), timeout=10)
-        with refused.value:
-            assert refused.value.code == 403
+        with raised.value:
+            assert raised.value.code == 403
 
     assert everything(stack) == before
 
 
-def test_what_is_no_callback_is_refused(stack: Stack) -> None:
+def test_a_signed_request_that_is_not_a_callback_is_rejected(stack: Stack) -> None:
     assert call_back(stack, "/twilio/status", {"To": number(0)}) == (400,)
     assert statuses(stack) == {}
 
 
-def test_a_person_who_says_stop_is_sent_nothing_more(stack: Stack) -> None:
+def test_a_person_gets_no_message_after_replying_stop(stack: Stack) -> None:
     stack.invoke("send_sms", message(0, failed={"error_code": 30001}))
     assert statuses(stack) == {"queued": 1}
 
@@ -122,7 +122,7 @@ def test_a_person_who_says_stop_is_sent_nothing_more(stack: Stack) -> None:
     assert posts_to(stack, 0) == 0
 
 
-def test_the_apis_own_stage_says_what_was_signed_where_the_environment_does_not(
+def test_the_stage_of_the_api_gives_the_signed_url_if_the_environment_does_not(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = "https://a1b2c3d4e5.execute-api.eu-west-1.amazonaws.com"

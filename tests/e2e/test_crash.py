@@ -1,4 +1,4 @@
-"""Workers that are killed, wherever they are: the short version of `make chaos`."""
+"""Workers are killed at every step: the short version of `make chaos`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def whole(server: Server, worker_id: str) -> Iterator[Stack]:
 
 
 @pytest.mark.parametrize(("number", "step"), list(enumerate(STEPS)), ids=STEPS)
-def test_workers_that_die_there_lose_nothing_and_send_nothing_twice(whole: Stack, number: int, step: str) -> None:
+def test_workers_killed_at_one_step_lose_nothing_and_send_nothing_twice(whole: Stack, number: int, step: str) -> None:
     found = crash(whole, Plan(step, workers=1 + number % 2, seed=number, messages=10))
 
     assert not found.violations
@@ -30,19 +30,19 @@ def test_workers_that_die_there_lose_nothing_and_send_nothing_twice(whole: Stack
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_workers_that_die_at_any_moment_lose_nothing_and_send_nothing_twice(whole: Stack, workers: int) -> None:
+def test_workers_killed_at_random_lose_nothing_and_send_nothing_twice(whole: Stack, workers: int) -> None:
     found = crash(whole, Plan(AT_ANY_MOMENT, workers, seed=workers, messages=10))
 
     assert not found.violations
     assert found.exactly_once == 10
 
 
-def test_a_postgres_that_crashes_as_well_loses_nothing_and_sends_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    # That of a DATABASE_URL is not ours to restart.
+def test_a_crash_of_postgres_too_loses_nothing_and_sends_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The test restarts the server, so it must not use the server of DATABASE_URL.
     monkeypatch.delenv("DATABASE_URL", raising=False)
     programs = os.environ.get("POSTGRES_BIN")
     with postgres(Path(programs) if programs else None, durable=False) as server:
-        # What it has committed outlives its processes, if not the machine: that is as much as is taken from it here.
+        # Its commits must survive a crash of its processes, though not of the machine.
         url = server.create_database("sms_retry_crash") + "?options=-csynchronous_commit%3Don"
         with stack(url) as parts:
             found = crash(parts, Plan(WITH_A_RESTART, workers=2, seed=1, messages=10), server.restart)

@@ -1,4 +1,4 @@
-"""The database's secret: a password that was rotated is read again, once; one that stays wrong says what to do."""
+"""The secret of the database: it is read again after a rotation; a wrong password is reported with its remedy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.e2e.messages import message, queue
 
 @dataclass
 class Secret:
-    """What Secrets Manager holds, which is moto's, and how often somebody asked for it."""
+    """A secret in moto's Secrets Manager, and the number of times it was read."""
 
     arn: str
     content: dict[str, str]
@@ -39,7 +39,7 @@ class Secret:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Stack]:
-    """A stack whose Postgres lets the role `sms` in by its password only, and the rest of the test as it likes."""
+    """A stack with a Postgres that asks the role `sms` for its password, and no other role."""
     programs = os.environ.get("POSTGRES_BIN")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -61,7 +61,7 @@ def cable(guarded: Stack) -> Iterator[Cable]:
 
 @pytest.fixture
 def secret(guarded: Stack, cable: Cable, monkeypatch: pytest.MonkeyPatch) -> Iterator[Secret]:
-    """The right one, and the database behind TLS as it asks for."""
+    """The correct secret of a database behind TLS, which a secret requires."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -93,20 +93,18 @@ def worker(secret: Secret) -> Iterator[Handler]:
 
 @pytest.fixture
 def sender(secret: Secret) -> Iterator[Handler]:
-    """A container that was not used yet; it does not wait for a database that is away."""
+    """A new container; it does not wait while the database is away."""
     with closing(load("send_sms")) as sender:
         yield sender
 
 
 def change_password(stack: Stack, password: str) -> None:
-    """As a rotation does; whoever is connected has to sign in again."""
+    """Change the password and end all connections, as a rotation does."""
     stack.db.execute(f"alter role sms password '{password}'")
     stack.db.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'sms'")
 
 
-def test_a_password_that_was_rotated_meanwhile_is_read_again_by_a_warm_container(
-    guarded: Stack, secret: Secret, worker: Handler
-) -> None:
+def test_a_warm_container_reads_a_rotated_password_again(guarded: Stack, secret: Secret, worker: Handler) -> None:
     change_password(guarded, "second-one")
     secret.rotate("second-one")
     queue(guarded)
@@ -115,20 +113,18 @@ def test_a_password_that_was_rotated_meanwhile_is_read_again_by_a_warm_container
     assert secret.reads == 2
 
 
-def test_a_password_that_stays_wrong_says_what_to_do_and_keeps_the_secret(
+def test_the_error_for_a_wrong_password_names_the_remedy_and_quotes_no_password(
     guarded: Stack, secret: Secret, sender: Handler
 ) -> None:
     change_password(guarded, "second-one")
-    with pytest.raises(psycopg.OperationalError, match="correct it in the secret of DATABASE_SECRET_ARN") as refused:
+    with pytest.raises(psycopg.OperationalError, match="correct it in the secret of DATABASE_SECRET_ARN") as raised:
         sender(message())
 
-    assert "first-one" not in str(refused.value) + repr(refused.value.__cause__)
+    assert "first-one" not in str(raised.value) + repr(raised.value.__cause__)
     assert secret.reads == 2
 
 
-def test_a_password_that_stays_wrong_is_read_again_once_a_minute(
-    guarded: Stack, secret: Secret, sender: Handler
-) -> None:
+def test_a_wrong_password_is_read_again_at_most_once_a_minute(guarded: Stack, secret: Secret, sender: Handler) -> None:
     change_password(guarded, "second-one")
     for _ in range(3):
         with pytest.raises(psycopg.OperationalError):
@@ -137,7 +133,7 @@ def test_a_password_that_stays_wrong_is_read_again_once_a_minute(
     assert secret.reads == 2
 
 
-def test_an_outage_reads_no_secret_again(cable: Cable, secret: Secret, sender: Handler) -> None:
+def test_an_outage_does_not_read_the_secret_again(cable: Cable, secret: Secret, sender: Handler) -> None:
     cable.pull_out()
     with pytest.raises(psycopg.OperationalError):
         sender(message())

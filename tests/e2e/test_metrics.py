@@ -1,4 +1,4 @@
-"""What the handlers count, as CloudWatch reads it off their standard output."""
+"""The metrics of the handlers, as CloudWatch reads them from standard output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("ticket", "message_id", "code", "reason", "http_status", "twilio_reques
 
 
 def read(log: io.StringIO, capsys: pytest.CaptureFixture[str], since: int) -> dict[str, float]:
-    """Every metric that was put out since then, summed."""
+    """The sum of each metric printed after position `since`."""
     sums: dict[str, float] = {}
     for line in _printed(log, capsys, since):
         if not line.startswith('{"_aws"'):
@@ -30,7 +30,7 @@ def read(log: io.StringIO, capsys: pytest.CaptureFixture[str], since: int) -> di
     return sums
 
 
-def test_outcomes_and_codes_that_the_table_lacks_are_counted(
+def test_outcomes_and_unlisted_codes_are_counted(
     stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     since = len(log.getvalue())
@@ -58,7 +58,7 @@ def test_forged_callbacks_and_unlisted_receipts_are_counted(
     assert (counted["SettledCallbacks"], counted["UnlistedMessages"], counted["ForgedCallbacks"]) == (1, 1, 1)
 
 
-def test_what_twilio_accepts_is_counted_whoever_sends_it(
+def test_accepted_messages_are_counted_in_every_function_that_sends(
     stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     since = len(log.getvalue())
@@ -74,7 +74,7 @@ def test_what_twilio_accepts_is_counted_whoever_sends_it(
     assert (counted["SuccessMessages"], counted["FailedMessages"]) == (3, 1)
 
 
-def test_a_tick_takes_from_the_stroke_of_the_clock_to_its_end(
+def test_the_duration_of_a_tick_starts_at_its_scheduled_time(
     stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     since = len(log.getvalue())
@@ -86,9 +86,7 @@ def test_a_tick_takes_from_the_stroke_of_the_clock_to_its_end(
     assert 0 <= read(log, capsys, since)["TickSeconds"] - returned["duration_ms"] / 1000 < 0.01
 
 
-def test_deferrals_are_counted_by_their_reason(
-    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_deferrals_are_counted_by_reason(stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     stack.db.execute(
         "insert into sms_retry.sms_holds values ('country', '+49176', now() + interval '1 hour', '1 hour', 'test')"
     )
@@ -96,7 +94,7 @@ def test_deferrals_are_counted_by_their_reason(
     since = len(log.getvalue())
     queue(stack, 0)
     queue_one = "select sms_retry.queue_sms_retry(%s, 'Hello.', kind => %s, business_id => %s, time_zone => %s)"
-    stack.db.execute(queue_one, ["+14155550001", "transactional", "default", _where_it_is_night()])
+    stack.db.execute(queue_one, ["+14155550001", "transactional", "default", _zone_at_night()])
     for _ in range(2):
         stack.db.execute(queue_one, ["+14155550002", "otp", "limited", None])
     stack.invoke("process_retries")
@@ -108,9 +106,7 @@ def test_deferrals_are_counted_by_their_reason(
     assert counted["DeferredMessages"] == 3
 
 
-def test_a_hold_is_counted_when_it_is_opened(
-    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_hold_is_counted_when_it_is_set(stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     since = len(log.getvalue())
     stack.twilio.plan(number(0), Refuse(401, 20003))
     stack.invoke("send_sms", message(0))
@@ -124,7 +120,7 @@ def test_a_hold_is_counted_when_it_is_opened(
     assert read(log, capsys, since)["OpenedHolds"] == 1
 
 
-def test_each_post_that_was_not_accepted_has_a_line_that_names_it(
+def test_each_post_that_was_not_accepted_has_a_log_line_with_its_ticket(
     stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     since = len(log.getvalue())
@@ -135,16 +131,16 @@ def test_each_post_that_was_not_accepted_has_a_line_that_names_it(
     stack.invoke("process_retries")
 
     lines = [json.loads(line) for line in _printed(log, capsys, since) if '"ticket"' in line]
-    told = {line["message"]: [line.get(name) for name in NAMES] for line in lines}
-    asked = "select outcome, twilio_request_id from sms_retry.sms_attempts where outcome <> 'accepted'"
-    request_ids = dict(stack.db.execute(asked).fetchall())
-    assert told == {
+    logged = {line["message"]: [line.get(name) for name in NAMES] for line in lines}
+    statement = "select outcome, twilio_request_id from sms_retry.sms_attempts where outcome <> 'accepted'"
+    request_ids = dict(stack.db.execute(statement).fetchall())
+    assert logged == {
         "refused": ["2-1", 2, 21211, "error_21211", 400, request_ids["refused"]],
         "unknown": ["3-1", 3, None, None, 500, request_ids["unknown"]],
     }
 
 
-def test_a_message_that_failed_later_has_a_line_that_names_it(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_receipt_of_a_failure_has_a_log_line_with_its_ticket(stack: Stack, caplog: pytest.LogCaptureFixture) -> None:
     stack.twilio.plan(number(0), Accept(receipts=("sent", ("undelivered", 30005))))
     stack.invoke("send_sms", message(0))
     stack.twilio.deliver_callbacks()
@@ -153,7 +149,7 @@ def test_a_message_that_failed_later_has_a_line_that_names_it(stack: Stack, capl
     assert (line["msg"], line["ticket"], line["code"], line["answer"]) == ("undelivered", "1-1", 30005, "settled")
 
 
-def test_the_health_check_publishes_its_figures_in_their_units(
+def test_the_health_check_publishes_its_figures_with_units(
     stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stack.twilio.plan(number(0), Refuse(400, 21211))
@@ -176,7 +172,7 @@ def _printed(log: io.StringIO, capsys: pytest.CaptureFixture[str], since: int) -
     return (log.getvalue()[since:] + capsys.readouterr().out).splitlines()
 
 
-def _where_it_is_night() -> str:
-    """A zone in which it is about two o'clock in the morning."""
+def _zone_at_night() -> str:
+    """A time zone in which it is about 2 a.m."""
     hours = (2 - datetime.now(UTC).hour + 12) % 24 - 12
     return f"Etc/GMT{-hours:+d}"

@@ -1,4 +1,4 @@
-"""A deployment asks for the migration as for a resource, and waits for its answer."""
+"""A deployment runs the migration as a custom resource, and waits for its answer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from local.stack import Stack
 from tests.e2e.listener import Listener, listener
 
 
-def asked(kind: str, by: Listener) -> dict[str, Any]:
-    """What CloudFormation sends to the function behind a custom resource."""
+def request(request_type: str, answer_to: Listener) -> dict[str, Any]:
+    """The event that CloudFormation sends to the function of a custom resource."""
     return {
-        "RequestType": kind,
-        "ResponseURL": f"{by.url}/answer?signature=1",
+        "RequestType": request_type,
+        "ResponseURL": f"{answer_to.url}/answer?signature=1",
         "StackId": "arn:aws:cloudformation:eu-west-1:123456789012:stack/sms-retry/1",
         "RequestId": "r-1",
         "LogicalResourceId": "Migration",
@@ -27,16 +27,13 @@ def asked(kind: str, by: Listener) -> dict[str, Any]:
     }
 
 
-def answer(to: Listener) -> dict[str, Any]:
-    (heard,) = to.heard
+def answer(cloudformation: Listener) -> dict[str, Any]:
+    (heard,) = cloudformation.heard
     assert (heard.method, heard.path, heard.headers["Content-Type"]) == ("PUT", "/answer?signature=1", "")
-    told: dict[str, Any] = json.loads(heard.body)
-    assert (told["RequestId"], told["LogicalResourceId"], told["PhysicalResourceId"]) == (
-        "r-1",
-        "Migration",
-        "sms_retry",
-    )
-    return told
+    body: dict[str, Any] = json.loads(heard.body)
+    ids = (body["RequestId"], body["LogicalResourceId"], body["PhysicalResourceId"])
+    assert ids == ("r-1", "Migration", "sms_retry")
+    return body
 
 
 @pytest.fixture
@@ -47,9 +44,9 @@ def empty(server: Server, stack: Stack, monkeypatch: pytest.MonkeyPatch, worker_
     return url
 
 
-def test_a_first_deployment_finds_its_tables(stack: Stack, empty: str) -> None:
+def test_a_first_deployment_creates_the_tables(stack: Stack, empty: str) -> None:
     with listener() as cloudformation:
-        assert stack.invoke("migrate", asked("Create", cloudformation))["migrations"] > 0
+        assert stack.invoke("migrate", request("Create", cloudformation))["migrations"] > 0
     assert answer(cloudformation)["Status"] == "SUCCESS"
     with psycopg.connect(empty) as database:
         assert database.execute("select * from sms_retry.claim_due_sms_retries(1)").fetchall() == []
@@ -57,44 +54,44 @@ def test_a_first_deployment_finds_its_tables(stack: Stack, empty: str) -> None:
         database.execute(f"drop database {psycopg.conninfo.conninfo_to_dict(empty)['dbname']} with (force)")
 
 
-def test_a_deployment_that_cannot_reach_its_database_fails_and_says_why(
+def test_a_deployment_without_a_reachable_database_fails_with_the_reason(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://app:s3cret@127.0.0.1:1/app")
     with listener() as cloudformation, pytest.raises(psycopg.OperationalError):
-        stack.invoke("migrate", asked("Update", cloudformation))
-    told = answer(cloudformation)
-    assert told["Status"] == "FAILED"
-    assert "port 1 failed" in told["Reason"]
-    assert "s3cret" not in told["Reason"]
+        stack.invoke("migrate", request("Update", cloudformation))
+    answered = answer(cloudformation)
+    assert answered["Status"] == "FAILED"
+    assert "port 1 failed" in answered["Reason"]
+    assert "s3cret" not in answered["Reason"]
 
 
-def test_a_url_that_cannot_be_read_is_not_repeated(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_url_is_not_quoted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://app:s3cret%zz@127.0.0.1/app")
     with listener() as cloudformation, pytest.raises(Exception, match="DATABASE_URL cannot be read"):
-        stack.invoke("migrate", asked("Update", cloudformation))
-    told = answer(cloudformation)
-    assert (told["Status"], "s3cret" in told["Reason"]) == ("FAILED", False)
+        stack.invoke("migrate", request("Update", cloudformation))
+    answered = answer(cloudformation)
+    assert (answered["Status"], "s3cret" in answered["Reason"]) == ("FAILED", False)
 
 
-def test_what_was_not_expected_is_left_to_the_log(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_of_an_unexpected_error_is_only_in_the_log(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     monkeypatch.setenv("DATABASE_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     with mock_aws(), listener() as cloudformation, pytest.raises(Exception, match="ResourceNotFoundException"):
-        stack.invoke("migrate", asked("Update", cloudformation))
+        stack.invoke("migrate", request("Update", cloudformation))
     assert answer(cloudformation)["Reason"] == "GetParameterError, see the log /aws/lambda/migrate"
 
 
-def test_a_stack_that_goes_leaves_the_messages(stack: Stack) -> None:
+def test_the_removal_of_a_stack_keeps_the_messages(stack: Stack) -> None:
     with listener() as cloudformation:
-        assert stack.invoke("migrate", asked("Delete", cloudformation)) == {}
+        assert stack.invoke("migrate", request("Delete", cloudformation)) == {}
     assert answer(cloudformation)["Status"] == "SUCCESS"
     assert stack.db.execute("select to_regclass('sms_retry.sms_messages') is not null").fetchone() == (True,)
 
 
-def test_by_hand_nobody_is_answered(stack: Stack) -> None:
+def test_a_migration_by_hand_sends_no_answer(stack: Stack) -> None:
     with listener() as cloudformation:
         stack.invoke("migrate")
     assert cloudformation.heard == []

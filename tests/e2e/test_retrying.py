@@ -1,4 +1,4 @@
-"""The clock and the worker: what failed for a while arrives, once, and what nobody knows is asked about."""
+"""Ticks: a temporary failure is sent again once, and an unknown message is asked about."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.e2e.messages import message, number, posts_to, queue, statuses
 LOST = Callbacks(lost=1)
 
 
-def test_forty_messages_whose_first_sends_fail_are_each_accepted_exactly_once(stack: Stack) -> None:
+def test_each_of_forty_messages_with_a_failed_first_send_is_accepted_exactly_once(stack: Stack) -> None:
     for n in range(13):
         queue(stack, n)
     stack.twilio.close()
@@ -28,15 +28,15 @@ def test_forty_messages_whose_first_sends_fail_are_each_accepted_exactly_once(st
     assert stack.db.execute("select sum(retry_count) from sms_retry.sms_messages").fetchone() == (0,)
 
 
-def test_the_worker_returns_its_counts_and_they_add_up(stack: Stack) -> None:
+def test_a_worker_returns_counts_that_add_up(stack: Stack) -> None:
     stack.twilio.plan(number(0), Accept())
     stack.twilio.plan(number(1), Refuse(400, 21211))
     stack.twilio.plan(number(2), Refuse(400, 30001))
     stack.twilio.plan(number(3), BadAnswer(502))
     for n in range(5):
         queue(stack, n)
-    refused = "insert into sms_retry.sms_recipients (business_id, phone_number, consent) values ('*', %s, 'opted_out')"
-    stack.db.execute(refused, [number(4)])
+    opt_out = "insert into sms_retry.sms_recipients (business_id, phone_number, consent) values ('*', %s, 'opted_out')"
+    stack.db.execute(opt_out, [number(4)])
 
     counts = stack.invoke("process_retries")
 
@@ -52,7 +52,7 @@ def test_the_worker_returns_its_counts_and_they_add_up(stack: Stack) -> None:
     }
 
 
-def test_a_message_is_tried_four_times_at_growing_intervals_and_then_has_failed(stack: Stack) -> None:
+def test_a_message_is_tried_four_times_and_then_fails(stack: Stack) -> None:
     stack.twilio.behave(default=always(Refuse(400, 30001)))
     stack.invoke("send_sms", message())
 
@@ -63,7 +63,7 @@ def test_a_message_is_tried_four_times_at_growing_intervals_and_then_has_failed(
     assert statuses(stack) == {"failed": 1}
 
 
-def test_an_outage_of_an_hour_costs_no_retry_and_then_everything_goes(stack: Stack) -> None:
+def test_an_outage_of_an_hour_spends_no_retry_and_then_every_message_is_sent(stack: Stack) -> None:
     for n in range(5):
         queue(stack, n)
     stack.twilio.behave(down=True)
@@ -76,7 +76,7 @@ def test_an_outage_of_an_hour_costs_no_retry_and_then_everything_goes(stack: Sta
     assert stack.db.execute("select max(retry_count) from sms_retry.sms_messages").fetchone() == (0,)
 
 
-def test_what_twilio_has_is_found_in_its_list_and_not_sent_again(stack: Stack) -> None:
+def test_an_unknown_message_in_twilios_list_is_not_sent_again(stack: Stack) -> None:
     stack.twilio.plan(number(0), Reset(Accept(callbacks=LOST, list_lag=300)))
     assert stack.invoke("send_sms", message())["status"] == "unknown"
 
@@ -86,7 +86,7 @@ def test_what_twilio_has_is_found_in_its_list_and_not_sent_again(stack: Stack) -
     assert posts_to(stack, 0) == 1
 
 
-def test_an_unknown_message_is_settled_by_its_own_callback(stack: Stack) -> None:
+def test_a_delivery_receipt_settles_an_unknown_message(stack: Stack) -> None:
     stack.twilio.plan(number(0), BadAnswer(500))
     assert stack.invoke("send_sms", message())["status"] == "unknown"
 
@@ -95,7 +95,7 @@ def test_an_unknown_message_is_settled_by_its_own_callback(stack: Stack) -> None
     assert statuses(stack) == {"delivered": 1}
 
 
-def test_what_twilio_never_had_is_sent_again_after_half_an_hour(stack: Stack) -> None:
+def test_an_unknown_message_that_twilio_does_not_list_is_sent_again_after_30_minutes(stack: Stack) -> None:
     stack.twilio.plan(number(0), Reset(accepted=None), Accept())
     stack.invoke("send_sms", message())
 
@@ -106,7 +106,7 @@ def test_what_twilio_never_had_is_sent_again_after_half_an_hour(stack: Stack) ->
     assert (posts_to(stack, 0), statuses(stack)) == (2, {"delivered": 1})
 
 
-def test_a_message_that_may_never_come_twice_is_held_instead(stack: Stack) -> None:
+def test_an_unknown_message_with_on_unknown_hold_is_parked(stack: Stack) -> None:
     stack.twilio.plan(number(0), Reset(accepted=None))
     stack.invoke("send_sms", message(on_unknown="hold"))
 
@@ -115,7 +115,7 @@ def test_a_message_that_may_never_come_twice_is_held_instead(stack: Stack) -> No
     assert (posts_to(stack, 0), statuses(stack)) == (1, {"unknown": 1})
 
 
-def test_a_claim_whose_worker_died_is_taken_back_and_asked_about(stack: Stack) -> None:
+def test_the_claim_of_a_dead_worker_is_recovered_and_asked_about(stack: Stack) -> None:
     queue(stack)
     stack.db.execute("select sms_retry.claim_due_sms_retries(1)")
 
@@ -126,7 +126,7 @@ def test_a_claim_whose_worker_died_is_taken_back_and_asked_about(stack: Stack) -
     assert (posts_to(stack, 0), statuses(stack)) == (1, {"delivered": 1})
 
 
-def test_a_message_whose_receipts_are_lost_is_asked_about_after_an_hour(stack: Stack) -> None:
+def test_a_sent_message_without_a_receipt_is_asked_about_after_an_hour(stack: Stack) -> None:
     stack.twilio.plan(number(0), Accept(callbacks=LOST))
     stack.invoke("send_sms", message())
 

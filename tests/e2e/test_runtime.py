@@ -1,4 +1,4 @@
-"""The functions as `sam build` left them, on Lambda's own runtime: processes die, sandboxes freeze, time runs out."""
+"""The output of `sam build` on Lambda's own runtime: processes die, containers freeze, time runs out."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from local.twilio.plan import StepFor
 from local.twilio.stand_in import Accept, Hang, Refuse, Step, TwilioStandIn, always
 from local.waiting import let_time_pass, wait_until
 from sms_retry import attempt
-from tests.e2e.messages import message, number, posts_to, queue, statuses, telling
+from tests.e2e.messages import message, number, posts_to, private_lines, queue, statuses
 
-# All that ask for what was built run on one worker of pytest-xdist, which builds it once.
+# All tests of the build run on one worker of pytest-xdist, which builds once.
 pytestmark = pytest.mark.xdist_group("sam build")
 
 CONCURRENCY = 4
-# What a function may take from Lambda and not from its layers: the runtime, and what Powertools names itself to.
+# Modules that come from Lambda and not from the layers: the runtime, and botocore, where Powertools registers itself.
 LAMBDAS_OWN = {"awslambdaric", "runtime_client", "simplejson", "botocore"}
 TABLES = ("sms_messages", "sms_retry_queue", "sms_attempts", "sms_recipients", "sms_holds")
 
@@ -46,16 +46,16 @@ Start = Callable[..., AbstractContextManager[Any]]
 
 @pytest.fixture(scope="session")
 def runtime() -> None:
-    """Lambda's runtime, on a Python of its version."""
+    """Lambda's runtime, on the Python version of the Lambdas."""
     if sys.platform != "linux":
-        pytest.skip("Lambda's emulator runs on Linux alone")
+        pytest.skip("Lambda's emulator runs on Linux only")
     if build.runtime() is None:
-        pytest.skip(f"no Python of Lambda's version: there is no python{build.VERSION} on the PATH")
+        pytest.skip(f"python{build.VERSION}, the version of the Lambdas, is not on the PATH")
 
 
 @pytest.fixture(scope="module")
 def start(runtime: None, built: Path, log: StringIO) -> Start:
-    """Starts an environment of a function, by default a worker, that reaches a stack."""
+    """Starts an execution environment of a function (default: a worker) that reaches a stack."""
 
     def start(stack: Stack, function: str = "process_retries", **options: Any) -> AbstractContextManager[Any]:
         return rie.execution_environment(built, function, variables(stack), log, **options)
@@ -65,7 +65,7 @@ def start(runtime: None, built: Path, log: StringIO) -> Start:
 
 @dataclass(frozen=True)
 class OutOfTime:
-    """A worker in mid-batch whose time is running out; `lock` is what keeps it waiting."""
+    """A worker in mid-batch that runs into its timeout; `lock` keeps it waiting."""
 
     stack: Stack
     worker: ExecutionEnvironment
@@ -77,9 +77,9 @@ class OutOfTime:
 def out_of_time(
     start: Start, server: Server, worker_id: str, stack_of_the_session: Stack, log: StringIO
 ) -> Iterator[OutOfTime]:
-    """Its time runs out beside the other tests, for that takes long: it has a database and a Twilio of its own.
+    """This worker runs beside the other tests, since a timeout takes long: it has a separate database and Twilio.
 
-    It begins nothing that it has not the time to end, so only a Postgres that keeps it waiting brings it there.
+    A worker starts no send that it has no time to finish, so only a Postgres that keeps it waiting causes a timeout.
     """
     already = len(log.getvalue())
     url = server.create_database(f"sms_retry_out_of_time_{worker_id}")
@@ -98,12 +98,12 @@ def out_of_time(
         lock = parts.enter_context(psycopg.connect(url))
         lock.execute("lock table sms_retry.sms_attempts in share mode")
         yield OutOfTime(stack, worker, lock, pool.submit(invoke_until_it_claims, worker))
-    assert not telling(log.getvalue()[already:])
+    assert not private_lines(log.getvalue()[already:])
 
 
 def variables(stack: Stack) -> dict[str, str]:
-    reached = {"DATABASE_URL": stack.database_url, "TWILIO_API_URL": stack.twilio.url}
-    return ENVIRONMENT | reached | {"SEND_CONCURRENCY": str(CONCURRENCY)}
+    urls = {"DATABASE_URL": stack.database_url, "TWILIO_API_URL": stack.twilio.url}
+    return ENVIRONMENT | urls | {"SEND_CONCURRENCY": str(CONCURRENCY)}
 
 
 def answer(outcome: Outcome) -> Any:
@@ -112,7 +112,7 @@ def answer(outcome: Outcome) -> Any:
 
 
 def invoke_until_it_claims(worker: ExecutionEnvironment) -> Outcome:
-    """A machine may be so slow that too little time is left to claim anything."""
+    """On a slow machine too little time may be left to claim; then the worker is invoked again."""
     for _ in range(10):
         outcome = worker.invoke()
         if not isinstance(outcome, Returned) or outcome.answer["processed"]:
@@ -126,18 +126,18 @@ def queue_all(stack: Stack, messages: int) -> None:
 
 
 def queued(stack: Stack) -> Counter[str]:
-    """How many stand how in the queue."""
+    """The number of queue rows by status."""
     return Counter(status for (status,) in stack.db.execute("select status from sms_retry.sms_retry_queue"))
 
 
 def seldom_answered() -> StepFor:
-    """Of three POSTs Twilio takes two, and answers one."""
+    """Of three POSTs, Twilio accepts two and answers one."""
     steps = cycle((Accept(), Hang(Accept()), Hang(accepted=None)))
     return lambda to, nth: next(steps)
 
 
 def end_connections(db: psycopg.Connection) -> int:
-    """As a failover does; gives how many there were, when they are gone."""
+    """End all connections of sms-retry, as a failover does; gives their number once they have ended."""
     ended = db.execute(
         "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
         " where application_name = 'sms_retry' and datname = current_database()"
@@ -146,25 +146,25 @@ def end_connections(db: psycopg.Connection) -> int:
 
 
 def waiting_for(stack: Stack, lock: psycopg.Connection) -> int:
-    """How many wait for what `lock` has locked."""
+    """The number of connections that wait for a lock of `lock`."""
     waiting = "select count(*) from pg_stat_activity where %s = any (pg_blocking_pids(pid))"
     (count,) = stack.db.execute(waiting, [lock.info.backend_pid]).fetchone() or (0,)
     return int(count)
 
 
-def let_all_settle(stack: Stack, worker: ExecutionEnvironment, start: Start) -> Counter[str]:
-    """What the ticks and `reconcile` did until nothing was open any more, summed."""
-    did: Counter[str] = Counter()
+def settle_all(stack: Stack, worker: ExecutionEnvironment, start: Start) -> Counter[str]:
+    """Run worker and reconcile for 50 minutes, so that every message is settled; gives the sums of their counts."""
+    counts: Counter[str] = Counter()
     with start(stack, "reconcile") as asking:
         for _ in range(10):
             let_time_pass(stack.db, minutes=5)
             stack.twilio.let_time_pass(5 * 60)
-            did.update(answer(worker.invoke()))
-            did.update(answer(asking.invoke()))
-    return did
+            counts.update(answer(worker.invoke()))
+            counts.update(answer(asking.invoke()))
+    return counts
 
 
-def assert_each_went_once(stack: Stack, messages: int) -> None:
+def assert_each_was_sent_once(stack: Stack, messages: int) -> None:
     accepted = Counter(post.to for post in stack.twilio.accepted())
     assert accepted == Counter({number(n): 1 for n in range(messages)})
     assert statuses(stack) == {"sent": messages}
@@ -175,7 +175,7 @@ def everything(stack: Stack) -> list[Any]:
 
 
 def event(function: str) -> Any:
-    """That of tests/events, or an unsigned request where the function stands behind the HTTP API."""
+    """The event in tests/events; without one, an unsigned request to the route of the function."""
     written = ROOT / "tests" / "events" / f"{function}.json"
     if written.exists():
         return json.loads(written.read_text())
@@ -184,18 +184,18 @@ def event(function: str) -> Any:
 
 
 def imported(environment: ExecutionEnvironment) -> set[str]:
-    """The modules that a Python with `-v` has imported so far."""
+    """The modules that a Python with `-v` has imported."""
     return set(re.findall(r"^import '(.+?)' #", environment.log(), re.MULTILINE))
 
 
 def read(environment: ExecutionEnvironment) -> set[Path]:
-    """The files that they came from: bytecode, source that had to be compiled, libraries."""
+    """The files of the imported modules: bytecode, compiled source, libraries."""
     lines = re.findall(r"^# .*(?:code object|loaded) from '?(/.+?)'?$", environment.log(), re.MULTILINE)
     return {Path(line) for line in lines}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_cold_start_answers_imports_only_what_it_uses_and_compiles_nothing_but_the_handler(
+def test_a_cold_start_imports_only_used_modules_and_compiles_only_the_handler(
     stack: Stack, start: Start, built: Path, function: str
 ) -> None:
     queue(stack)
@@ -209,11 +209,11 @@ def test_a_cold_start_answers_imports_only_what_it_uses_and_compiles_nothing_but
     assert "boto3" not in modules
     assert "TWILIO_API_URL" in its.environment["Variables"] or "twilio.rest" not in modules
     assert {path for path in files if built in path.parents and path.suffix == ".py"} == {Path(its.codeuri) / "app.py"}
-    lent = {part for path in files for beside, part in pairwise(path.parts) if beside == "site-packages"}
-    assert {name.partition(".")[0] for name in lent} == LAMBDAS_OWN
+    from_lambda = {part for path in files for beside, part in pairwise(path.parts) if beside == "site-packages"}
+    assert {name.partition(".")[0] for name in from_lambda} == LAMBDAS_OWN
 
 
-def test_a_cold_webhook_settles_what_twilio_has_signed(stack: Stack, start: Start) -> None:
+def test_a_cold_webhook_applies_a_signed_callback(stack: Stack, start: Start) -> None:
     sid = stack.invoke("send_sms", message())["provider_sid"]
     url = urldefrag(stack.twilio.posts()[0].form["StatusCallback"]).url
     form = {"MessageSid": sid, "MessageStatus": "delivered", "To": number(0), "ErrorCode": ""}
@@ -233,8 +233,8 @@ def test_a_cold_webhook_settles_what_twilio_has_signed(stack: Stack, start: Star
     assert not {"boto3", "twilio.rest"} & modules
 
 
-def test_every_module_of_the_layers_brings_its_bytecode(runtime: None, built: Path) -> None:
-    """Unchecked: the times of files on Lambda are others than when they were compiled (PEP 552)."""
+def test_every_module_in_the_layers_has_bytecode(runtime: None, built: Path) -> None:
+    """Unchecked bytecode (PEP 552): on Lambda, files have other times than at compilation."""
     modules = [path for path in built.glob("*Layer/python/**/*.py") if "geodata" not in path.parts]
     cached = [path.parent / "__pycache__" / f"{path.stem}.cpython-313.pyc" for path in modules]
 
@@ -242,16 +242,16 @@ def test_every_module_of_the_layers_brings_its_bytecode(runtime: None, built: Pa
     assert [path for path in cached if not path.exists() or path.read_bytes()[4:8] != b"\1\0\0\0"] == []
 
 
-def test_a_refused_event_is_an_error_that_tells_on_nobody(stack: Stack, start: Start) -> None:
+def test_the_error_for_an_invalid_event_has_no_private_data(stack: Stack, start: Start) -> None:
     with start(stack, "send_sms") as environment:
         outcome = environment.invoke(message(color="red"))
 
     assert isinstance(outcome, Raised)
     assert "color" in outcome.message
-    assert not telling(f"{outcome}")
+    assert not private_lines(f"{outcome}")
 
 
-def test_a_process_that_dies_in_mid_batch_loses_nothing_and_sends_nothing_twice(stack: Stack, start: Start) -> None:
+def test_a_process_killed_in_mid_batch_loses_nothing_and_sends_nothing_twice(stack: Stack, start: Start) -> None:
     queue_all(stack, 10)
     weather = seldom_answered()
     with start(stack) as worker:
@@ -265,20 +265,20 @@ def test_a_process_that_dies_in_mid_batch_loses_nothing_and_sends_nothing_twice(
         outcome = worker.invoke()
         assert isinstance(outcome, Exited), outcome
         stack.twilio.behave(default=always(Accept()))
-        held, waiting = queued(stack)["processing"], queued(stack)["pending"]
-        assert held
+        claimed, waiting = queued(stack)["processing"], queued(stack)["pending"]
+        assert claimed
         assert waiting
         tick = answer(worker.invoke())
         assert (tick["processed"], tick["success"]) == (waiting, waiting)
-        did = let_all_settle(stack, worker, start)
+        counts = settle_all(stack, worker, start)
 
-    assert did["recovered"] == did["found"] + did["released"] == held
-    assert did["found"]
-    assert did["released"]
-    assert_each_went_once(stack, 10)
+    assert counts["recovered"] == counts["found"] + counts["released"] == claimed
+    assert counts["found"]
+    assert counts["released"]
+    assert_each_was_sent_once(stack, 10)
 
 
-def test_a_thawed_worker_finds_its_connection_dead_before_it_claims(stack: Stack, start: Start) -> None:
+def test_a_thawed_worker_replaces_its_dead_connection_before_it_claims(stack: Stack, start: Start) -> None:
     with start(stack) as worker:
         answer(worker.invoke())
         process = worker.pid
@@ -290,11 +290,11 @@ def test_a_thawed_worker_finds_its_connection_dead_before_it_claims(stack: Stack
         assert worker.pid == process
 
     assert (tick["processed"], tick["success"]) == (10, 10)
-    assert_each_went_once(stack, 10)
+    assert_each_was_sent_once(stack, 10)
     assert stack.db.execute("select distinct attempt from sms_retry.sms_retry_queue").fetchall() == [(1,)]
 
 
-def test_a_thawed_first_send_finds_its_connection_dead_before_it_claims(stack: Stack, start: Start) -> None:
+def test_a_thawed_send_sms_replaces_its_dead_connection_before_it_claims(stack: Stack, start: Start) -> None:
     with start(stack, "send_sms") as sender:
         answer(sender.invoke(message(0)))
         sender.freeze()
@@ -302,10 +302,10 @@ def test_a_thawed_first_send_finds_its_connection_dead_before_it_claims(stack: S
         sender.thaw()
         answer(sender.invoke(message(1)))
 
-    assert_each_went_once(stack, 2)
+    assert_each_was_sent_once(stack, 2)
 
 
-def test_a_worker_frozen_in_mid_send_until_others_have_sent_changes_nothing(stack: Stack, start: Start) -> None:
+def test_a_worker_frozen_during_a_post_that_others_repeated_changes_nothing(stack: Stack, start: Start) -> None:
     queue(stack)
     with (
         ThreadPoolExecutor(1) as pool,
@@ -314,13 +314,13 @@ def test_a_worker_frozen_in_mid_send_until_others_have_sent_changes_nothing(stac
         start(stack, "reconcile") as asks,
     ):
 
-        def refuses_a_frozen_one(to: str, nth: int) -> Step:
+        def freezes_the_first_and_refuses(to: str, nth: int) -> Step:
             if nth > 1:
                 return Accept()
             frozen.freeze()
             return Refuse(400, 21211)
 
-        stack.twilio.behave(default=refuses_a_frozen_one)
+        stack.twilio.behave(default=freezes_the_first_and_refuses)
         tick = pool.submit(frozen.invoke)
         wait_until(lambda: posts_to(stack, 0) == 1)
         let_time_pass(stack.db, minutes=11)
@@ -328,7 +328,7 @@ def test_a_worker_frozen_in_mid_send_until_others_have_sent_changes_nothing(stac
         let_time_pass(stack.db, minutes=30)
         assert answer(asks.invoke())["released"] == 1
         assert answer(other.invoke())["success"] == 1
-        assert_each_went_once(stack, 1)
+        assert_each_was_sent_once(stack, 1)
         before = everything(stack)
 
         frozen.thaw()
@@ -338,13 +338,13 @@ def test_a_worker_frozen_in_mid_send_until_others_have_sent_changes_nothing(stac
     assert everything(stack) == before
 
 
-def test_two_ticks_at_once_send_each_message_once(stack: Stack, runtime: None, built: Path, log: StringIO) -> None:
+def test_two_concurrent_workers_send_each_message_once(stack: Stack, runtime: None, built: Path, log: StringIO) -> None:
     with ThreadPoolExecutor(2) as pool, rie.fleet(2, built, "process_retries", variables(stack), log) as workers:
         for worker in workers:
             answer(worker.invoke())
         queue_all(stack, 200)
         with psycopg.connect(stack.database_url) as lock:
-            # Both stand before the same queue when it opens.
+            # Both workers wait for the lock, so that they claim from the same queue at the same time.
             lock.execute("lock table sms_retry.sms_retry_queue in access exclusive mode")
             ticks = [pool.submit(worker.invoke) for worker in workers]
             wait_until(lambda: waiting_for(stack, lock) == 2)
@@ -352,10 +352,10 @@ def test_two_ticks_at_once_send_each_message_once(stack: Stack, runtime: None, b
 
     assert sum(processed) == 200
     assert all(processed)
-    assert_each_went_once(stack, 200)
+    assert_each_was_sent_once(stack, 200)
 
 
-def test_an_environment_that_ends_in_mid_send_leaves_no_process_behind(stack: Stack, start: Start) -> None:
+def test_an_environment_that_ends_during_a_post_leaves_no_process(stack: Stack, start: Start) -> None:
     queue(stack)
     stack.twilio.plan(number(0), Hang())
     with ThreadPoolExecutor(1) as pool, start(stack) as worker:
@@ -368,7 +368,7 @@ def test_an_environment_that_ends_in_mid_send_leaves_no_process_behind(stack: St
     assert isinstance(tick.exception(), OSError)
 
 
-def test_a_worker_whose_time_runs_out_in_mid_batch_loses_nothing_and_sends_nothing_twice(
+def test_a_worker_that_times_out_in_mid_batch_loses_nothing_and_sends_nothing_twice(
     out_of_time: OutOfTime, start: Start
 ) -> None:
     stack, worker = out_of_time.stack, out_of_time.worker
@@ -376,13 +376,13 @@ def test_a_worker_whose_time_runs_out_in_mid_batch_loses_nothing_and_sends_nothi
     end_connections(stack.db)
     out_of_time.lock.rollback()
     stack.twilio.behave(default=always(Accept()))
-    held = queued(stack)["processing"]
-    assert queued(stack) == {"processing": held, "pending": 10 - held}
-    assert held >= CONCURRENCY
+    claimed = queued(stack)["processing"]
+    assert queued(stack) == {"processing": claimed, "pending": 10 - claimed}
+    assert claimed >= CONCURRENCY
 
-    did = let_all_settle(stack, worker, start)
+    counts = settle_all(stack, worker, start)
 
-    assert did["recovered"] == did["found"] + did["released"] == held
-    assert did["found"]
-    assert did["released"]
-    assert_each_went_once(stack, 10)
+    assert counts["recovered"] == counts["found"] + counts["released"] == claimed
+    assert counts["found"]
+    assert counts["released"]
+    assert_each_was_sent_once(stack, 10)

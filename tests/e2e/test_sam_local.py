@@ -1,4 +1,4 @@
-"""What `sam build` has built, in Lambda's own container: `sam local` against the stack of this machine."""
+"""The output of `sam build` in Lambda's own container: `sam local` with the stack on this machine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from local.commands import dev
 from local.stack import ENVIRONMENT, Stack
 from local.twilio.stand_in import Refuse
 from local.waiting import let_time_pass
-from tests.e2e.messages import message, number, posts_to, queue, statuses, telling
+from tests.e2e.messages import message, number, posts_to, private_lines, queue, statuses
 
-# Built and started once, on one worker of those that pytest-xdist groups tests for.
+# All tests of the build run on one worker of pytest-xdist, which builds and starts once.
 pytestmark = pytest.mark.xdist_group("sam build")
 
 IMAGE = f"{LambdaImage._INVOKE_REPO_PREFIX}/python:3.13-{ARCHITECTURE}"
@@ -36,7 +36,7 @@ THIS_MACHINE = "host.docker.internal"
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """A container engine that has Lambda's image."""
+    """A container engine with Lambda's image."""
 
     def answers(*command: str) -> bool:
         return subprocess.run(["docker", *command], capture_output=True).returncode == 0
@@ -49,7 +49,7 @@ def engine() -> None:
 
 @pytest.fixture(scope="module")
 def local(engine: None, built: Path, stack_of_the_session: Stack) -> Iterator[list[str]]:
-    """What every `sam local` is given; its containers reach this stack."""
+    """The arguments of every `sam local`, with which its containers reach this stack."""
     parts = stack_of_the_session
     reached = {"DATABASE_URL": parts.database_url, "TWILIO_API_URL": parts.twilio.url}
     variables = ENVIRONMENT | {name: url.replace("127.0.0.1", THIS_MACHINE) for name, url in reached.items()}
@@ -65,7 +65,7 @@ def local(engine: None, built: Path, stack_of_the_session: Stack) -> Iterator[li
 
 @pytest.fixture(scope="module")
 def api(local: list[str], built: Path) -> Iterator[str]:
-    """The URL of `sam local start-api`; what it and its containers say tells on nobody."""
+    """The URL of `sam local start-api`; afterwards, its log and those of its containers have no private data."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = ["sam", "local", "start-api", "--port", str(port), "--warm-containers", "LAZY", *local]
@@ -75,9 +75,9 @@ def api(local: list[str], built: Path) -> Iterator[str]:
             wait_for(port, process)
             yield f"http://127.0.0.1:{port}"
         finally:
-            # It takes its containers with it.
+            # It ends its containers too.
             process.terminate()
-    assert not telling(log.read_text())
+    assert not private_lines(log.read_text())
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -91,7 +91,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def post(api: str, url: str, form: dict[str, str], token: str) -> int:
-    """What is answered to a form that `token` has signed for the public `url`, when it is posted to `api`."""
+    """The status of the answer to a form, signed with `token` for the public `url` and posted to `api`."""
     headers = {
         "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
         "X-Twilio-Signature": RequestValidator(token).compute_signature(url, form),
@@ -101,12 +101,12 @@ def post(api: str, url: str, form: dict[str, str], token: str) -> int:
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return int(response.status)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code
+    except urllib.error.HTTPError as rejected:
+        with rejected:
+            return rejected.code
 
 
-def test_a_container_settles_what_twilio_has_signed_and_nothing_else(stack: Stack, api: str) -> None:
+def test_a_container_applies_only_a_callback_that_twilio_has_signed(stack: Stack, api: str) -> None:
     sid = stack.invoke("send_sms", message())["provider_sid"]
     url = urldefrag(stack.twilio.posts()[0].form["StatusCallback"]).url
     form = {"MessageSid": sid, "MessageStatus": "delivered", "To": number(0), "ErrorCode": ""}
@@ -118,7 +118,7 @@ def test_a_container_settles_what_twilio_has_signed_and_nothing_else(stack: Stac
 
 
 def invoke(function: str, event: object, local: list[str]) -> Any:
-    """What `sam local invoke` prints. Its exit code says nothing of a function that failed."""
+    """The output of `sam local invoke`. Its exit code is 0 even if the function fails."""
     done = subprocess.run(
         ["sam", "local", "invoke", function, "--event", "-", *local],
         input=json.dumps(event),
@@ -126,12 +126,12 @@ def invoke(function: str, event: object, local: list[str]) -> Any:
         capture_output=True,
         text=True,
     )
-    assert not telling(done.stderr)
+    assert not private_lines(done.stderr)
     assert done.stdout.strip(), done.stderr
     return json.loads(done.stdout)
 
 
-def test_a_container_migrates_sends_and_sends_again(stack: Stack, local: list[str]) -> None:
+def test_containers_migrate_send_and_send_again(stack: Stack, local: list[str]) -> None:
     assert invoke("MigrateFunction", {}, local)["functions"] > 0
 
     stack.twilio.plan(number(0), Refuse(503, 20503))

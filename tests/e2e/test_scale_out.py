@@ -1,4 +1,4 @@
-"""A backlog that one worker cannot send in its time: it calls more, beside itself, through Lambda's own API."""
+"""A backlog too large for one worker: it calls more workers through Lambda's API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.examples import fill
 
 @dataclass
 class LambdaApi:
-    """Lambda's Invoke, asynchronous: 202 at once, and the function runs in a container of its own."""
+    """Lambda's asynchronous Invoke: it answers 202 at once, and the function runs in a new container."""
 
     status: int = 202
     url: str = ""
@@ -51,13 +51,13 @@ def lambda_api(status: int = 202) -> Iterator[LambdaApi]:
             container.join()
 
 
-# What one worker with one message in flight sends in its time.
-A_WORKER = int(worker.CLAIMING / worker.USUAL_SEND)
+# The number of messages that one worker with one POST in flight sends.
+ONE_WORKER = int(worker.CLAIMING / worker.USUAL_SEND)
 
 
 @pytest.fixture
-def crowd(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, LambdaApi], dict[str, int]]:
-    """So many messages are due, and a tick finds them: it has one in flight, and may have three workers in all."""
+def backlog(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, LambdaApi], dict[str, int]]:
+    """Runs a tick with `due` messages, one POST in flight per worker, and at most three workers."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -77,12 +77,12 @@ def crowd(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Lambd
     return tick
 
 
-def test_a_backlog_calls_as_many_workers_as_it_needs_and_each_message_goes_once(
-    stack: Stack, crowd: Callable[[int, LambdaApi], dict[str, int]]
+def test_a_backlog_calls_the_workers_that_it_needs_and_each_message_is_sent_once(
+    stack: Stack, backlog: Callable[[int, LambdaApi], dict[str, int]]
 ) -> None:
-    due = 2 * A_WORKER + 1
+    due = 2 * ONE_WORKER + 1
     with lambda_api() as api:
-        crowd(due, api)
+        backlog(due, api)
 
     called = {"scheduled_time": "2026-06-01T12:00:00Z", "called": True}
     assert [json.loads(call.body) for call in api.calls] == [called] * 2
@@ -92,18 +92,18 @@ def test_a_backlog_calls_as_many_workers_as_it_needs_and_each_message_goes_once(
     assert set(stack.twilio.times_accepted().values()) == {1}
 
 
-@pytest.mark.parametrize(("due", "called"), [(A_WORKER, 0), (A_WORKER + 1, 1), (4 * A_WORKER, 2)])
-def test_no_more_are_called_than_the_work_needs_and_the_parameter_allows(
-    crowd: Callable[[int, LambdaApi], dict[str, int]], due: int, called: int
+@pytest.mark.parametrize(("due", "called"), [(ONE_WORKER, 0), (ONE_WORKER + 1, 1), (4 * ONE_WORKER, 2)])
+def test_no_more_workers_are_called_than_needed_or_allowed(
+    backlog: Callable[[int, LambdaApi], dict[str, int]], due: int, called: int
 ) -> None:
     with lambda_api() as api:
-        crowd(due, api)
+        backlog(due, api)
     assert len(api.calls) == called
 
 
-def test_workers_that_cannot_be_called_leave_the_work_to_the_one_that_is_there(
-    stack: Stack, crowd: Callable[[int, LambdaApi], dict[str, int]]
+def test_a_worker_that_cannot_call_others_sends_the_backlog_itself(
+    stack: Stack, backlog: Callable[[int, LambdaApi], dict[str, int]]
 ) -> None:
     with lambda_api(status=500) as api:
-        assert crowd(A_WORKER + 1, api)["success"] == A_WORKER + 1
+        assert backlog(ONE_WORKER + 1, api)["success"] == ONE_WORKER + 1
     assert len(api.calls) == 1

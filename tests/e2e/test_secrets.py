@@ -1,4 +1,4 @@
-"""Secrets: read when they are first needed, trusted for a while, and read once more when Twilio refuses them."""
+"""The Twilio secret: read at the first use, kept for a while, and read again when it may have been rotated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WRONG = {**RIGHT, "auth_token": "revoked"}
 
 @pytest.fixture
 def secret(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The ARN of the Twilio secret; Secrets Manager is moto's, which is AWS's own wire and no code of ours."""
+    """The ARN of the Twilio secret in moto's Secrets Manager, which replaces no code of this project."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
@@ -35,7 +35,7 @@ def secret(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.fixture
 def worker(secret: str) -> Iterator[Handler]:
-    """A container that starts while the secret is what the test has made it."""
+    """A new container, which reads the secret at its first invocation."""
     worker = load("process_retries")
     yield worker
     worker.close()
@@ -50,9 +50,9 @@ def test_credentials_come_from_the_secret(stack: Stack, worker: Handler) -> None
     assert worker({})["success"] == 1
 
 
-def test_a_token_that_was_rotated_meanwhile_holds_nothing(stack: Stack, secret: str, worker: Handler) -> None:
+def test_a_rotated_token_sets_no_hold(stack: Stack, secret: str, worker: Handler) -> None:
     rotate(secret, WRONG)
-    worker({})  # nothing is due: the container has read the secret, and trusts it for five minutes
+    worker({})  # without a due message: the container reads the secret, and keeps it for five minutes
     rotate(secret, RIGHT)
     for n in range(5):
         queue(stack, n)
@@ -61,17 +61,17 @@ def test_a_token_that_was_rotated_meanwhile_holds_nothing(stack: Stack, secret: 
     assert stack.db.execute("select count(*) from sms_retry.sms_holds").fetchone() == (0,)
 
 
-def test_credentials_that_stay_wrong_hold_the_account(stack: Stack, secret: str, worker: Handler) -> None:
+def test_wrong_credentials_set_a_hold_on_the_account(stack: Stack, secret: str, worker: Handler) -> None:
     rotate(secret, WRONG)
     queue(stack)
 
     assert worker({})["rescheduled"] == 1
-    assert len(stack.twilio.posts()) == 2  # with the secret as it was trusted, and as it was read again
+    assert len(stack.twilio.posts()) == 1  # the secret that was read again had the same credentials
     assert stack.db.execute("select scope, reason from sms_retry.sms_holds").fetchone() == ("account", "error_20003")
     assert statuses(stack) == {"queued": 1}
 
 
-def test_a_secret_that_is_not_there_says_so_before_anything_is_claimed(
+def test_a_missing_secret_is_reported_before_a_message_is_claimed(
     stack: Stack, worker: Handler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TWILIO_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf")
@@ -81,13 +81,13 @@ def test_a_secret_that_is_not_there_says_so_before_anything_is_claimed(
     assert stack.db.execute("select attempt from sms_retry.sms_retry_queue").fetchone() == (0,)
 
 
-def test_the_first_send_reads_the_same_secret(stack: Stack, secret: str) -> None:
+def test_send_sms_reads_the_same_secret(stack: Stack, secret: str) -> None:
     sender = load("send_sms")
     assert sender(message())["status"] == "sent"
     sender.close()
 
 
-def test_a_callback_signed_with_a_token_that_was_rotated_meanwhile_is_believed(stack: Stack, secret: str) -> None:
+def test_a_callback_signed_with_a_rotated_token_is_accepted(stack: Stack, secret: str) -> None:
     webhook = load("twilio_webhook")
     form = {"MessageSid": "SM1", "MessageStatus": "sent", "To": number(0)}
 
@@ -101,7 +101,7 @@ def test_a_callback_signed_with_a_token_that_was_rotated_meanwhile_is_believed(s
     assert answer(RIGHT["auth_token"]) == 204
     rotate(secret, {**RIGHT, "auth_token": "rotated"})
     assert answer("rotated") == 204
-    # Whoever guesses does not have the secret read each time.
+    # A second early read within a minute is not made: forged callbacks must not cause one read each.
     rotate(secret, {**RIGHT, "auth_token": "rotated at once"})
     assert answer("rotated at once") == 403
     webhook.close()

@@ -1,4 +1,4 @@
-"""send_sms and retry_sms, as an application and a person invoke them."""
+"""send_sms and retry_sms, as applications and operators invoke them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_message_is_sent_at_once_and_its_state_is_returned(stack: Stack) -> No
     assert post.form["StatusCallback"] == "https://sms.example.com/twilio/status?t=1-1#rc=3&rp=5xx,ct,rt"
 
 
-def test_a_message_that_fails_for_a_while_waits_with_a_time(stack: Stack) -> None:
+def test_a_temporary_failure_leaves_the_message_queued_with_a_time(stack: Stack) -> None:
     stack.twilio.plan(number(0), Refuse(429, 20429))
 
     state = stack.invoke("send_sms", message())
@@ -40,7 +40,7 @@ def test_a_message_that_fails_for_a_while_waits_with_a_time(stack: Stack) -> Non
     assert datetime.fromisoformat(state["next_attempt_at"]) > datetime.now(UTC)
 
 
-def test_a_number_that_is_none_fails_at_once(stack: Stack) -> None:
+def test_an_invalid_number_fails_at_once(stack: Stack) -> None:
     stack.twilio.plan(number(0), Refuse(400, 21211))
 
     state = stack.invoke("send_sms", message())
@@ -50,7 +50,7 @@ def test_a_number_that_is_none_fails_at_once(stack: Stack) -> None:
     assert posts_to(stack, 0) == 1
 
 
-def test_the_same_key_twice_is_one_message_and_one_send(stack: Stack) -> None:
+def test_two_events_with_one_key_are_one_message_and_one_post(stack: Stack) -> None:
     first = stack.invoke("send_sms", message(message_key="order-1"))
     second = stack.invoke("send_sms", message(message_key="order-1"))
 
@@ -58,7 +58,7 @@ def test_the_same_key_twice_is_one_message_and_one_send(stack: Stack) -> None:
     assert len(stack.twilio.posts()) == 1
 
 
-def test_the_same_key_in_two_containers_at_once_is_one_message_and_one_send(stack: Stack) -> None:
+def test_two_concurrent_events_with_one_key_are_one_message_and_one_post(stack: Stack) -> None:
     stack.twilio.behave(latency=0.1)
     containers = [load("send_sms"), load("send_sms")]
     together = Barrier(2)
@@ -77,7 +77,7 @@ def test_the_same_key_in_two_containers_at_once_is_one_message_and_one_send(stac
     assert statuses(stack) == {"sent": 1}
 
 
-def test_a_message_for_later_waits_until_then(stack: Stack) -> None:
+def test_a_scheduled_message_waits_for_its_time(stack: Stack) -> None:
     later = datetime.now(UTC) + timedelta(minutes=3)
 
     state = stack.invoke("send_sms", message(scheduled_for=later.isoformat()))
@@ -89,7 +89,7 @@ def test_a_message_for_later_waits_until_then(stack: Stack) -> None:
     assert posts_to(stack, 0) == 1
 
 
-def test_a_first_send_that_the_application_saw_fail_is_sent_again(stack: Stack) -> None:
+def test_a_message_that_the_application_failed_to_send_is_sent_again(stack: Stack) -> None:
     state = stack.invoke("send_sms", message(failed={"error_code": 30001, "error_message": "Queue overflow"}))
     assert (state["status"], state["error_code"]) == ("queued", 30001)
     assert posts_to(stack, 0) == 0
@@ -101,7 +101,9 @@ def test_a_first_send_that_the_application_saw_fail_is_sent_again(stack: Stack) 
 
 
 @pytest.mark.parametrize(("code", "consent"), [(21211, []), (21610, [(number(0), "opted_out")])])
-def test_a_first_send_that_failed_for_good_has_failed(stack: Stack, code: int, consent: list[tuple[str, str]]) -> None:
+def test_a_first_send_with_a_final_error_is_stored_as_failed(
+    stack: Stack, code: int, consent: list[tuple[str, str]]
+) -> None:
     state = stack.invoke("send_sms", message(failed={"error_code": code}))
     stack.let_minutes_pass(5)
 
@@ -110,7 +112,7 @@ def test_a_first_send_that_failed_for_good_has_failed(stack: Stack, code: int, c
     assert stack.db.execute("select phone_number, consent from sms_retry.sms_recipients").fetchall() == consent
 
 
-def test_a_message_that_the_application_sent_itself_is_retried_when_it_does_not_arrive(stack: Stack) -> None:
+def test_a_message_that_the_application_sent_is_sent_again_if_undelivered(stack: Stack) -> None:
     sid = "SM" + "0" * 32
     state = stack.invoke("send_sms", message(sent={"provider_sid": sid}))
     assert (state["status"], state["provider_sid"]) == ("sent", sid)
@@ -124,7 +126,7 @@ def test_a_message_that_the_application_sent_itself_is_retried_when_it_does_not_
     assert posts_to(stack, 0) == 1
 
 
-def test_a_bad_event_names_every_wrong_field_and_stores_nothing(stack: Stack) -> None:
+def test_the_error_for_an_invalid_event_names_every_wrong_field_and_nothing_is_stored(stack: Stack) -> None:
     bad = {
         "to": "0176 1234567",
         "body": "",
@@ -138,23 +140,23 @@ def test_a_bad_event_names_every_wrong_field_and_stores_nothing(stack: Stack) ->
         "message_key": 17,
         "color": "red",
     }
-    with pytest.raises(ValueError, match="nothing was stored") as refused:
+    with pytest.raises(ValueError, match="nothing was stored") as raised:
         stack.invoke("send_sms", bad)
 
-    named = {fault.split(" ")[0].split(".")[0] for fault in str(refused.value).split(": ", 1)[1].split("; ")}
+    named = {fault.split(" ")[0].split(".")[0] for fault in str(raised.value).split(": ", 1)[1].split("; ")}
     assert named == set(bad)
     assert statuses(stack) == {}
     assert stack.twilio.posts() == ()
 
 
-def test_an_error_about_an_event_does_not_quote_it(stack: Stack) -> None:
-    with pytest.raises(ValueError, match="color") as refused:
+def test_the_error_for_an_invalid_event_does_not_quote_it(stack: Stack) -> None:
+    with pytest.raises(ValueError, match="color") as raised:
         stack.invoke("send_sms", message(color=BODY))
-    assert PEOPLE not in str(refused.value)
-    assert BODY not in str(refused.value)
+    assert PEOPLE not in str(raised.value)
+    assert BODY not in str(raised.value)
 
 
-def test_a_waiting_message_is_sent_now_when_somebody_says_so(stack: Stack) -> None:
+def test_retry_sms_sends_a_waiting_message_at_once(stack: Stack) -> None:
     stack.twilio.plan(number(0), Refuse(400, 30001), Accept())
     stack.invoke("send_sms", message())
 
@@ -165,7 +167,7 @@ def test_a_waiting_message_is_sent_now_when_somebody_says_so(stack: Stack) -> No
     assert len(stack.twilio.accepted()) == 1
 
 
-def test_a_message_whose_retries_are_spent_gets_one_more_try(stack: Stack) -> None:
+def test_retry_sms_gives_a_failed_message_one_more_try(stack: Stack) -> None:
     stack.twilio.behave(default=always(Refuse(400, 30001)))
     stack.invoke("send_sms", message())
     stack.let_minutes_pass(25)
@@ -177,7 +179,7 @@ def test_a_message_whose_retries_are_spent_gets_one_more_try(stack: Stack) -> No
     assert posts_to(stack, 0) == 5
 
 
-def test_an_unknown_message_is_sent_again_only_by_force(stack: Stack) -> None:
+def test_retry_sms_sends_an_unknown_message_only_with_force(stack: Stack) -> None:
     stack.twilio.plan(number(0), Reset(accepted=None))
     stack.invoke("send_sms", message())
 
@@ -187,21 +189,21 @@ def test_an_unknown_message_is_sent_again_only_by_force(stack: Stack) -> None:
     assert posts_to(stack, 0) == 2
 
 
-def test_a_sent_message_is_left_as_it_is(stack: Stack) -> None:
+def test_retry_sms_does_not_change_a_sent_message(stack: Stack) -> None:
     sent = stack.invoke("send_sms", message())
 
     assert stack.invoke("retry_sms", {"message_id": 1, "force": True}) == sent
     assert posts_to(stack, 0) == 1
 
 
-def test_a_message_that_is_not_there_cannot_be_retried(stack: Stack) -> None:
+def test_retry_sms_reports_a_missing_message_and_invalid_fields(stack: Stack) -> None:
     with pytest.raises(LookupError, match="message_id 17"):
         stack.invoke("retry_sms", {"message_id": 17})
     with pytest.raises(ValueError, match=r"message_id .*; force "):
         stack.invoke("retry_sms", {"message_id": "17", "force": "yes"})
 
 
-def test_a_message_from_sql_goes_with_the_next_tick(stack: Stack) -> None:
+def test_a_message_queued_in_sql_is_sent_at_the_next_tick(stack: Stack) -> None:
     queue(stack)
     stack.let_minutes_pass()
     assert posts_to(stack, 0) == 1

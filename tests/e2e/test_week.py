@@ -1,4 +1,4 @@
-"""A week in which the clocks change: the short version of `make simulate`."""
+"""A simulated week in which clocks change: the short version of `make simulate`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.simulation.guarantees import guarantees
 from tests.simulation.week import simulate
 
 
-def test_over_a_week_in_which_the_clocks_change_every_guarantee_holds(server: Server, worker_id: str) -> None:
+def test_every_guarantee_holds_over_a_week_in_which_clocks_change(server: Server, worker_id: str) -> None:
     week = simulate(server.create_database(f"sms_retry_week_{worker_id}"), "autumn in the United States", messages=120)
 
     assert [(check.guarantee, check.faults) for check in guarantees(week) if check.faults] == []

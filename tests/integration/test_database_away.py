@@ -1,4 +1,4 @@
-"""The database goes away in the middle: what Twilio answered is written down, and nothing is claimed twice."""
+"""The database goes away in mid-run: the answers of Twilio are still written, and no message is claimed twice."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def cable(database_url: str) -> Iterator[Cable]:
 
 @pytest.fixture
 def far_store(cable: Cable) -> Iterator[Store]:
-    """A store at the other end of the cable."""
+    """A store that reaches the database through the cable."""
     with closing(Store(lambda: cable.url)) as store:
         yield store
 
 
-def test_an_answer_is_written_down_although_the_connection_was_ended_after_the_post(
+def test_an_answer_is_written_although_the_connection_ended_after_the_post(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     for n in range(2):
@@ -74,14 +74,14 @@ def test_an_answer_is_written_down_although_the_connection_was_ended_after_the_p
     assert len(stand_in.posts()) == 2
 
 
-def test_an_answer_is_written_down_although_postgres_crashed_after_the_post(
+def test_an_answer_is_written_although_postgres_crashed_after_the_post(
     stand_in: TwilioStandIn, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # That of a DATABASE_URL is not ours to restart.
+    # The test restarts the server, so it must not use the server of DATABASE_URL.
     monkeypatch.delenv("DATABASE_URL", raising=False)
     programs = os.environ.get("POSTGRES_BIN")
     with postgres(Path(programs) if programs else None, durable=False) as server, closing(Store(lambda: url)) as store:
-        # What it has committed outlives its processes, if not the machine: that is as much as is taken from it here.
+        # Its commits must survive a crash of its processes, though not of the machine.
         url = server.url + "?options=-csynchronous_commit%3Don"
         migrate(url)
         for n in range(2):
@@ -95,7 +95,7 @@ def test_an_answer_is_written_down_although_postgres_crashed_after_the_post(
     assert len(stand_in.posts()) == 2
 
 
-def test_an_answer_is_written_down_although_the_server_has_become_a_standby_for_a_while(
+def test_an_answer_is_written_although_the_server_is_a_standby_for_a_moment(
     db: psycopg.Connection, store: Store, send: Send
 ) -> None:
     def read_only(state: str) -> None:
@@ -112,7 +112,7 @@ def test_an_answer_is_written_down_although_the_server_has_become_a_standby_for_
     assert statuses(db) == {"sent": 1}
 
 
-def test_a_write_that_was_ended_half_way_is_made_again(db: psycopg.Connection, database_url: str, store: Store) -> None:
+def test_an_interrupted_write_is_repeated(db: psycopg.Connection, database_url: str, store: Store) -> None:
     claim = claimed(store)
     with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as worker_thread:
         other.execute("select from sms_retry.sms_retry_queue for update")
@@ -125,7 +125,7 @@ def test_a_write_that_was_ended_half_way_is_made_again(db: psycopg.Connection, d
     assert standing(db).message == "failed"
 
 
-def test_a_write_whose_confirmation_was_lost_changes_nothing_the_second_time(
+def test_a_write_that_is_repeated_after_a_lost_confirmation_changes_nothing(
     db: psycopg.Connection, cable: Cable, far_store: Store
 ) -> None:
     claim = claimed(far_store)
@@ -138,9 +138,7 @@ def test_a_write_whose_confirmation_was_lost_changes_nothing_the_second_time(
     assert (found.queue, found.retry_count, found.wait) == ("pending", 1, 1)
 
 
-def test_a_claim_that_was_ended_half_way_is_not_made_again(
-    db: psycopg.Connection, database_url: str, store: Store
-) -> None:
+def test_an_interrupted_claim_is_not_repeated(db: psycopg.Connection, database_url: str, store: Store) -> None:
     take_in(store)
     with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as worker_thread:
         other.execute("lock table sms_retry.sms_holds in access exclusive mode")
@@ -154,9 +152,7 @@ def test_a_claim_that_was_ended_half_way_is_not_made_again(
     assert (standing(db).queue, standing(db).attempt) == ("pending", 0)
 
 
-def test_a_claim_whose_answer_was_lost_is_not_made_again(
-    db: psycopg.Connection, cable: Cable, far_store: Store
-) -> None:
+def test_a_claim_is_not_repeated_after_a_lost_answer(db: psycopg.Connection, cable: Cable, far_store: Store) -> None:
     for n in range(6):
         take_in(far_store, n)
 
@@ -169,7 +165,7 @@ def test_a_claim_whose_answer_was_lost_is_not_made_again(
     assert far_store.take_stock(1)[0] == 2
 
 
-def test_a_connection_that_died_while_the_container_was_frozen_is_found_dead_before_the_claim(
+def test_a_connection_that_ended_while_the_container_was_frozen_is_replaced_before_the_claim(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     for n in range(3):
@@ -185,7 +181,7 @@ def test_a_connection_that_died_while_the_container_was_frozen_is_found_dead_bef
     assert len(stand_in.posts()) == 3
 
 
-def test_a_flow_that_was_dropped_in_silence_while_the_container_was_frozen_is_found_dead_before_the_claim(
+def test_a_silently_dropped_flow_is_replaced_before_the_claim(
     db: psycopg.Connection, cable: Cable, far_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "ANSWER", 0.2)
@@ -197,7 +193,7 @@ def test_a_flow_that_was_dropped_in_silence_while_the_container_was_frozen_is_fo
     assert (standing(db).queue, standing(db).attempt) == ("processing", 1)
 
 
-def test_only_what_must_not_be_done_twice_asks_an_idle_connection_first(
+def test_only_a_statement_that_must_not_run_twice_probes_an_idle_connection_first(
     cable: Cable, far_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answers_to(*statements: Callable[[], object]) -> int:
@@ -214,7 +210,7 @@ def test_only_what_must_not_be_done_twice_asks_an_idle_connection_first(
     assert answers_to(partial(far_store.take_stock, 1), partial(far_store.claim_due, 1)) == 2
 
 
-def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(
+def test_a_drain_raises_if_the_database_stays_away_and_later_ticks_settle_its_messages(
     db: psycopg.Connection,
     store: Store,
     cable: Cable,
@@ -241,7 +237,7 @@ def test_a_drain_whose_database_stays_away_raises_and_all_is_settled_later(
     assert sorted(stand_in.times_accepted().values()) == [1] * 6
 
 
-def test_a_worker_that_is_told_to_end_waits_for_what_is_in_flight_and_gives_back_the_rest(
+def test_a_worker_that_receives_sigterm_finishes_its_posts_and_gives_the_other_rows_back(
     db: psycopg.Connection, store: Store, database_url: str
 ) -> None:
     login = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}

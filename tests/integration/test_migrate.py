@@ -1,4 +1,4 @@
-"""The migrator: everything or nothing, as often as one likes, and a word about what is wrong where."""
+"""The migrator: all or nothing, repeatable, and an error names its file and line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.examples import at_once, one
 NUMBERS = count(1)
 
 TABLE = "-- A table.\ncreate table sms_retry.first (id int);\n"
-NAMED = """-- Calls one that a later file defines.
+CALLER = """-- Calls a function that a later file defines.
 create or replace function sms_retry.a_caller() returns int language sql as $$ select sms_retry.b_called() $$;
 """
 CALLED = "create or replace function sms_retry.b_called() returns int language sql as $$ select 1 $$;\n"
@@ -35,14 +35,14 @@ def empty(server: Server, worker_id: str) -> Iterator[str]:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    """A small release: one table, and two functions of which the first needs the second."""
+    """A small release: one table, and two functions; the first calls the second."""
     _write(tmp_path, "migrations/0001_first.sql", TABLE)
-    _write(tmp_path, "functions/a_caller.sql", NAMED)
+    _write(tmp_path, "functions/a_caller.sql", CALLER)
     _write(tmp_path, "functions/b_called.sql", CALLED)
     return tmp_path
 
 
-def test_a_release_brings_new_migrations_once_and_its_functions_each_time(empty: str, release: Path) -> None:
+def test_new_migrations_run_once_and_functions_are_defined_each_time(empty: str, release: Path) -> None:
     first = migrate(empty, release)
     assert (first.migrations, first.functions, first.dropped) == (("0001_first",), 2, ())
 
@@ -55,7 +55,7 @@ def test_a_release_brings_new_migrations_once_and_its_functions_each_time(empty:
         assert one(connection, "select sms_retry.a_caller()") == 2
 
 
-def test_this_release_can_be_applied_again_and_again(empty: str) -> None:
+def test_this_release_can_be_applied_repeatedly(empty: str) -> None:
     first, again = migrate(empty), migrate(empty)
 
     assert first.migrations == tuple(path.stem for path in sorted((sql_folder() / "migrations").iterdir()))
@@ -63,12 +63,12 @@ def test_this_release_can_be_applied_again_and_again(empty: str) -> None:
     assert first.functions == again.functions == len(list((sql_folder() / "functions").rglob("*.sql")))
 
 
-def test_two_at_once_on_an_empty_database_are_one_after_the_other(empty: str) -> None:
+def test_concurrent_runs_on_an_empty_database_wait_for_each_other(empty: str) -> None:
     done = at_once(3, lambda _: migrate(empty))
     assert sorted(len(each.migrations) for each in done) == [0, 0, len(list((sql_folder() / "migrations").iterdir()))]
 
 
-def test_a_function_whose_file_is_gone_is_dropped(empty: str, release: Path) -> None:
+def test_a_function_without_a_file_is_dropped(empty: str, release: Path) -> None:
     _write(release, "functions/c_old.sql", CALLED.replace("b_called()", "c_old(text, int)"))
     migrate(empty, release)
     (release / "functions/c_old.sql").unlink()
@@ -77,7 +77,7 @@ def test_a_function_whose_file_is_gone_is_dropped(empty: str, release: Path) -> 
     assert migrate(empty, release).dropped == ()
 
 
-def test_a_function_with_other_arguments_takes_the_place_of_the_old_one(empty: str, release: Path) -> None:
+def test_a_function_with_new_arguments_replaces_the_old_one(empty: str, release: Path) -> None:
     _write(release, "functions/c.sql", CALLED.replace("b_called()", "c(n int)"))
     migrate(empty, release)
     _write(release, "functions/c.sql", CALLED.replace("b_called()", "c(n int, m int = 1)"))
@@ -135,7 +135,7 @@ $$;
         ),
     ],
 )
-def test_a_broken_file_changes_nothing_and_is_named_with_its_line(
+def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(
     empty: str, release: Path, file: str, text: str, line: int, reason: str
 ) -> None:
     migrate(empty, release)
@@ -143,10 +143,10 @@ def test_a_broken_file_changes_nothing_and_is_named_with_its_line(
     _write(release, "functions/b_called.sql", CALLED.replace("select 1", "select 2"))
     _write(release, file, text)
 
-    with pytest.raises(MigrationError) as refused:
+    with pytest.raises(MigrationError) as raised:
         migrate(empty, release)
 
-    assert str(refused.value).startswith(f"{file}, line {line}: {reason}")
+    assert str(raised.value).startswith(f"{file}, line {line}: {reason}")
     assert _everything(empty) == before
 
 
@@ -158,7 +158,7 @@ def test_a_broken_first_release_leaves_an_empty_database_empty(empty: str, relea
     assert _everything(empty) == before
 
 
-def test_rows_outlive_every_run(empty: str) -> None:
+def test_rows_survive_a_second_run(empty: str) -> None:
     migrate(empty)
     with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("select sms_retry.queue_sms_retry('+491761234567', 'Hello.')")
@@ -166,7 +166,7 @@ def test_rows_outlive_every_run(empty: str) -> None:
         assert one(connection, "select sms_retry.claim_due_sms_retries()::text") is not None
 
 
-def test_the_layer_has_the_sql_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sql_is_found_beside_the_package_in_the_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "python" / "sms_retry"
     package.mkdir(parents=True)
     shutil.copytree(sql_folder(), tmp_path / "sql")
@@ -174,7 +174,7 @@ def test_the_layer_has_the_sql_beside_the_package(tmp_path: Path, monkeypatch: p
     assert sql_folder() == tmp_path / "sql"
 
 
-def test_a_layer_without_its_sql_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_without_sql_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / "a" / "b" / "c" / "sms_retry"
     monkeypatch.setattr("sms_retry.migrate.__file__", str(deep / "migrate.py"))
     with pytest.raises(MigrationError, match="build the layer again"):

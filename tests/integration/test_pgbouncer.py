@@ -1,6 +1,6 @@
-"""Through PgBouncer in transaction mode, where each statement may come to another server connection.
+"""Through PgBouncer in transaction mode, where each statement may run on another server connection.
 
-All goes on as without it, and on none of its server connections does anything of ours stay behind.
+The service works as without PgBouncer, and leaves no session state on any server connection.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not instal
 
 NUMBERS = count(1)
 
-LEFT_BEHIND = """
+SESSION_STATE = """
 select 'prepared statement ' || name from pg_prepared_statements
 union all select 'channel ' || channel from pg_listening_channels() channel
 union all select 'lock ' || locktype from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'
 union all select 'table ' || relname from pg_class where relnamespace = pg_my_temp_schema()
 union all select 'cursor ' || name from pg_cursors where is_holdable
--- PgBouncer sets application_name itself, to what the caller has said at its start.
+-- PgBouncer itself sets application_name, to the name that the client gave when it connected.
 union all select 'setting ' || name from pg_settings where source = 'session' and name <> 'application_name'
 """
 
@@ -73,7 +73,7 @@ def bouncer(migrated: str) -> Iterator[PgBouncer]:
 
 @pytest.fixture
 def open_store(database_url: str, bouncer: PgBouncer) -> Iterator[Callable[[], Store]]:
-    """Makes a store as a container does whose database is PgBouncer."""
+    """Opens a store through PgBouncer, as a container does."""
     with ExitStack() as stores:
         yield lambda: stores.enter_context(closing(Store(lambda: bouncer.url)))
 
@@ -87,24 +87,24 @@ def empty(server: Server, worker_id: str) -> str:
 
 
 def backends(db: psycopg.Connection) -> set[int]:
-    """The server connections that have served us and are still there."""
+    """The open server connections that have served sms-retry."""
     ours = "select pid from pg_stat_activity where application_name = 'sms_retry' and datname = current_database()"
     return {pid for (pid,) in db.execute(ours)}
 
 
-def left_behind(bouncer: PgBouncer) -> list[str]:
-    """What is on any of its server connections that no transaction ended."""
+def session_state(bouncer: PgBouncer) -> list[str]:
+    """The session state on all server connections outside of transactions."""
     with ExitStack() as opened:
         found, seen = [], set()
         for _ in range(SERVER_CONNECTIONS):
             holding = opened.enter_context(psycopg.connect(bouncer.url, prepare_threshold=None))
             seen.add(one(holding, "select pg_backend_pid()"))
-            found += [what for (what,) in holding.execute(LEFT_BEHIND)]
+            found += [what for (what,) in holding.execute(SESSION_STATE)]
         assert len(seen) == SERVER_CONNECTIONS
         return found
 
 
-def test_a_message_goes_from_the_queue_to_its_receipt(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_goes_from_the_queue_to_its_delivery_receipt(db: psycopg.Connection, store: Store) -> None:
     take_in(store)
     (claim,) = store.claim_due(10)
     assert finish(store, claim, "refused", code=30003, delays=[timedelta(minutes=5)]) == "pending"
@@ -112,11 +112,13 @@ def test_a_message_goes_from_the_queue_to_its_receipt(db: psycopg.Connection, st
     assert finish(store, claim, "accepted", sid=sid()) == "completed"
     assert receipt(store, sid(), "delivered", ticket=claim.ticket) == "settled"
 
-    assert standing(db)[:4] == ("delivered", "completed", 2, 1)
+    found = standing(db)
+    assert (found.message, found.queue) == ("delivered", "completed")
+    assert (found.attempt, found.retry_count) == (2, 1)
     assert finish(store, claim, "unknown") is None
 
 
-def test_what_a_dead_worker_held_is_asked_about_and_then_sent_again(db: psycopg.Connection, store: Store) -> None:
+def test_the_claim_of_a_dead_worker_is_asked_about_and_then_sent_again(db: psycopg.Connection, store: Store) -> None:
     claim = claimed(store)
     let_time_pass(db, minutes=11)
     assert store.take_stock(1)[0] == 1
@@ -128,7 +130,7 @@ def test_what_a_dead_worker_held_is_asked_about_and_then_sent_again(db: psycopg.
     assert [claim.ticket for claim in store.claim_due(10)] == [Ticket(claim.ticket.id, 2)]
 
 
-def test_every_other_door_opens_too(db: psycopg.Connection, store: Store) -> None:
+def test_all_other_statements_of_the_store_work_too(db: psycopg.Connection, store: Store) -> None:
     assert store.queue_and_claim(Message(number(1), "Hello.", kind="otp"))[1]
     sent = store.log_sent(Message(number(2), "Hello."), sid(2))
     assert store.unowned_sids([sid(2), sid(3)]) == {sid(3)}
@@ -171,7 +173,7 @@ def test_the_whole_stack_works_through_it(
     assert empty in {row["database"] for row in bouncer.command("show stats")}
 
 
-def test_a_release_is_brought_in_through_it_by_two_at_once(bouncer: PgBouncer, empty: str) -> None:
+def test_two_concurrent_migrations_apply_the_release_once(bouncer: PgBouncer, empty: str) -> None:
     done = at_once(2, lambda _: migrate(bouncer.to(empty)))
 
     assert sorted(each.migrations == () for each in done) == [False, True]
@@ -197,7 +199,7 @@ def test_many_workers_over_two_server_connections_claim_each_row_once(
     assert len(backends(db)) == SERVER_CONNECTIONS
 
 
-def test_server_connections_that_are_recycled_between_statements_are_not_noticed(
+def test_server_connections_can_be_recycled_between_statements(
     db: psycopg.Connection, bouncer: PgBouncer, store: Store
 ) -> None:
     served: set[int] = set()
@@ -216,7 +218,7 @@ def test_server_connections_that_are_recycled_between_statements_are_not_noticed
     assert len(served) >= 4
 
 
-def test_nothing_stays_behind_on_a_server_connection(
+def test_no_session_state_is_left_on_a_server_connection(
     db: psycopg.Connection, bouncer: PgBouncer, open_store: Callable[[], Store], send: Send
 ) -> None:
     stores = [open_store() for _ in range(4)]
@@ -227,10 +229,10 @@ def test_nothing_stays_behind_on_a_server_connection(
     migrate(bouncer.url)
 
     assert statuses(db) == {"sent": 40}
-    assert left_behind(bouncer) == []
+    assert session_state(bouncer) == []
 
 
-def test_after_a_restart_the_next_claim_of_an_idle_store_is_made_once(
+def test_an_idle_store_claims_each_row_once_after_a_restart(
     db: psycopg.Connection, bouncer: PgBouncer, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(db, 3)
@@ -245,7 +247,7 @@ def test_after_a_restart_the_next_claim_of_an_idle_store_is_made_once(
     assert one(db, "select count(*) from sms_retry.sms_retry_queue where attempt <> 1") == 0
 
 
-def test_results_are_written_down_although_it_was_restarted_after_the_post(
+def test_results_are_written_although_pgbouncer_restarted_after_the_post(
     db: psycopg.Connection, bouncer: PgBouncer, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     for n in range(2):
@@ -253,13 +255,13 @@ def test_results_are_written_down_although_it_was_restarted_after_the_post(
 
     tally = worker.drain(store, after_sending(send, bouncer.restart), plenty, concurrency=2)
 
-    # Written down twice, perhaps, and not stale.
+    # The reports may be written twice, and do not count as stale.
     assert (tally.success, tally.stale) == (2, 0)
     assert statuses(db) == {"sent": 2}
     assert len(stand_in.posts()) == 2
 
 
-def test_a_claim_that_was_under_way_when_it_restarted_is_not_made_again(
+def test_a_claim_that_a_restart_interrupted_is_not_repeated(
     db: psycopg.Connection, database_url: str, bouncer: PgBouncer, store: Store
 ) -> None:
     take_in(store)
@@ -270,15 +272,16 @@ def test_a_claim_that_was_under_way_when_it_restarted_is_not_made_again(
         bouncer.restart()
         with pytest.raises(psycopg.OperationalError):
             claims.result()
-    # Postgres makes it all the same: it sees that nobody listens only when it answers.
+    # Postgres still makes the claim: it notices the closed connection only when it answers.
     wait_until(lambda: standing(db).queue == "processing")
     let_time_pass(db, minutes=11)
 
     assert store.take_stock(1)[0] == 1
-    assert standing(db)[:3] == ("unknown", "unknown", 1)
+    found = standing(db)
+    assert (found.message, found.queue, found.attempt) == ("unknown", "unknown", 1)
 
 
-def test_a_result_is_written_down_although_the_pool_leads_to_a_standby_for_a_while(
+def test_a_result_is_written_although_the_pool_leads_to_a_standby_for_a_moment(
     db: psycopg.Connection, bouncer: PgBouncer, store: Store
 ) -> None:
     def read_only(state: str) -> None:
@@ -295,10 +298,10 @@ def test_a_result_is_written_down_although_the_pool_leads_to_a_standby_for_a_whi
         promotion.join()
 
 
-def test_a_result_is_written_down_although_postgres_crashed_behind_it(
+def test_a_result_is_written_although_postgres_crashed_behind_pgbouncer(
     stand_in: TwilioStandIn, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # That of a DATABASE_URL is not ours to restart.
+    # The test restarts the server, so it must not use the server of DATABASE_URL.
     monkeypatch.delenv("DATABASE_URL", raising=False)
     programs = os.environ.get("POSTGRES_BIN")
     with ExitStack() as opened:

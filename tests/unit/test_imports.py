@@ -1,4 +1,4 @@
-"""What a cold start loads: each handler what it uses, and not before it uses it."""
+"""A cold start imports only the modules that the handler uses; expensive ones only at their first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.stack import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 HANDLERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
-# Dear, and wanted by some event at most.
+# Expensive to import, and used by some events only.
 LATER = {"aiohttp", "boto3", "jinja2", "phonenumbers", "requests", "sqlparse", "twilio", "urllib3"}
 ONLY_FOR = {"migrate": {"sqlparse"}, "console": {"jinja2"}}
 
@@ -29,7 +29,7 @@ runtime.sender().__enter__()
 
 
 def loaded(handler: str, then: str = "") -> set[str]:
-    """The modules that a new Python has after importing a handler, and after what `then` does."""
+    """The modules that a new Python has imported after a handler and the statements in `then`."""
     source = f"import app, sys, json\n{then}\nprint(json.dumps(sorted(sys.modules)))"
     path = os.pathsep.join((str(ROOT / "functions" / handler), str(ROOT / "layers/sms_retry/python")))
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": path}
@@ -40,20 +40,20 @@ def loaded(handler: str, then: str = "") -> set[str]:
 
 
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_a_handler_loads_only_what_it_uses(handler: str) -> None:
+def test_a_handler_imports_few_modules_and_no_expensive_one(handler: str) -> None:
     modules = loaded(handler)
     assert {module.split(".")[0] for module in modules} & (LATER - ONLY_FOR.get(handler, set())) == set()
-    # Python's own are about 220 of them, psycopg's and Powertools' 110, and the console's Jinja brings 110.
+    # About 220 are Python's, 110 are psycopg's and Powertools', and Jinja brings 110 for the console.
     assert len(modules) < (500 if handler == "console" else 420)
 
 
-def test_a_callback_is_checked_without_twilios_client() -> None:
+def test_the_signature_of_a_callback_is_checked_without_twilios_client() -> None:
     modules = loaded("twilio_webhook", SIGNED)
     assert "twilio.request_validator" in modules
     assert not modules & {"twilio.rest", "requests", "boto3", "phonenumbers"}
 
 
-def test_a_send_needs_twilios_client_and_none_of_its_resources() -> None:
+def test_a_send_imports_twilios_client_without_its_resources() -> None:
     modules = loaded("process_retries", SENDING)
     assert "twilio.rest" in modules
     assert not [module for module in modules if module.startswith("twilio.rest.api.v2010")]

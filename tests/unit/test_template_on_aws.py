@@ -13,7 +13,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from sms_retry import health, metrics, runtime
+from sms_retry import health, metrics, scale_out
 from sms_retry.delivery import Recorded
 from sms_retry.worker import Tally
 from tests.unit.test_template import PARAMETERS, Resource, expand, of_type
@@ -241,8 +241,7 @@ def test_a_worker_is_called_through_the_alias_in_the_policy(template: dict[str, 
     class Context:
         invoked_function_arn = alias
 
-    _most, call_workers = runtime.more_workers({"scheduled_time": "2026-06-01T12:00:00Z"}, Context())
-    call_workers(2)
+    scale_out.call_workers({"scheduled_time": "2026-06-01T12:00:00Z"}, Context(), 2)
 
     sent = json.loads(json.dumps(metrics.metrics.metric_set))
     metrics.metrics.clear_metrics()

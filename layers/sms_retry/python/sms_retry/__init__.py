@@ -3,12 +3,12 @@
 Read it from the bottom up; a module imports only from the floors below its own.
 
     4  __main__ · commands                    `python -m sms_retry`: the same by hand, from a shell
-    3  runtime · measure                      what a Lambda container keeps between invocations; what is counted
+    3  runtime · scale_out · metrics          what a Lambda container keeps; more workers; what is counted
        terminal · console                     what people see, in a shell and in a browser
     2  intake · resend · delivery · reconcile the use cases of applications, the clock and Twilio,
-       operate · health                       and of those who run it; attempt, below them, is one try to send
+       operate · health · response            and of those who run it; attempt, below them, is one try to send
     1  policy · store · twilio · callback     when, if ever, to try again · Postgres · Twilio's wire, out and in
        conninfo                               how to sign in to Postgres
-    0  retry · hours · settings               the nouns · day and night · the environment
+    0  retry · hours · settings · secrets     the nouns · day and night · the environment · its secrets
        connection · migrate · deployment      the way to Postgres, dead or alive · the migrator · who waits for it
 """

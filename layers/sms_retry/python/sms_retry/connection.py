@@ -1,4 +1,4 @@
-"""One connection to Postgres: made when it is first needed, and again when it is found dead."""
+"""One connection to Postgres: opened for the first statement, and opened again once it is found dead."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-# How long a write that may be repeated is tried while the database is away: a failover takes this long.
+# For how long a repeatable statement is repeated while the database is away: a failover takes this long.
 PATIENCE = timedelta(seconds=30)
 
-# A connection that was idle for longer is asked before it is trusted, and has so long to answer (seconds).
+# A connection that was idle for longer must answer a query within ANSWER before it is used (seconds).
 IDLE = 60.0
 ANSWER = 2.0
-
-# At most so often does a refused password have the secret read again: some outages look like one (seconds).
-REREAD = 60.0
 
 CONNECTION: dict[str, Any] = {
     "autocommit": True,
@@ -36,35 +33,35 @@ CONNECTION: dict[str, Any] = {
 }
 
 
-# After a failover a pooler may lead to what is a standby still.
+# After a failover a pooler may still lead to a standby.
 AWAY = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
 
 
-class NotLetIn(psycopg.OperationalError):
-    """Postgres asked for a password and then did not let us in; the message says what to do."""
+class LoginFailed(psycopg.OperationalError):
+    """Postgres asked for the password and ended the connection; the message names the place to correct the password."""
 
 
 class Connection:
-    """What statements go through. `conninfo_again` gives what `conninfo` gives, but read anew from where it is kept."""
+    """Runs statements. `newer_conninfo` is called after a failed login: a rotated connection string, or None."""
 
     def __init__(
-        self, conninfo: Callable[[], str], patience: timedelta, conninfo_again: Callable[[], str] | None
+        self, conninfo: Callable[[], str], patience: timedelta, newer_conninfo: Callable[[], str | None]
     ) -> None:
         self._conninfo = conninfo
-        self._conninfo_again = conninfo_again
+        self._newer_conninfo = newer_conninfo
         self._patience = patience
         self._open: psycopg.Connection | None = None
-        # Of the wall clock: the monotonic one may stand still while the container is frozen.
-        self._used_at = self._reread_at = 0.0
+        # By the wall clock: the monotonic clock may stand still while the container is frozen.
+        self._used_at = 0.0
 
     def once(self, statement: str, given: Sequence[Any], row: Any = tuple_row) -> list[tuple[Any, ...]]:
-        """For what must not be done twice: a connection that is found dead beforehand is replaced, nothing more."""
+        """Run a statement that must not run twice: only a connection that is dead before it is replaced."""
         if self._open and time.time() - self._used_at > IDLE and not _answers(self._open):
             self.close()
         return self._execute(statement, given, row)
 
     def again(self, statement: str, given: Sequence[Any], row: Any = tuple_row) -> list[tuple[Any, ...]]:
-        """For what may be done twice: repeated while the database is away, but not for longer than its patience."""
+        """Run a statement that may run twice: it is repeated while the database is away, for `patience` at most."""
         give_up = time.monotonic() + self._patience.total_seconds()
         pause = 0.05
         while True:
@@ -91,34 +88,32 @@ class Connection:
         return self._open.cursor(row_factory=row).execute(statement, given).fetchall()
 
     def _connect(self) -> psycopg.Connection:
-        """A new connection; a password that is refused may have been rotated, and is read again."""
         try:
             return _connect(self._conninfo())
-        except NotLetIn:
-            if self._conninfo_again is None or time.time() - self._reread_at < REREAD:
+        except LoginFailed:
+            if (newer := self._newer_conninfo()) is None:
                 raise
-        self._reread_at = time.time()
-        return _connect(self._conninfo_again())
+        return _connect(newer)
 
 
 def _connect(conninfo: str) -> psycopg.Connection:
     try:
         return psycopg.connect(conninfo, **CONNECTION)
     except psycopg.OperationalError as error:
-        # libpq keeps the SQLSTATE of a refusal to itself, and its words are in the server's language.
+        # libpq does not pass on the SQLSTATE of a failed login, and its message is in the server's language.
         if error.pgconn is None or not error.pgconn.used_password:
             raise
         what_to_do = "if its password is wrong, correct it in the secret of DATABASE_SECRET_ARN, or in DATABASE_URL"
-        raise NotLetIn(f"{error}; {what_to_do}") from error
+        raise LoginFailed(f"{error}; {what_to_do}") from error
 
 
 def _was_ended(connection: psycopg.Connection) -> bool:
-    """Whether it is closed, or has something to read unasked, as one that the server ended has."""
+    """Whether it is closed, or has unexpected data to read, as a connection that the server ended has."""
     return connection.closed or bool(select.select([connection.fileno()], [], [], 0)[0])
 
 
 def _answers(connection: psycopg.Connection) -> bool:
-    """Whether a question is answered in time: a flow that was dropped in silence cannot be told otherwise."""
+    """Whether a query is answered in time: only that tells a silently dropped flow from a live one."""
     server, give_up = connection.pgconn, time.monotonic() + ANSWER
     try:
         server.send_query(b"select 1")

@@ -1,4 +1,4 @@
-"""How to sign in to Postgres: with the password of a URL or of a secret, or at RDS by IAM."""
+"""The connection string of Postgres, from a URL or a secret; at RDS also with an IAM token as the password."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sms_retry.settings import SettingsError
 
 SECRET = {"host": "host", "port": "port", "username": "user", "password": "password", "dbname": "dbname"}
-# A secret may also say how far the server is trusted, in libpq's own words.
+# A secret may also set how the server's certificate is verified, by libpq's parameters.
 TLS = ("sslmode", "sslrootcert")
 RDS = re.compile(r".+\.rds\.amazonaws\.com(\.cn)?")
 ROOTS = Path(__file__).with_name("rds_ca.pem")
 
 
 def from_url(url: str) -> str:
-    """What libpq connects with. At RDS a URL without a password stands for one that IAM gives, for 15 minutes."""
+    """The connection string for a URL. At RDS, a URL without a password gets an IAM token, valid for 15 minutes."""
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # Postgres's own message repeats what it could not read.
+        # libpq's message quotes the URL, and with it the password.
         raise SettingsError(
-            "DATABASE_URL cannot be read: it must be postgresql://user:password@host:port/dbname, and what is neither"
-            " letter nor digit in the password must be percent-encoded"
+            "DATABASE_URL cannot be read: it must be postgresql://user:password@host:port/dbname, and special"
+            " characters in the password must be percent-encoded"
         ) from None
     if _is_rds(given) and "password" not in given:
         given["password"] = _token(given)
@@ -36,7 +36,7 @@ def from_url(url: str) -> str:
 
 
 def from_secret(secret: Mapping[str, Any]) -> str:
-    """What libpq connects with, by a secret of Secrets Manager."""
+    """The connection string for the content of a secret."""
     if missing := [name for name in SECRET if name not in secret]:
         raise SettingsError(f"the secret of DATABASE_SECRET_ARN has no {', '.join(missing)}")
     given = {ours: secret[name] for name, ours in SECRET.items()}
@@ -49,7 +49,7 @@ def _is_rds(given: Mapping[str, Any]) -> bool:
 
 
 def _trusted(given: dict[str, Any], otherwise: str | None = None) -> str:
-    """With RDS's own roots where the host is RDS's, so that nobody else can stand in its place."""
+    """Adds the TLS settings: a host of RDS must show a certificate that is signed by RDS's own roots."""
     if _is_rds(given):
         given = {"sslmode": "verify-full", "sslrootcert": str(ROOTS), **given}
     elif otherwise:

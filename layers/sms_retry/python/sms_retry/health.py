@@ -1,4 +1,4 @@
-"""How the queue is: SQL's figures, one word about them, and the gauges that they are published as."""
+"""The health of the queue: the figures of SQL, `health_status` for all of them, and their metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from sms_retry.store import Store
 
-# Of the last day's sends, those that Twilio took in the end; less than this is worth a look, or a night.
+# A success rate of the last 24 hours below these is a warning, or critical.
 WARNING, CRITICAL = 0.8, 0.6
 
 GAUGES = {
@@ -36,14 +36,14 @@ def check(store: Store) -> dict[str, Any]:
 
 
 def status(success_rate: float | None) -> str:
-    """One word for a share from 0 to 1; where nothing ended, nothing is wrong."""
+    """healthy, warning or critical, for a share from 0 to 1; healthy if no message ended."""
     if success_rate is None or success_rate >= WARNING:
         return "healthy"
     return "warning" if success_rate >= CRITICAL else "critical"
 
 
 def gauges(figures: dict[str, Any]) -> dict[str, float]:
-    """The metrics, by name; what nobody can say, such as a share of nothing, is left out."""
+    """The metrics, by name; a figure without a value, such as a share of no messages, is left out."""
     found = {name: figures[figure] for name, figure in GAUGES.items() if figures[figure] is not None}
     shares = {name: figures[figure] for name, figure in PERCENTAGES.items() if figures[figure] is not None}
     return found | {name: 100 * share for name, share in shares.items()}

@@ -1,4 +1,4 @@
-"""What is counted: CloudWatch reads it off what a function prints, under one namespace and one dimension."""
+"""Metrics, printed for CloudWatch (embedded metric format) in one namespace with one dimension."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from sms_retry.delivery import Recorded
     from sms_retry.worker import Tally
 
-# Of a tally, what a tick returns.
+# The fields of a tally that process_retries returns.
 RETURNED = ("recovered", "processed", "success", "failed", "rescheduled", "deferred", "unknown")
-# Why a message was not sent at its time, and the metric that counts it.
+# The metric of each reason for a deferral.
 DEFERRALS = {
     "quiet_hours": "QuietHoursDeferrals",
     "hold": "HoldDeferrals",
     "daily_limit": "DailyLimitDeferrals",
     "given_back": "GivenBackDeferrals",
 }
-# An event that is older was kept by somebody, to be invoked by hand.
+# An event with an earlier time is a copy, invoked by hand.
 OLDEST_TICK = timedelta(hours=1)
 
 metrics = Metrics(namespace="SmsRetry", service="sms-retry")
@@ -34,39 +34,39 @@ def count(name: str, number: int = 1) -> None:
 
 
 def gauge(name: str, value: float) -> None:
-    """A figure as it is now, in the unit that its name ends with."""
+    """A current value, in the unit that the end of its name stands for."""
     units = {"Seconds": MetricUnit.Seconds, "Rate": MetricUnit.Percent}
     metrics.add_metric(name, next((units[end] for end in units if name.endswith(end)), MetricUnit.Count), value)
 
 
 def flush() -> None:
-    """Print what was counted since the last time."""
+    """Print the metrics since the last call."""
     if metrics.metric_set:
         metrics.flush_metrics()
 
 
 def tick(tally: Tally, event: Mapping[str, Any], started: float) -> dict[str, int]:
-    """A tick's tally as metrics, and as what its handler returns; `started` is `time.monotonic()` at the start.
+    """Count a worker's tally and give the counts that its handler returns; `started` is its `time.monotonic()`.
 
-    A tick begins when the clock in the event strikes, which is before the function does when Lambda is late.
+    TickSeconds begins at the time that the event was scheduled for, which is earlier if Lambda is late.
     """
     for name, number in _counted(tally).items():
         count(name, number)
     seconds = time.monotonic() - started
-    struck, now = _struck(event), datetime.now(UTC)
-    gauge("TickSeconds", max(seconds, (now - struck).total_seconds()) if struck else seconds)
+    scheduled, now = _scheduled(event), datetime.now(UTC)
+    gauge("TickSeconds", max(seconds, (now - scheduled).total_seconds()) if scheduled else seconds)
     return {name: getattr(tally, name) for name in RETURNED} | {"duration_ms": int(seconds * 1000)}
 
 
 def send(tally: Tally) -> None:
-    """What became of one message that was sent by itself, in the metrics of the ticks."""
+    """Count the outcome of one message that send_sms or retry_sms sent, in the metrics of the workers."""
     for name, number in _counted(tally).items():
         if number:
             count(name, number)
 
 
 def receipt(recorded: Recorded) -> None:
-    """What a receipt changed, as metrics: SettledCallbacks, NotedCallbacks, RepeatedCallbacks or UnheardOfCallbacks."""
+    """Count a receipt: SettledCallbacks, NotedCallbacks, RepeatedCallbacks or UnheardOfCallbacks, by its effect."""
     count(recorded.answer.title().replace("_", "") + "Callbacks")
     count("OpenedHolds", recorded.opened)
     count("UnlistedMessages", recorded.unlisted)
@@ -79,10 +79,10 @@ def _counted(tally: Tally) -> dict[str, int]:
     return {**counted, **deferrals, "OpenedHolds": tally.opened}
 
 
-def _struck(event: Mapping[str, Any]) -> datetime | None:
-    """When the clock struck; None where the event does not say, or cannot be the clock's own."""
+def _scheduled(event: Mapping[str, Any]) -> datetime | None:
+    """The time that the event was scheduled for; None if the event has no such time or is not the schedule's own."""
     try:
-        struck = datetime.fromisoformat(event["scheduled_time"])
-        return struck if datetime.now(UTC) - struck < OLDEST_TICK else None
+        scheduled = datetime.fromisoformat(event["scheduled_time"])
+        return scheduled if datetime.now(UTC) - scheduled < OLDEST_TICK else None
     except (KeyError, TypeError, ValueError):
         return None

@@ -1,4 +1,4 @@
-"""Brings the database up to this release: each migration once, every function each time, in one transaction."""
+"""Brings the database to this release: each migration once, every function each time, in one transaction."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ create table if not exists sms_retry.schema_migrations (
 );
 """
 
-# What this transaction has not written is defined by no file any more.
+# A function that this transaction has not written is defined by no file of the release.
 LEFT_BEHIND = """
 select oid::regprocedure::text from pg_proc
 where pronamespace = 'sms_retry'::regnamespace and xmin <> pg_current_xact_id()::xid
 """
 
-# What may stand before a statement's first word.
+# White space and comments before the first word of a statement.
 COMMENTS = re.compile(r"\A(?:\s|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """The migrations that were new, by name; how many functions are defined; those that were dropped."""
+    """The names of the new migrations; the number of functions; the signatures of the dropped functions."""
 
     migrations: tuple[str, ...]
     functions: int
@@ -40,11 +40,11 @@ class Migrated:
 
 
 class MigrationError(Exception):
-    """A file that Postgres refused; the message names the file, the line and the reason. Nothing was changed."""
+    """An error in a file; the message names the file, the line and the reason. The database is unchanged."""
 
 
 def sql_folder() -> Path:
-    """The release's SQL, beside the package's folder in the layer as in a checkout."""
+    """The SQL of this release: beside the folder of the package, in the layer and in a checkout."""
     folder = Path(__file__).resolve().parents[2] / "sql"
     if not (folder / "functions").is_dir():
         raise MigrationError(f"no sql folder at {folder}: build the layer again")
@@ -52,13 +52,13 @@ def sql_folder() -> Path:
 
 
 def migrate(database_url: str, sql: Path | None = None) -> Migrated:
-    """Apply `sql` (default: this release's) to the database; two runs at once are one after the other."""
+    """Apply `sql` (default: this release's) to the database; a second run at the same time waits for the first."""
     folder = sql or sql_folder()
     migrations = sorted((folder / "migrations").glob("*.sql"))
     functions = sorted((folder / "functions").rglob("*.sql"), key=lambda path: path.name)
     with psycopg.connect(database_url, prepare_threshold=None) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
-        # A migration that waits for a lock makes everybody behind it wait too: rather fail, and be deployed again.
+        # While a migration waits for a lock, all later statements on that table wait too: it fails instead.
         connection.execute("set local lock_timeout = '5s'")
         connection.execute(LEDGER)
         applied = {name for (name,) in connection.execute("select name from sms_retry.schema_migrations")}
@@ -66,7 +66,7 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
         for path in new:
             _run(connection, path, folder)
             connection.execute("insert into sms_retry.schema_migrations (name) values (%s)", [path.stem])
-        # A function may call one that a later file defines, so their bodies are checked only when all are there.
+        # A function may call another that a later file defines, so the bodies are checked once all are defined.
         for checked in ("off", "on"):
             connection.execute(f"set local check_function_bodies = {checked}")
             for path in functions:
@@ -78,7 +78,7 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
 
 
 def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:
-    """Run a file statement by statement, so that a refusal can be placed even where Postgres gives no position."""
+    """Run a file statement by statement, so that an error has a line even where Postgres gives no position."""
     text = path.read_text()
     start = 0
     for statement in sqlparse.split(text):

@@ -1,19 +1,24 @@
-"""The environment, read once: what is missing or wrong is reported all at once, by name."""
+"""The environment of each Lambda, as one value; every missing or invalid variable is reported at once, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import urlsplit
+
+Settings = TypeVar("Settings")
+
+TWILIO_API_URL = "https://api.twilio.com"
 
 
 class SettingsError(Exception):
-    """The environment lacks something or has it wrong; the message names every such variable."""
+    """The environment is incomplete or invalid; the message names every such variable and quotes no value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where Postgres is: a URL, or the ARN of the secret that says so."""
+    """How to reach Postgres: a URL, or the ARN of a secret. All that health_check, migrate and console need."""
 
     url: str | None
     secret_arn: str | None
@@ -21,7 +26,7 @@ class Database:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The Twilio account: its SID and token, or the ARN of the secret that holds them; and where its API is."""
+    """The Twilio account: its SID and token, or the ARN of the secret that holds them; and the URL of its API."""
 
     account_sid: str | None
     auth_token: str | None
@@ -31,13 +36,17 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How to sign in; an API key sends where there is one, and only auth tokens sign callbacks."""
+    """The Twilio credentials. An API key, if present, sends; only auth tokens sign callbacks."""
 
     account_sid: str
     auth_token: str = field(repr=False)
     api_key_sid: str | None = None
     api_key_secret: str | None = field(default=None, repr=False)
     next_auth_token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, secret: Mapping[str, str]) -> Credentials:
+        return cls(**{name: value for name, value in secret.items() if name in cls.__dataclass_fields__})
 
     @property
     def signing_tokens(self) -> tuple[str, ...]:
@@ -46,22 +55,100 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who sends (`+1...` or `MG...`), how many POSTs are in flight, and where Twilio's callbacks come in."""
+    """The sender (`+1...` or `MG...`), the number of POSTs in flight, and the public URL for Twilio's callbacks."""
 
     sender: str
     webhook_url: str
     concurrency: int
 
 
-TWILIO_API_URL = "https://api.twilio.com"
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The settings of send_sms and retry_sms."""
+
+    database: Database
+    account: Account
+    sender: Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """The settings of process_retries. `max_workers` may run at a time, each with SEND_CONCURRENCY POSTs in flight."""
+
+    database: Database
+    account: Account
+    sender: Sender
+    max_workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The settings of reconcile."""
+
+    database: Database
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The settings of twilio_webhook; Twilio signs each callback together with `webhook_url`."""
+
+    database: Database
+    account: Account
+    webhook_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningUp:
+    """The settings of cleanup_retries. Texts are erased `erase_body_after` days after their end; None keeps them."""
+
+    database: Database
+    erase_body_after: int | None
+
+
+def database(environ: Mapping[str, str]) -> Database:
+    read = _Reader(environ)
+    return read.checked(_database(read))
+
+
+def sending(environ: Mapping[str, str]) -> Sending:
+    read = _Reader(environ)
+    return read.checked(Sending(_database(read), _account(read), _sender(read)))
+
+
+def working(environ: Mapping[str, str]) -> Working:
+    read = _Reader(environ)
+    most = read.number("MAX_WORKERS", 1, 1, 50)
+    return read.checked(Working(_database(read), _account(read), _sender(read), most))
+
+
+def asking(environ: Mapping[str, str]) -> Asking:
+    read = _Reader(environ)
+    return read.checked(Asking(_database(read), _account(read)))
+
+
+def listening(environ: Mapping[str, str]) -> Listening:
+    read = _Reader(environ)
+    return read.checked(Listening(_database(read), _account(read), read.url("PUBLIC_WEBHOOK_URL")))
+
+
+def cleaning_up(environ: Mapping[str, str]) -> CleaningUp:
+    read = _Reader(environ)
+    days = read.number("ERASE_BODY_AFTER_DAYS", 7, 1, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None
+    return read.checked(CleaningUp(_database(read), days))
 
 
 class _Reader:
-    """Reads variables and keeps what is wrong with them until `check`. An empty value is an absent one."""
+    """Reads variables and collects their faults until `checked`. An empty value counts as absent."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.faults: list[str] = []
+
+    def checked(self, settings: Settings) -> Settings:
+        if self.faults:
+            raise SettingsError("the environment is not complete: " + "; ".join(self.faults))
+        return settings
 
     def optional(self, name: str) -> str | None:
         return self.environ.get(name, "").strip() or None
@@ -85,58 +172,6 @@ class _Reader:
             self.faults.append(f"{name} must be a whole number from {least} to {most}")
             return default
         return int(value)
-
-    def check(self) -> None:
-        if self.faults:
-            raise SettingsError("the environment is not complete: " + "; ".join(self.faults))
-
-
-def database(environ: Mapping[str, str]) -> Database:
-    read = _Reader(environ)
-    found = _database(read)
-    read.check()
-    return found
-
-
-def sending(environ: Mapping[str, str]) -> tuple[Database, Account, Sender]:
-    """What a Lambda that sends needs."""
-    read = _Reader(environ)
-    found = _database(read), _account(read), _sender(read)
-    read.check()
-    return found
-
-
-def asking(environ: Mapping[str, str]) -> tuple[Database, Account]:
-    """What a Lambda that only asks Twilio needs."""
-    read = _Reader(environ)
-    found = _database(read), _account(read)
-    read.check()
-    return found
-
-
-def listening(environ: Mapping[str, str]) -> tuple[Database, Account, str]:
-    """What the webhook needs: the last is the public URL that Twilio signs."""
-    read = _Reader(environ)
-    found = _database(read), _account(read), read.url("PUBLIC_WEBHOOK_URL")
-    read.check()
-    return found
-
-
-def most_workers(environ: Mapping[str, str]) -> int:
-    """How many workers may send at a time, each with SEND_CONCURRENCY in flight."""
-    read = _Reader(environ)
-    found = read.number("MAX_WORKERS", 1, 1, 50)
-    read.check()
-    return found
-
-
-def cleaning(environ: Mapping[str, str]) -> tuple[Database, int | None]:
-    """What the clean-up needs: the last is after how many days texts are erased, None where they stay in the log."""
-    read = _Reader(environ)
-    days = read.number("ERASE_BODY_AFTER_DAYS", 7, 1, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None
-    found = _database(read), days
-    read.check()
-    return found
 
 
 def _database(read: _Reader) -> Database:

@@ -15,15 +15,15 @@ from sms_retry.values import Claim, Hold, Message, Report, State, Ticket
 
 
 class Store:
-    """The database of one container; `conninfo_again` is asked when the password that `conninfo` gave was refused."""
+    """The database of one container; `newer_conninfo` is called when the login by `conninfo` failed."""
 
     def __init__(
         self,
         conninfo: Callable[[], str],
         patience: timedelta = PATIENCE,
-        conninfo_again: Callable[[], str] | None = None,
+        newer_conninfo: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._connection = Connection(conninfo, patience, conninfo_again)
+        self._connection = Connection(conninfo, patience, newer_conninfo)
         self._once, self._again = self._connection.once, self._connection.again
 
     def close(self) -> None:
