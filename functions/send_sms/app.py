@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import intake, metrics, runtime, worker
+from sms_retry import first_send, intake, metrics, runtime, worker
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    message, done = intake.read(event)
-    match done:
+    message, made = intake.read(event)
+    match made:
         case intake.Failed() as failed:
-            return runtime.state(intake.take_failed(runtime.store(), message, failed, runtime.now()))
+            return runtime.state(first_send.take_failed(runtime.store(), message, failed, runtime.now()))
         case intake.Sent(provider_sid=sid):
             return runtime.state(runtime.store().log_sent(message, sid))
     with runtime.sender() as send:

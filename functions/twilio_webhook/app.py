@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from sms_retry import callback, delivery, metrics, runtime
-from sms_retry.values import Forged, NotACallback, Receipt, Reply
+from sms_retry.callback import Forged, NotACallback
+from sms_retry.values import Receipt, Reply
 
 # Twilio repeats a callback that fails, and keeps this container for ten seconds at most.
 PATIENCE = timedelta(seconds=4)

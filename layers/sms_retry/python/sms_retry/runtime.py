@@ -8,21 +8,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
 from sms_retry import conninfo, metrics, settings
 from sms_retry.connection import PATIENCE
 from sms_retry.store import Store
-from sms_retry.values import Answer, Claim, Refused
-
-if TYPE_CHECKING:
-    from sms_retry.twilio import Send
+from sms_retry.values import Send
 
 # How long a secret is trusted before it is read again (seconds).
 SECRET_LIFETIME = 300
@@ -117,47 +114,22 @@ def more_workers(event: dict[str, Any], context: Any) -> tuple[int, Callable[[in
     return (1 if event.get("called") else settings.most_workers(os.environ)), call_workers
 
 
-@contextmanager
-def sender() -> Iterator[Send]:
-    """Sends through Twilio; its connections live for this invocation only.
-
-    When Twilio refuses the credentials, the secret is read once more: it may have been rotated since.
-    """
+def sender() -> AbstractContextManager[Send]:
+    """Sends through Twilio; after a 401 the secret is read again, since it may have been rotated."""
     from sms_retry import twilio
 
     _database, account, sender = settings.sending(os.environ)
-    with ExitStack() as opened:
-
-        def open_with(credentials: settings.Credentials) -> Send:
-            return opened.enter_context(
-                twilio.open_sender(credentials, account.api_url, sender.sender, sender.webhook_url)
-            )
-
-        current = open_with(_credentials(account))
-        lock = threading.Lock()
-        fresh: list[Send] = []
-
-        def send(claim: Claim, valid_for: timedelta) -> Answer:
-            if fresh:
-                return fresh[0](claim, valid_for)
-            answer = current(claim, valid_for)
-            if not (account.secret_arn and isinstance(answer, Refused) and answer.http_status == 401):
-                return answer
-            with lock:
-                if not fresh:
-                    fresh.append(open_with(_credentials(account, again=True)))
-            return fresh[0](claim, valid_for)
-
-        yield send
+    renewed = partial(_credentials, account, again=True) if account.secret_arn else lambda: None
+    return twilio.open_sender(_credentials(account), account.api_url, sender.sender, sender.webhook_url, renewed)
 
 
 @contextmanager
 def asking() -> Iterator[tuple[Any, Any]]:
     """Asks Twilio: what was sent to a number, and what became of a SID."""
-    from sms_retry import twilio
+    from sms_retry import listing
 
     _database, account = settings.asking(os.environ)
-    with twilio.open_asking(_credentials(account), account.api_url) as questions:
+    with listing.open_listing(_credentials(account), account.api_url) as questions:
         yield questions
 
 
