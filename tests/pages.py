@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from sms_retry import hours, policy
+from sms_retry import codes, hours
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -24,7 +24,7 @@ def pages() -> dict[str, str]:
 
 
 def errors() -> str:
-    rows = [f"| {line.code} | {VERDICTS[line.verdict]} | {_when(line)} | {line.reason} |" for line in by_code()]
+    rows = [f"| {rule.code} | {VERDICTS[rule.verdict]} | {_when(rule)} | {rule.reason} |" for rule in by_code()]
     return "\n".join(
         [
             "# What each code means to us",
@@ -44,9 +44,9 @@ def errors() -> str:
 
 def sending_hours() -> str:
     rows = [
-        f"| {line.region} | {line.kind} | {_hours(line.weekdays)} | {_hours(line.saturdays)} | {_hours(line.sundays)}"
-        f" | {'closed' if line.closed_on_holidays else 'as the day'} |"
-        for line in hours.table()
+        f"| {rule.region} | {rule.kind} | {_hours(rule.weekdays)} | {_hours(rule.saturdays)} | {_hours(rule.sundays)}"
+        f" | {'closed' if rule.closed_on_holidays else 'as the day'} |"
+        for rule in hours.hours_rules()
     ]
     return "\n".join(
         [
@@ -66,19 +66,19 @@ def sending_hours() -> str:
     )
 
 
-def by_code() -> list[policy.Line]:
-    return sorted(policy.table().values(), key=lambda line: line.code)
+def by_code() -> list[codes.CodeRule]:
+    return sorted(codes.code_rules().values(), key=lambda rule: rule.code)
 
 
-def _when(line: policy.Line) -> str:
-    match line:
-        case policy.Line(verdict="hold", strategy="midnight_pacific"):
-            return f"{line.scope}, until midnight Pacific"
-        case policy.Line(verdict="hold"):
-            return f"{line.scope}, {_time(line.base)}"
-        case policy.Line(verdict="retry"):
-            waits = ", ".join(map(_time, policy.waits(line)))
-            return waits if line.spends else f"{_time(line.base)}, longer each time; spends no retry"
+def _when(rule: codes.CodeRule) -> str:
+    match rule:
+        case codes.CodeRule(verdict="hold", strategy="midnight_pacific"):
+            return f"{rule.scope}, until midnight Pacific"
+        case codes.CodeRule(verdict="hold"):
+            return f"{rule.scope}, {_time(rule.base)}"
+        case codes.CodeRule(verdict="retry"):
+            waits = ", ".join(map(_time, rule.waits))
+            return waits if rule.spends else f"{_time(rule.base)}, longer each time; spends no retry"
         case _:
             return ""
 

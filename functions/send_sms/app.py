@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import intake, metrics, response, runtime, worker
+from sms_retry import first_send, intake, metrics, response, runtime, worker
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    message, done = intake.read(event)
-    match done:
+    message, made = intake.read(event)
+    match made:
         case intake.Failed() as failed:
-            message_id = intake.take_failed(runtime.store(), message, failed, runtime.now())
+            message_id = first_send.take_failed(runtime.store(), message, failed, runtime.now())
         case intake.Sent(provider_sid=sid):
             message_id = runtime.store().log_sent(message, sid)
         case None:

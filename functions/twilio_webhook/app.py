@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from sms_retry import callback, delivery, metrics, runtime
-from sms_retry.values import Forged, NotACallback, Receipt, Reply
+from sms_retry.callback import Forged, NotACallback
+from sms_retry.values import Receipt, Reply
 
 # Twilio repeats a failed callback, and this function may run for 10 seconds.
 PATIENCE = timedelta(seconds=4)

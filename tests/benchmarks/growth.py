@@ -9,7 +9,7 @@ from itertools import count
 import psycopg
 
 from sms_retry.store import Store
-from sms_retry.values import Claim, Report, Ticket
+from sms_retry.values import Claim, Receipt, Report, Ticket
 from tests.benchmarks.measure import RUNS, Row, median_ms
 from tests.benchmarks.stage import Stage, fill, sid
 
@@ -55,7 +55,7 @@ def _times(url: str, size: int) -> dict[str, list[float]]:
 
         def deliver() -> None:
             n = next(numbers)
-            store.record_delivery(sid(n), "delivered", None, Ticket(n, 1), (), True, None)
+            store.record_delivery(Receipt(sid(n), "delivered", None, Ticket(n, 1), "+4917600000001"))
 
         return {
             "claim of 100": claimed,

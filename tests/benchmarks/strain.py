@@ -110,16 +110,14 @@ def _claims(url: str) -> list[float]:
     with closing(Store(lambda: url)) as store:
         claims = []
         taken = [median_ms(lambda: claims.extend(store.claim_due(100)), 4) for _ in range(RUNS)]
-        store.finish(
-            [Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back") for claim in claims]
-        )
+        store.finish([Report.given_back(claim.ticket) for claim in claims])
         return taken
 
 
 def _claim_and_return(store: Store) -> int:
     """Claim a hundred messages and give them back, due at once. Returns their number."""
     claims = store.claim_due(100)
-    store.finish([Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back") for claim in claims])
+    store.finish([Report.given_back(claim.ticket) for claim in claims])
     return len(claims)
 
 

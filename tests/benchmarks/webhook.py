@@ -19,7 +19,7 @@ from local.aws.triggers import http_front, routes
 from local.stack import ENVIRONMENT, TEMPLATE, environment
 from sms_retry.connection import CONNECTION
 from sms_retry.store import Store
-from sms_retry.values import Ticket
+from sms_retry.values import Receipt, Ticket
 from tests.benchmarks.measure import Row, side_by_side
 from tests.benchmarks.stage import Stage, claim_and_finish, fill, sid
 
@@ -105,7 +105,7 @@ def _posting(url: str, requests: list[tuple[str, bytes, dict[str, str]]]) -> Ite
 @contextmanager
 def _recording(url: str, status: str) -> Iterator[Call]:
     with closing(Store(lambda: url)) as store:
-        yield lambda n: store.record_delivery(sid(n), status, None, Ticket(n, 1), (), True, None)
+        yield lambda n: store.record_delivery(Receipt(sid(n), status, None, Ticket(n, 1), "+4917600000001"))
 
 
 @contextmanager

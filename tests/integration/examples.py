@@ -17,7 +17,7 @@ from psycopg.rows import namedtuple_row
 from local.waiting import let_time_pass, wait_until
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from sms_retry.values import Answer, Claim, Message, Report, Ticket
+from sms_retry.values import Answer, Claim, Message, Receipt, Report, Retry, Ticket
 
 Found = TypeVar("Found")
 
@@ -103,7 +103,8 @@ def receipt(
     ticket: Ticket | None = None,
     delays: Sequence[timedelta] | None = (),
 ) -> str:
-    return store.record_delivery(message_sid, status, code, ticket, delays, True, None)
+    verdict = Retry(tuple(delays), "test") if delays else None
+    return store.record_delivery(Receipt(message_sid, status, code, ticket, number()), verdict)
 
 
 def standing(db: psycopg.Connection, message_id: int = 1) -> Standing:

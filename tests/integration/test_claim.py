@@ -104,7 +104,7 @@ def test_a_claim_reads_as_many_rows_as_it_takes(
 
 def test_a_hundred_thousand_behind_a_hold_do_not_make_the_claim_dearer(db: psycopg.Connection, store: Store) -> None:
     fill(db, 100_000)
-    store.open_hold(Hold("country", "+49", timedelta(hours=1), "error_21408"))
+    store.set_hold(Hold("country", "+49", timedelta(hours=1), "error_21408"))
     with db.transaction():
         before = _rows_read(db)
         held = db.execute("select held_until > now() from sms_retry.claim_due_sms_retries(20)").fetchall()
@@ -114,7 +114,7 @@ def test_a_hundred_thousand_behind_a_hold_do_not_make_the_claim_dearer(db: psyco
     assert read["sms_retry_queue by scan"] == read["sms_messages by scan"] == 0
     assert read["sms_retry_queue by index"] <= 5 * 20
 
-    store.open_hold(Hold("account", "*", timedelta(hours=1), "error_20003"))
+    store.set_hold(Hold("account", "*", timedelta(hours=1), "error_20003"))
     with db.transaction():
         before = _rows_read(db)
         assert db.execute("select * from sms_retry.claim_due_sms_retries(20)").fetchall() == []

@@ -99,8 +99,8 @@ def test_status_says_how_the_queue_is(store: Store, run: Run) -> None:
 def test_status_lists_what_waits_for_a_person_and_what_is_held(store: Store, run: Run) -> None:
     unknown(store, 1)
     unknown(store, 2, on_unknown="hold")
-    store.open_hold(Hold("country", "+44", MINUTE, "error_21408"))
-    store.open_hold(Hold("recipient", number(7), MINUTE, "by hand"))
+    store.set_hold(Hold("country", "+44", MINUTE, "error_21408"))
+    store.set_hold(Hold("recipient", number(7), MINUTE, "by hand"))
 
     said, facts = run("status"), of_a_program(run("status", "--json"))
 

@@ -177,7 +177,7 @@ def test_what_waits_is_counted_by_what_it_waits_for(store: Store) -> None:
 
 def test_open_holds_are_listed_the_wider_first_and_a_persons_is_masked(store: Store) -> None:
     for scope, key in (("recipient", number(1)), ("account", "*"), ("country", "+44")):
-        store.open_hold(Hold(scope, key, MINUTE, "error_30002"))
+        store.set_hold(Hold(scope, key, MINUTE, "error_30002"))
     holds = store.read("sms_open_holds")
     assert [(hold.scope, hold.masked_key) for hold in holds] == [
         ("account", "*"),

@@ -79,7 +79,7 @@ def claim(store: Store) -> None:
 def deliver(store: Store) -> None:
     accept(store)
     for n in range(1, 101):
-        assert store.record_delivery(sid(n), "delivered", None, Ticket(n, 1), (), True, None) == "settled"
+        assert store.record_delivery(Receipt(sid(n), "delivered", None, Ticket(n, 1), number(n))) == "settled"
 
 
 def tell_twice(store: Store) -> None:
@@ -127,7 +127,7 @@ def work_on_few(db: psycopg.Connection, store: Store) -> None:
     first, second = store.claim_due(2)
     store.finish([Report(first.ticket, "accepted", sid(1))])
     store.finish([Report(second.ticket, "refused", code=21211)])
-    store.record_delivery(sid(1), "delivered", None, first.ticket, (), True, None)
+    store.record_delivery(Receipt(sid(1), "delivered", None, first.ticket, number()))
     # Nothing that would have the plans made again, as truncating would.
     for table in ALL.split(", ")[::-1]:
         db.execute(f"delete from {table}")

@@ -20,7 +20,7 @@ from local.postgres.server import postgres
 from local.stack import ENVIRONMENT
 from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
 from local.waiting import let_time_pass, wait_until
-from sms_retry import connection, delivery, reconcile, twilio, worker
+from sms_retry import connection, delivery, listing, reconcile, worker
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
@@ -44,7 +44,7 @@ QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 
 def ask_twilio(store: Store, stand_in: TwilioStandIn) -> None:
     record = partial(delivery.record, store, now=datetime.now(UTC))
-    with twilio.open_asking(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
+    with listing.open_listing(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
         reconcile.reconcile(store, sent_to, look_up, record, plenty)
 
 

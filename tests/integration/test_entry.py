@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from local.waiting import let_time_pass
-from sms_retry import intake, operate
+from sms_retry import first_send, intake, operate
 from sms_retry.store import Store
 from sms_retry.values import Message
 from tests.integration.examples import (
@@ -194,7 +194,7 @@ def test_the_longest_body_is_taken_in_whole(db: psycopg.Connection, store: Store
 def test_a_failed_first_send_of_an_application_is_judged_like_one_of_ours(
     db: psycopg.Connection, store: Store, code: int, status: str, wait: int | None
 ) -> None:
-    intake.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
+    first_send.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
     assert standing(db).message == status
     assert (standing(db).wait is None) == (wait is None)
     assert wait is None or wait <= (standing(db).wait or 0) <= wait + 3
@@ -205,7 +205,7 @@ def test_a_failed_first_send_of_an_application_is_judged_like_one_of_ours(
 def test_a_first_send_spends_a_retry_only_where_it_failed_for_its_own_sake(
     db: psycopg.Connection, store: Store, code: int, retries: int
 ) -> None:
-    intake.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
+    first_send.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
 
     assert (standing(db).queue, standing(db).retry_count) == ("pending", retries)
     assert store.claim_due(1) == []
@@ -216,12 +216,12 @@ def test_a_first_send_that_failed_for_good_has_failed_whatever_it_was_scheduled_
     db: psycopg.Connection, store: Store
 ) -> None:
     later = replace(PARCEL, scheduled_for=datetime.now(UTC) + MINUTE)
-    intake.take_failed(store, later, intake.Failed(21211, None), datetime.now(UTC))
+    first_send.take_failed(store, later, intake.Failed(21211, None), datetime.now(UTC))
     assert statuses(db) == {"failed": 1}
 
 
 def test_a_first_send_that_met_a_stop_is_the_last_to_that_person(db: psycopg.Connection, store: Store) -> None:
-    intake.take_failed(store, PARCEL, intake.Failed(21610, None), datetime.now(UTC))
+    first_send.take_failed(store, PARCEL, intake.Failed(21610, None), datetime.now(UTC))
     take_in(store, message_key="another")
     assert statuses(db) == {"failed": 2}
 

@@ -127,7 +127,7 @@ def test_an_unknown_that_was_called_off_or_refused_waits_for_nobody(db: psycopg.
 
 
 def test_open_holds_are_counted(store: Store) -> None:
-    store.open_hold(Hold("country", "+44", MINUTE, "error_21408"))
+    store.set_hold(Hold("country", "+44", MINUTE, "error_21408"))
     assert health.check(store)["holds"] == 1
 
 

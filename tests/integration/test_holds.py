@@ -38,7 +38,7 @@ def test_a_hold_on_the_account_or_its_sender_closes_every_claim(
     db: psycopg.Connection, store: Store, hold: Hold
 ) -> None:
     fill(db, 10)
-    store.open_hold(hold)
+    store.set_hold(hold)
 
     assert store.claim_due(10) == []
     assert store.claim_now(1) is None
@@ -52,7 +52,7 @@ def test_when_its_time_is_up_one_message_goes_with_four_workers_at_once(
 ) -> None:
     fill(db, 100)
     stores = [open_store() for _ in range(4)]
-    stores[0].open_hold(ACCOUNT)
+    stores[0].set_hold(ACCOUNT)
     for _ in range(2):
         let_time_pass(db, minutes=5)
         claims = at_once(4, lambda n: stores[n].claim_due(50))
@@ -64,7 +64,7 @@ def test_when_its_time_is_up_one_message_goes_with_four_workers_at_once(
 
 def test_a_message_that_is_claimed_by_name_can_be_the_probe(db: psycopg.Connection, store: Store) -> None:
     fill(db, 3)
-    store.open_hold(ACCOUNT)
+    store.set_hold(ACCOUNT)
     let_time_pass(db, minutes=5)
 
     assert store.claim_now(2)
@@ -73,8 +73,8 @@ def test_a_message_that_is_claimed_by_name_can_be_the_probe(db: psycopg.Connecti
 
 def test_two_holds_open_only_when_the_time_of_both_is_up(db: psycopg.Connection, store: Store) -> None:
     fill(db, 10)
-    store.open_hold(ACCOUNT)
-    store.open_hold(SENDER)
+    store.set_hold(ACCOUNT)
+    store.set_hold(SENDER)
 
     let_time_pass(db, minutes=6)
     assert store.claim_due(10) == []
@@ -151,7 +151,7 @@ def test_an_unknown_answer_leaves_the_hold_as_it_is(db: psycopg.Connection, stor
 
 def test_a_probe_that_is_refused_like_the_others_keeps_the_hold_shut(db: psycopg.Connection, store: Store) -> None:
     probe = _probe(db, store, ACCOUNT)
-    store.open_hold(ACCOUNT)
+    store.set_hold(ACCOUNT)
     assert finish(store, probe, "refused", code=20003, delays=(FIVE,), spends=False) == "pending"
 
     assert standing(db, probe.message_id)[:4] == ("queued", "pending", 1, 0)
@@ -162,14 +162,14 @@ def test_a_probe_that_is_refused_like_the_others_keeps_the_hold_shut(db: psycopg
 
 def test_an_answer_about_another_message_does_not_close_the_hold(db: psycopg.Connection, store: Store) -> None:
     earlier = claimed(store, 50)
-    store.open_hold(ACCOUNT)
+    store.set_hold(ACCOUNT)
     finish(store, earlier, "refused", code=21211)
     assert count(db, "sms_holds") == 1
 
 
 def test_a_hold_that_is_opened_again_is_never_shorter(db: psycopg.Connection, store: Store) -> None:
-    store.open_hold(Hold("account", "*", timedelta(hours=2), "error_30002"))
-    store.open_hold(ACCOUNT)
+    store.set_hold(Hold("account", "*", timedelta(hours=2), "error_30002"))
+    store.set_hold(ACCOUNT)
     assert one(db, "select until - now() > interval '119 minutes' from sms_retry.sms_holds")
 
 
@@ -187,7 +187,7 @@ def test_a_narrower_hold_says_until_when_and_only_whom_it_concerns(
 ) -> None:
     for to_number in held + free:
         store.queue(Message(to_number, "Hello."))
-    store.open_hold(hold)
+    store.set_hold(hold)
 
     claims = {claim.to_number: claim for claim in store.claim_due(50)}
 
@@ -201,7 +201,7 @@ def test_a_narrower_hold_says_until_when_and_only_whom_it_concerns(
 def test_when_a_countrys_time_is_up_one_message_probes_it(db: psycopg.Connection, store: Store) -> None:
     for n in range(5):
         store.queue(Message(f"+44770090000{n}", "Hello."))
-    store.open_hold(BRITAIN)
+    store.set_hold(BRITAIN)
     let_time_pass(db, minutes=5)
 
     probe, *others = store.claim_due(50)
@@ -214,7 +214,7 @@ def test_when_a_countrys_time_is_up_one_message_probes_it(db: psycopg.Connection
 
 def test_a_hold_can_be_closed_by_hand(db: psycopg.Connection, store: Store) -> None:
     fill(db, 3)
-    store.open_hold(ACCOUNT)
+    store.set_hold(ACCOUNT)
 
     assert one(db, "select sms_retry.close_sms_hold('account', '*')") is True
     assert one(db, "select sms_retry.close_sms_hold(scope => 'account', key => '*')") is False
@@ -231,10 +231,10 @@ def test_a_worker_that_died_with_the_probe_leaves_the_next_one_to_try(db: psycop
 
 def test_what_a_hold_delays_is_still_there_when_it_is_over(db: psycopg.Connection, store: Store) -> None:
     message_id = take_in(store)
-    store.open_hold(ACCOUNT)
+    store.set_hold(ACCOUNT)
     for _ in range(20):
         let_time_pass(db, minutes=4)
-        store.open_hold(ACCOUNT)
+        store.set_hold(ACCOUNT)
         assert store.claim_due(1) == []
     assert standing(db, message_id)[:4] == ("queued", "pending", 0, 0)
 
@@ -242,7 +242,7 @@ def test_what_a_hold_delays_is_still_there_when_it_is_over(db: psycopg.Connectio
 def _probe(db: psycopg.Connection, store: Store, hold: Hold) -> Claim:
     """The one of ten messages that goes when the time of `hold` is up."""
     fill(db, 10)
-    store.open_hold(hold)
+    store.set_hold(hold)
     let_time_pass(db, minutes=5)
     [probe] = store.claim_due(50)
     return probe

@@ -9,7 +9,9 @@ import pytest
 
 from local.twilio.stand_in import Refuse, TwilioStandIn
 from local.waiting import let_time_pass
-from sms_retry import policy, worker
+from sms_retry import worker
+from sms_retry.codes import SCHEDULE
+from sms_retry.policy import Policy
 from sms_retry.store import Store
 from sms_retry.twilio import Send
 from sms_retry.values import Final, Hold, Refused, Retry
@@ -78,16 +80,16 @@ def test_every_verdict_can_be_overridden(db: psycopg.Connection, store: Store) -
         "insert into sms_retry.sms_error_overrides (code, verdict, base_seconds, scope, reason) values"
         " (1, 'retry', 0, '', 'x'), (2, 'final', 0, '', 'x'), (3, 'hold', 60, 'country', 'x')"
     )
-    lines = policy.overridden(store.overrides())
+    policy = Policy.of(store.overrides())
     now = one(db, "select now()")
 
     def judged(code: int) -> object:
-        return policy.judge(Refused(400, code, ""), 1, number(), now, lambda: 0.0, lines)
+        return policy.judge(Refused(400, code, ""), 1, number(), now, lambda: 0.0)
 
-    assert judged(1) == Retry(policy.SCHEDULE, "error_1")
+    assert judged(1) == Retry(SCHEDULE, "error_1")
     assert judged(2) == Final("error_2")
     assert judged(3) == Hold("country", "+49", timedelta(seconds=60), "error_3")
-    assert judged(30001) == policy.judge(Refused(400, 30001, ""), 1, number(), now, lambda: 0.0)
+    assert judged(30001) == Policy.of().judge(Refused(400, 30001, ""), 1, number(), now, lambda: 0.0)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_all_other_statements_of_the_store_work_too(db: psycopg.Connection, stor
     assert store.silent_due(10) == [(sent, sid(2))]
     store.note_asked({sent: True})
     waiting = take_in(store, 3)
-    store.open_hold(Hold("account", "*", timedelta(minutes=5), "error_20003"))
+    store.set_hold(Hold("account", "*", timedelta(minutes=5), "error_20003"))
     assert store.claim_due(10) == []
     assert operate.retry(store, "ann", waiting)
     assert store.set_consent("*", number(3), "opted_out") == 1

@@ -15,7 +15,7 @@ from twilio.rest import Client
 
 from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, Accept, BadAnswer, TwilioStandIn
 from local.waiting import let_time_pass
-from sms_retry import delivery, reconcile, twilio, worker
+from sms_retry import delivery, listing, reconcile, worker
 from sms_retry.reconcile import Findings
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send, Wire
@@ -31,7 +31,7 @@ class Ask(Protocol):
 def ask(db: psycopg.Connection, store: Store, stand_in: TwilioStandIn) -> Iterator[Ask]:
     """Lets time pass, and reconciles."""
     record = partial(delivery.record, store, now=datetime.now(UTC))
-    with twilio.open_asking(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
+    with listing.open_listing(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
 
         def ask(minutes: float) -> Findings:
             let_time_pass(db, minutes=minutes)

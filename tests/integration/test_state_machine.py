@@ -335,7 +335,7 @@ class Sending(RuleBasedStateMachine):
     def hold(self, where: tuple[str, str], wait: timedelta | None) -> None:
         self.doing = "hold"
         if wait:
-            self.stores[0].open_hold(Hold(*where, wait, "error_20003"))
+            self.stores[0].set_hold(Hold(*where, wait, "error_20003"))
         else:
             self.db.execute("delete from sms_retry.sms_holds")
 

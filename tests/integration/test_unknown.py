@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from local.waiting import let_time_pass
-from sms_retry import intake
+from sms_retry import first_send, intake
 from sms_retry.store import Store
 from sms_retry.values import Claim, Message, Ticket
 from tests.integration.examples import (
@@ -262,7 +262,7 @@ def test_a_first_send_that_may_have_gone_is_asked_about_before_it_is_sent_again(
     db: psycopg.Connection, store: Store
 ) -> None:
     message = Message(number(1), "Hello.", kind="otp")
-    intake.take_failed(store, message, intake.Failed(20500, "Internal Server Error"), datetime.now(UTC))
+    first_send.take_failed(store, message, intake.Failed(20500, "Internal Server Error"), datetime.now(UTC))
 
     assert statuses(db) == {"unknown": 1}
     assert store.claim_due(10) == []

@@ -1,4 +1,4 @@
-"""Reading a callback: what Twilio has signed, and nothing else, becomes a receipt or a reply."""
+"""Callbacks: only a form with a valid signature of Twilio becomes a receipt or a reply."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from multidict import CIMultiDict
 from twilio.request_validator import RequestValidator
 
 from sms_retry import callback
-from sms_retry.callback import is_signed
-from sms_retry.values import Forged, NotACallback, Receipt, Reply, Ticket
+from sms_retry.callback import Forged, NotACallback, is_signed
+from sms_retry.values import Receipt, Reply, Ticket
 
 URL = "https://sms.example.com"
 TOKEN = "12345"
@@ -53,13 +53,13 @@ def read(event: dict[str, Any], *tokens: str) -> Receipt | Reply | Forged | NotA
 STATUS = {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "30003", "To": "+14155550123"}
 
 
-def test_a_signed_form_is_a_receipt_under_its_ticket() -> None:
+def test_a_signed_form_is_a_receipt_with_its_ticket() -> None:
     expected = Receipt(SID, "undelivered", 30003, Ticket(17, 2), "+14155550123")
     assert expected == read(event(STATUS))
     assert expected == read(event(STATUS, is_base64=False))
 
 
-def test_header_names_are_told_apart_by_no_case() -> None:
+def test_header_names_are_case_insensitive() -> None:
     lower = event(STATUS)
     upper = {**lower, "headers": {name.title(): value for name, value in lower["headers"].items()}}
     assert isinstance(read(upper), Receipt)
@@ -73,11 +73,11 @@ def test_header_names_are_told_apart_by_no_case() -> None:
         {**STATUS, "ChannelStatusMessage": "ünïcödé & = + %"},
     ],
 )
-def test_blank_and_unknown_fields_are_part_of_what_is_signed(form: dict[str, str]) -> None:
+def test_blank_and_unknown_fields_are_part_of_the_signed_form(form: dict[str, str]) -> None:
     assert isinstance(read(event(form)), Receipt)
 
 
-def test_a_field_that_is_repeated_is_signed_with_all_its_values() -> None:
+def test_a_repeated_field_is_signed_with_all_its_values() -> None:
     given = event(STATUS)
     fields = CIMultiDict([*STATUS.items(), ("Media", "b"), ("Media", "a")])
     signature = RequestValidator(TOKEN).compute_signature(f"{URL}/twilio/status?t=17-2", fields)
@@ -114,12 +114,12 @@ def test_twilios_published_vector_is_accepted() -> None:
         {},
     ],
 )
-def test_what_is_not_signed_as_it_came_is_forged(tampered: dict[str, Any]) -> None:
+def test_a_request_that_differs_from_its_signature_is_forged(tampered: dict[str, Any]) -> None:
     given = {**event(STATUS), **tampered}
     assert isinstance(read(given, TOKEN if tampered else "another"), Forged)
 
 
-def test_the_event_s_host_counts_for_nothing() -> None:
+def test_the_host_in_the_event_is_ignored() -> None:
     signed_for_the_host = event(
         STATUS, signed_url="https://abc123.execute-api.eu-west-1.amazonaws.com/twilio/status?t=17-2"
     )
@@ -130,7 +130,7 @@ def test_the_query_is_signed_byte_for_byte() -> None:
     assert isinstance(read(event(STATUS, query="b=%7E&t=17-2&a=%2f")), Receipt)
 
 
-def test_the_next_token_signs_before_the_old_one_stops() -> None:
+def test_the_old_and_the_next_token_are_both_valid() -> None:
     for token in ("old", "next"):
         assert isinstance(read(event(STATUS, token=token), "old", "next"), Receipt)
     assert isinstance(read(event(STATUS, token="third"), "old", "next"), Forged)
@@ -146,19 +146,19 @@ def test_the_next_token_signs_before_the_old_one_stops() -> None:
         {"rawPath": "/somewhere"},
     ],
 )
-def test_what_is_no_form_is_no_callback(changed: dict[str, Any]) -> None:
+def test_a_request_without_a_form_is_not_a_callback(changed: dict[str, Any]) -> None:
     assert isinstance(read({**event(STATUS), **changed}), NotACallback)
 
 
 @pytest.mark.parametrize("form", [{"MessageStatus": "sent"}, {"MessageSid": SID}, {"To": "+14155550123"}])
-def test_a_form_without_a_sid_or_a_status_is_no_callback(form: dict[str, str]) -> None:
+def test_a_form_without_a_sid_or_a_status_is_not_a_callback(form: dict[str, str]) -> None:
     assert isinstance(read(event(form)), NotACallback)
 
 
 @pytest.mark.parametrize(
     "query", ["", "t=", "t=x", "t=1", "t=1-", "t=-1-2", "t=1-2-3", "t=٣-1", f"t={'9' * 30}-1", "t=1-9999999999"]
 )
-def test_a_ticket_that_is_none_is_left_out(query: str) -> None:
+def test_an_invalid_ticket_is_left_out(query: str) -> None:
     receipt = read(event(STATUS, query=query))
     assert isinstance(receipt, Receipt)
     assert receipt.ticket is None
@@ -182,7 +182,7 @@ def test_a_stop_word_alone_opts_out(word: str) -> None:
         ({"Body": ""}, None),
     ],
 )
-def test_start_opts_in_and_all_else_changes_nothing(form: dict[str, str], consent: str | None) -> None:
+def test_start_opts_in_and_any_other_text_changes_nothing(form: dict[str, str], consent: str | None) -> None:
     given = event({"From": "+14155550123", **form}, "/twilio/inbound", "")
     assert read(given) == Reply("+14155550123", consent)
 
@@ -202,5 +202,5 @@ anything = st.recursive(
         | st.dictionaries(st.sampled_from(["content-type", "x-twilio-signature", "X-Twilio-Signature"]), anything),
     )
 )
-def test_no_event_that_is_not_signed_is_anything_else_whatever_it_holds(given_event: dict[str, Any]) -> None:
+def test_an_event_without_a_signature_is_never_a_receipt_or_a_reply(given_event: dict[str, Any]) -> None:
     assert isinstance(read(given_event), Forged | NotACallback)

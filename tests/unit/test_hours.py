@@ -1,4 +1,4 @@
-"""When a person may be texted: the table of windows, by region and kind."""
+"""The hours in which a person may be texted, by region and kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from sms_retry import hours
-from sms_retry.hours import HORIZON, Line, joint_window, lines_for, next_window, us_holidays
+from sms_retry.hours import HORIZON, HoursRule, joint_window, next_window, rules_for, us_holidays
 
 CHICAGO = ZoneInfo("America/Chicago")
 
@@ -17,12 +17,12 @@ def local(text: str, zone: str = "America/Chicago") -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
-def test_every_line_of_the_table_names_a_region_that_numbers_have_and_real_hours() -> None:
+def test_every_rule_has_a_region_that_numbers_have_and_hours_of_the_day() -> None:
     regions = set(hours._regions().values())
-    for line in hours.table():
-        assert line.region == "*" or line.region in regions
-        assert line.kind in ("transactional", "marketing")
-        for day in (line.weekdays, line.saturdays, line.sundays):
+    for rule in hours.hours_rules():
+        assert rule.region == "*" or rule.region in regions
+        assert rule.kind in ("transactional", "marketing")
+        for day in (rule.weekdays, rule.saturdays, rule.sundays):
             assert day is None or time(8) <= day[0] < day[1] <= time(21)
 
 
@@ -45,35 +45,35 @@ def test_no_area_code_is_in_two_regions() -> None:
         ("+14015550123", "America/New_York", "2026-11-21T17:00", "2026-11-23T09:00"),
         # Kentucky: late every day.
         ("+15025550123", "America/New_York", "2026-11-23T09:59", "2026-11-23T10:00"),
-        # Germany has no line of its own.
+        # Germany has no rule: the common hours.
         ("+4915112345678", "Europe/Berlin", "2026-11-22T07:00", "2026-11-22T08:00"),
     ],
 )
-def test_marketing_keeps_the_hours_of_its_recipients_state(number: str, zone: str, now: str, opens: str) -> None:
+def test_marketing_keeps_the_hours_of_the_recipients_state(number: str, zone: str, now: str, opens: str) -> None:
     window = next_window(number, zone, "marketing", local(now, zone))
     assert window.opens == local(opens, zone)
 
 
-def test_what_is_transactional_keeps_the_common_hours_everywhere() -> None:
+def test_transactional_messages_keep_the_common_hours_everywhere() -> None:
     now = local("2026-11-22T09:00")
     assert next_window("+12055550123", None, "transactional", now).opens == now
 
 
-def test_a_number_of_no_known_state_keeps_the_hours_of_all() -> None:
-    toll_free = lines_for("+18005550123", "marketing")
-    assert len(toll_free) == len([line for line in hours.table() if line.kind == "marketing"])
+def test_a_number_of_no_known_state_keeps_the_hours_of_every_state() -> None:
+    toll_free = rules_for("+18005550123", "marketing")
+    assert len(toll_free) == len([rule for rule in hours.hours_rules() if rule.kind == "marketing"])
     window = joint_window((CHICAGO,), toll_free, local("2026-11-21T18:00"))
     assert (window.opens, window.closes) == (local("2026-11-23T10:00"), local("2026-11-23T18:00"))
 
 
-def test_where_no_hour_is_day_everywhere_nothing_opens_before_the_horizon() -> None:
+def test_zones_that_share_no_hour_of_the_day_have_no_window_before_the_horizon() -> None:
     opposite = (ZoneInfo("Pacific/Guam"), ZoneInfo("Atlantic/Azores"), ZoneInfo("America/Los_Angeles"))
     now = local("2026-11-23T12:00")
-    assert joint_window(opposite, lines_for("+4915112345678", "transactional"), now).opens == now + HORIZON
+    assert joint_window(opposite, rules_for("+4915112345678", "transactional"), now).opens == now + HORIZON
 
 
 def test_a_window_may_last_past_midnight() -> None:
-    late = Line("*", "transactional", (time(18), time(2)), (time(18), time(2)), (time(18), time(2)), False)
+    late = HoursRule("*", "transactional", (time(18), time(2)), (time(18), time(2)), (time(18), time(2)), False)
     for now, opens in [("01:59", "01:59"), ("02:00", "18:00"), ("23:30", "23:30")]:
         found = joint_window((CHICAGO,), (late,), local(f"2026-11-23T{now}"))
         assert found.opens == local(f"2026-11-23T{opens}")

@@ -1,4 +1,4 @@
-"""An application's event: what it may say, and that everything wrong in it is named at once."""
+"""The events of applications: their fields, and the error that names every wrong one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ EVENT: dict[str, Any] = {"to": "+491761234567", "body": "Hello."}
 SID = "SM" + "0" * 32
 
 
-def test_a_number_and_a_text_are_enough() -> None:
+def test_only_the_number_and_the_text_are_required() -> None:
     assert read(EVENT) == (Message("+491761234567", "Hello."), None)
 
 
 def test_every_field_is_read() -> None:
-    message, done = read(
+    message, first_send = read(
         {
             **EVENT,
             "message_key": "parcel-17",
@@ -35,22 +35,22 @@ def test_every_field_is_read() -> None:
     assert message == Message(
         "+491761234567", "Hello.", "parcel-17", "acme", "marketing", "hold", "Europe/Berlin", first, last
     )
-    assert done is None
+    assert first_send is None
 
 
-def test_a_field_that_is_null_is_absent() -> None:
+def test_null_counts_as_absent() -> None:
     optional = ("message_key", "business_id", "kind", "on_unknown", "time_zone", "scheduled_for", "expires_at")
     assert read({**EVENT, **dict.fromkeys([*optional, "failed", "sent"])}) == read(EVENT)
 
 
-def test_an_application_may_have_made_the_first_send_itself() -> None:
+def test_an_event_can_report_the_applications_own_first_send() -> None:
     assert read({**EVENT, "failed": {"error_code": 30003, "error_message": "off"}})[1] == Failed(30003, "off")
     assert read({**EVENT, "failed": {"error_code": 30003}})[1] == Failed(30003, None)
     assert read({**EVENT, "sent": {"provider_sid": SID}})[1] == Sent(SID)
 
 
 @pytest.mark.parametrize("to", ["+491761234567", "+12125550123", "+4915112345678901"[:16], "+2348031234567"])
-def test_a_number_that_is_possible_is_taken(to: str) -> None:
+def test_a_possible_number_is_accepted(to: str) -> None:
     assert read({**EVENT, "to": to})[0].to_number == to
 
 
@@ -80,7 +80,7 @@ WRONG = [
             for wrong in ({}, "SM", {"provider_sid": "SM1"}, {"provider_sid": 5}, {"provider_sid": "SM" + "\0" * 32})
         ],
     ),
-    ("sent cannot", [{"sent": {"provider_sid": SID}, "failed": {"error_code": 30003}}]),
+    ("sent must not", [{"sent": {"provider_sid": SID}, "failed": {"error_code": 30003}}]),
     ("colour is not a field", [{"colour": "red"}]),
     ("to_number is not a field", [{"to_number": "+491761234567"}]),
 ]
@@ -91,14 +91,14 @@ WRONG = [
     [(name, value) for name, values in WRONG for value in values],
     ids=lambda value: ascii(value)[:40],
 )
-def test_a_wrong_field_is_named_and_not_repeated(name: str, value: Any) -> None:
+def test_the_error_names_a_wrong_field_and_does_not_repeat_its_value(name: str, value: Any) -> None:
     event = {**EVENT, **(value if isinstance(value, dict) and value else {name: value})}
     with pytest.raises(InvalidEvent, match=f"^nothing was stored: {name}[^;]*$") as refused:
         read(event)
     assert "1761234567" not in str(refused.value)
 
 
-def test_all_that_is_wrong_is_named_at_once() -> None:
+def test_one_error_names_every_wrong_field() -> None:
     event = {"to": "5", "kind": "?", "on_unknown": "?", "time_zone": "?", "expires_at": "?", "failed": {}, "colour": 1}
     with pytest.raises(InvalidEvent) as refused:
         read(event)
@@ -107,24 +107,24 @@ def test_all_that_is_wrong_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("event", [None, [], "to", 5])
-def test_an_event_is_an_object(event: Any) -> None:
+def test_an_event_must_be_an_object(event: Any) -> None:
     with pytest.raises(InvalidEvent, match="JSON object"):
         read(event)
     with pytest.raises(InvalidEvent, match="JSON object"):
         read_message_id(event)
 
 
-def test_a_message_is_named_by_its_id() -> None:
+def test_a_message_id_and_force_are_read() -> None:
     assert read_message_id({"message_id": 17}) == (17, False)
     assert read_message_id({"message_id": 17, "force": True}) == (17, True)
 
 
 @pytest.mark.parametrize("message_id", [None, "17", 0, -1, 1.0, True, 2**63])
-def test_what_is_no_id_is_refused(message_id: Any) -> None:
+def test_an_impossible_message_id_is_refused(message_id: Any) -> None:
     with pytest.raises(InvalidEvent, match=r"message_id must be"):
         read_message_id({"message_id": message_id})
 
 
-def test_all_that_is_wrong_in_a_wish_for_a_retry_is_named_at_once() -> None:
+def test_one_error_names_every_wrong_field_of_a_retry() -> None:
     with pytest.raises(InvalidEvent, match=r"message_id must .*; force must .*; colour is not"):
         read_message_id({"force": "yes", "colour": 1})

@@ -190,7 +190,7 @@ def counted() -> set[str]:
     metrics.metrics.clear_metrics()
     metrics.tick(Tally(), {}, 0.0)
     for answer in ("settled", "noted", "repeated", "unheard_of"):
-        metrics.receipt(Recorded(answer, opened=True, unlisted=True))
+        metrics.receipt(Recorded(answer, hold_set=True, unlisted=True))
     names = set(metrics.metrics.metric_set) | health.GAUGES.keys() | health.PERCENTAGES.keys()
     metrics.metrics.clear_metrics()
     return names | {"ForgedCallbacks", "CalledWorkers", "UncalledWorkers"}

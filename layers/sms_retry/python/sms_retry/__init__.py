@@ -1,14 +1,20 @@
-"""Sends a failed text message again: at the right time, as often as it makes sense, and never twice.
+"""Sends failed text messages again: at the right time, as often as it makes sense, and never twice.
 
-Read it from the bottom up; a module imports only from the floors below its own.
+The modules stand on floors. A module imports only from lower floors; import-linter checks this (pyproject.toml).
 
-    4  __main__ · commands                    `python -m sms_retry`: the same by hand, from a shell
-    3  runtime · scale_out · metrics          what a Lambda container keeps; more workers; what is counted
-       terminal · console                     what people see, in a shell and in a browser
-    2  intake · resend · delivery · reconcile the use cases of applications, the clock and Twilio,
-       operate · health · response            and of those who run it; attempt, below them, is one try to send
-    1  policy · store · twilio · callback     when, if ever, to try again · Postgres · Twilio's wire, out and in
-       conninfo                               how to sign in to Postgres
-    0  retry · hours · settings · secrets     the nouns · day and night · the environment · its secrets
-       connection · migrate · deployment      the way to Postgres, dead or alive · the migrator · who waits for it
+    8  __main__
+    7  commands
+    6  runtime · scale_out · terminal · console
+    5  metrics
+    4  first_send · worker · reconcile · delivery · operate · health · response
+    3  attempt · listing
+    2  policy · store · twilio · callback · intake · conninfo
+    1  values · codes · hours · settings · secrets · connection · migrate · deployment
+
+Floors 8 to 6 face a person or AWS: the command line, the browser's console, and the state of a Lambda container.
+Floor 4 holds the use cases. `worker` sends due messages, one `attempt` for each claim. `reconcile` asks Twilio's
+`listing` about messages without an answer. `delivery` records receipts and replies.
+`policy` judges failures by the table of `codes`; `hours` says when a person may be texted. `store` calls the database
+over its `connection`, `twilio` sends, `callback` and `intake` read the events of Twilio and of applications. The other
+modules exchange `values`.
 """

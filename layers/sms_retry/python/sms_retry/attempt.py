@@ -1,80 +1,92 @@
-"""One attempt: looks at the lease and at the rules, sends, and says what is to be written down of it."""
+"""One attempt: checks the lease and the rules, sends the message, and reports the outcome."""
 
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from threading import Event
 
-from sms_retry import policy
-from sms_retry.values import (
-    Accepted,
-    Answer,
-    Ask,
-    Claim,
-    Deferred,
-    Expired,
-    Final,
-    Go,
-    Hold,
-    OptedOut,
-    Refused,
-    Report,
-    Retry,
-    StopSending,
-    Unknown,
-    Unreached,
-)
+from sms_retry.hours import next_window
+from sms_retry.policy import NARROWEST_SPREAD, Policy
+from sms_retry.values import Accepted, Answer, Claim, Hold, Refused, Report, Send, Unknown, Unreached
 
-# Connecting and reading at their longest, and writing the answer down (seconds).
+# The longest connect, the longest read, and the time to write the outcome (seconds).
 SLOWEST_SEND = 40.0
-# A claim older than this (seconds) is given back rather than sent: a worker that slept must not send what may be taken
-# from it meanwhile.
+# The worker gives a claim older than this (seconds) back: while the worker slept, recovery may have taken the row.
 OLDEST_CLAIM = 240.0
-# So many sends in a row without an answer that can be trusted, and Twilio is down: one message a minute finds out.
+# After so many sends in a row without a trustworthy answer Twilio is down: a hold then lets one message a minute probe.
 DOWN_AFTER = 10
 DOWN_FOR = timedelta(minutes=1)
 
-Send = Callable[[Claim, timedelta], Answer]
+# Kinds that ignore the recipient's hours.
+ALWAYS_OPEN = ("otp", "emergency")
+OPENING_SPREAD = timedelta(minutes=10)
+# Twilio's longest ValidityPeriod, and the shortest that leaves Twilio time to deliver.
+LONGEST_VALIDITY, SHORTEST_VALIDITY = timedelta(hours=10), timedelta(seconds=10)
 
-# The runtime's, which makes JSON of it.
+# The runtime's logger, which writes JSON.
 logger = logging.getLogger("sms-retry")
 
 
-class Attempts:
-    """Makes attempts, in any number of threads; what one of them has shown of Twilio holds for those after it."""
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Send the message now. Twilio must deliver it within `valid_for`, or not at all."""
 
-    def __init__(self, send: Send, seconds_left: Callable[[], float], lines: policy.Lines) -> None:
+    valid_for: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Do not send yet: the message is due again `wait` after its claim. A deferral spends no retry."""
+
+    wait: timedelta
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The message cannot arrive before its `expires_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptedOut:
+    """The person's consent does not allow a message of this kind."""
+
+
+class Attempts:
+    """Makes attempts, in any number of threads; an answer that concerns the whole account stops those that follow."""
+
+    def __init__(self, send: Send, policy: Policy, seconds_left: Callable[[], float]) -> None:
         self._send = send
-        self._lines = lines
+        self._policy = policy
         self._seconds_left = seconds_left
         self._unanswered = 0
-        # Set when an answer, or the lack of any, has shown that every further send would fail alike.
+        # Set once every further send would fail alike.
         self._held = Event()
 
     def attempt(self, claim: Claim, claimed: float) -> Report:
-        """`claimed` is this machine's wall clock at the claim: a frozen machine's other clocks may stand still."""
+        """`claimed` is the wall clock at the claim: the other clocks of a frozen machine may stop."""
         age = time.time() - claimed
         if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
-            return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="given_back")
+            return Report.given_back(claim.ticket)
         if self._held.is_set():
-            return Report(claim.ticket, "deferred", delays=(timedelta(0),), reason="hold")
-        now = claim.claimed_at + timedelta(seconds=age)
-        match policy.before_sending(claim, now):
+            return Report.deferred(claim.ticket, timedelta(0), "hold")
+        match before_sending(claim, claim.claimed_at + timedelta(seconds=age)):
             case Go(valid_for=valid_for):
                 return self._judged(claim, self._send(claim, valid_for))
             case Deferred(wait=wait, reason=reason):
-                return Report(claim.ticket, "deferred", delays=(wait,), reason=reason)
+                return Report.deferred(claim.ticket, wait, reason)
             case Expired():
-                return Report(claim.ticket, "expired")
+                return Report.expired(claim.ticket)
             case OptedOut():
-                return Report(claim.ticket, "opted_out")
+                return Report.opted_out(claim.ticket)
 
     def _judged(self, claim: Claim, answer: Answer) -> Report:
-        report = _read(claim, answer, self._lines)
+        report = self._report(claim, answer)
         if report.outcome != "accepted":
             _log(claim, report)
         match answer:
@@ -88,32 +100,41 @@ class Attempts:
             self._held.set()
         return report
 
+    def _report(self, claim: Claim, answer: Answer) -> Report:
+        match answer:
+            case Accepted(sid=sid, http_status=status, request_id=request_id):
+                return Report.accepted(claim.ticket, sid, status, request_id)
+            case Unknown():
+                return Report.unknown(claim.ticket, answer)
+            case Refused() | Unreached():
+                verdict = self._policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at)
+                return Report.refused(claim.ticket, answer, verdict)
 
-def _read(claim: Claim, answer: Answer, lines: policy.Lines) -> Report:
-    """What is written down about an answer, with the waits that it is granted."""
-    ticket = claim.ticket
-    match answer:
-        case Accepted(sid=sid, http_status=status, request_id=request_id):
-            return Report(ticket, "accepted", sid=sid, http_status=status, request_id=request_id)
-        case Unknown(why=why, http_status=status, request_id=request_id):
-            return Report(ticket, "unknown", message=why, http_status=status, request_id=request_id)
-        case Unreached(why=why):
-            seen = Report(ticket, "refused", message=why)
-        case Refused(http_status=status, code=code, message=message, request_id=request_id):
-            seen = Report(ticket, "refused", None, code, message, status, request_id)
-    match policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at, lines=lines):
-        case Retry(delays=delays, reason=reason, spends=spends):
-            return replace(seen, delays=delays, reason=reason, spends=spends)
-        case Hold(wait=wait, reason=reason) as hold:
-            return replace(seen, delays=(wait,), reason=reason, spends=False, hold=hold)
-        case StopSending(reason=reason) | Final(reason=reason):
-            return replace(seen, reason=reason)
-        case Ask(reason=reason):
-            return replace(seen, outcome="unknown", reason=reason)
+
+def before_sending(
+    claim: Claim, now: datetime, roll: Callable[[], float] = random.random
+) -> Go | Expired | OptedOut | Deferred:
+    """The checks before a POST, on a claimed message at `now`; `roll` gives 0..1 for the random part of a wait."""
+    if claim.expires_at - now < SHORTEST_VALIDITY:
+        return Expired()
+    if claim.consent == "opted_out" or (claim.kind == "marketing" and claim.consent != "opted_in"):
+        return OptedOut()
+    if claim.held_until and claim.held_until > now:
+        return Deferred(claim.held_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "hold")
+    if claim.limited_until and claim.limited_until > now:
+        return Deferred(claim.limited_until - claim.claimed_at, "daily_limit")
+    if claim.kind in ALWAYS_OPEN:
+        return Go(min(LONGEST_VALIDITY, claim.expires_at - now))
+    window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, now)
+    if window.opens <= now and window.closes - now < SHORTEST_VALIDITY:
+        window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, window.closes)
+    if window.opens > now:
+        return Deferred(window.opens - claim.claimed_at + roll() * OPENING_SPREAD, "quiet_hours")
+    return Go(min(LONGEST_VALIDITY, claim.expires_at - now, window.closes - now))
 
 
 def _log(claim: Claim, report: Report) -> None:
-    """One line about a POST that Twilio did not accept, or may not have: no number, no text."""
+    """One line about a POST without an acceptance; never a number or a text."""
     of = {"ticket": str(claim.ticket), "message_id": claim.message_id, "twilio_request_id": report.request_id}
     why = {"code": report.code, "reason": report.reason, "http_status": report.http_status}
     logger.info(report.outcome, extra={**of, **why})

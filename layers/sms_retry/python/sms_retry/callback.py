@@ -1,30 +1,43 @@
-"""Twilio's callbacks, read: what it has signed becomes a receipt or a reply, and nothing else does."""
+"""Reads Twilio's callbacks: a form with a valid signature becomes a receipt or a reply."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sms_retry.values import Forged, NotACallback, Receipt, Reply, Ticket
+from sms_retry.values import Receipt, Reply, Ticket
 
 LARGEST_BODY = 64 * 1024
-# More characters than Twilio has in any field that is stored, and few enough for the keys of an index.
+# Longer than any value that Twilio sends in these fields, and short enough for the key of an index.
 LONGEST_FIELD = 255
 UNFIT = f"a NUL in it or more than {LONGEST_FIELD} characters"
 PATHS = ("/twilio/status", "/twilio/inbound")
 
-# https://help.twilio.com/articles/223134027: the words that Twilio itself heeds, alone in a message.
+# https://help.twilio.com/articles/223134027: the words that Twilio itself acts on, each alone in a message.
 STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
 START_WORDS = frozenset(("start", "yes", "unstop"))
+
+
+@dataclass(frozen=True, slots=True)
+class Forged:
+    """A request without a valid signature of Twilio."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotACallback:
+    """A request that is not a callback; `why` is the reason."""
+
+    why: str
 
 
 def read(event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str]) -> Receipt | Reply | Forged | NotACallback:
     """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for `webhook_url`.
 
-    The URL that was signed is put together from ours and the raw query, never from what the event says of its host.
+    The signed URL is `webhook_url` with the path and the raw query: the caller controls the host in the event.
     """
     headers = _headers(event.get("headers"))
     signature = headers.get("x-twilio-signature")
@@ -41,7 +54,7 @@ def read(event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str]) -> R
 
 
 def is_signed(url: str, form: Mapping[str, Sequence[str]], signature: str, tokens: Sequence[str]) -> bool:
-    """Whether one of `tokens` signed this form, which has each field's values, for this URL."""
+    """Whether one of `tokens` signed this form (a list of values for each field) for this URL."""
     from twilio.request_validator import RequestValidator
 
     fields = _Form({name: list(values) for name, values in form.items()})
@@ -49,7 +62,7 @@ def is_signed(url: str, form: Mapping[str, Sequence[str]], signature: str, token
 
 
 class _Form(dict[str, list[str]]):
-    """A form's fields, as the SDK's validator reads repeated ones."""
+    """The fields of a form, with the method by which the SDK's validator reads a repeated field."""
 
     def getall(self, name: str) -> list[str]:
         return self[name]
@@ -64,7 +77,7 @@ def _headers(given: object) -> dict[str, str]:
 
 
 def _text(given: object) -> str:
-    # JSON may carry half a surrogate pair, which is nothing that could have been signed.
+    # JSON can contain half of a surrogate pair, which no signed text has.
     return given.encode(errors="replace").decode() if isinstance(given, str) else ""
 
 
@@ -107,5 +120,5 @@ def _reply(form: _Form) -> Reply | NotACallback:
 
 
 def _can_be_stored(*fields: str) -> bool:
-    """Whether Postgres takes these as text, and as keys."""
+    """Whether Postgres can store these as text and as keys."""
     return all("\0" not in field and len(field) <= LONGEST_FIELD for field in fields)

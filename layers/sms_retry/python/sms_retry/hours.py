@@ -1,4 +1,4 @@
-"""When a person may be texted: windows by region and kind of message, in every zone in which that person may be."""
+"""The hours in which a person may be texted: windows by region and kind, in every zone that the number allows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-# Nothing is looked for beyond this: a message that finds no hour until then waits past its end, and expires.
+# The search for a window ends here: a message without any window until then waits past its expiry.
 HORIZON = timedelta(days=14)
 
 Hours = tuple[time, time] | None
@@ -18,15 +18,15 @@ Hours = tuple[time, time] | None
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of time, in UTC, in which a person may be texted."""
+    """A period, in UTC, in which a person may be texted."""
 
     opens: datetime
     closes: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table: the hours of a region for a kind of message; None is closed."""
+class HoursRule:
+    """One row of sending_hours.csv: the hours of a region for a kind of message; None is closed."""
 
     region: str
     kind: str
@@ -42,18 +42,18 @@ class Line:
 
 
 def next_window(to_number: str, stated_zone: str | None, kind: str, now: datetime) -> Window:
-    """The window that is open for this person at `now`, or else the next one."""
-    return joint_window(zones_of(to_number, stated_zone), lines_for(to_number, kind), now)
+    """The window that is open for this number at `now`, or else the next one."""
+    return joint_window(zones_of(to_number, stated_zone), rules_for(to_number, kind), now)
 
 
-def joint_window(zones: tuple[ZoneInfo, ...], lines: tuple[Line, ...], now: datetime) -> Window:
-    """The window that is open at `now`, or else the next one, by every line and in every zone.
+def joint_window(zones: tuple[ZoneInfo, ...], rules: tuple[HoursRule, ...], now: datetime) -> Window:
+    """The window that is open at `now`, or else the next one, by every rule and in every zone.
 
-    Where the HORIZON shows none, it opens and closes there.
+    Without a window before the HORIZON, the result opens and closes at the HORIZON.
     """
     at = now.astimezone(UTC)
     while at - now < HORIZON:
-        windows = [_next_by(zone, line, at) for zone in zones for line in lines]
+        windows = [_next_by(zone, rule, at) for zone in zones for rule in rules]
         opens = max(window.opens for window in windows)
         if opens <= at:
             return Window(at, min(window.closes for window in windows))
@@ -63,7 +63,7 @@ def joint_window(zones: tuple[ZoneInfo, ...], lines: tuple[Line, ...], now: date
 
 @lru_cache(maxsize=4096)
 def zones_of(to_number: str, stated: str | None) -> tuple[ZoneInfo, ...]:
-    """The zones in which this person may be: the one that is stated, or every one that the number allows."""
+    """The stated zone, or else every zone that the number allows."""
     if stated:
         try:
             return (ZoneInfo(stated),)
@@ -76,26 +76,26 @@ def zones_of(to_number: str, stated: str | None) -> tuple[ZoneInfo, ...]:
     for names in (timezone.time_zones_for_number(number), timezone.time_zones_for_geographical_number(number)):
         if timezone.UNKNOWN_TIMEZONE not in names:
             return tuple(ZoneInfo(name) for name in names)
-    # A satellite phone: nobody knows where it is.
+    # The zone of a satellite phone is not known: UTC stands for it.
     return (ZoneInfo("UTC"),)
 
 
 @lru_cache(maxsize=4096)
-def lines_for(to_number: str, kind: str) -> tuple[Line, ...]:
-    """The lines that hold for a number; where nobody knows which of a country's regions is its, those of all."""
+def rules_for(to_number: str, kind: str) -> tuple[HoursRule, ...]:
+    """The rules that apply to a number: those of its region, or of every state where the state is not known."""
     region = _region(to_number)
     return tuple(
-        line
-        for line in table()
-        if line.kind == kind and (line.region in ("*", region) or (region == "US" and line.region.startswith("US-")))
+        rule
+        for rule in hours_rules()
+        if rule.kind == kind and (rule.region in ("*", region) or (region == "US" and rule.region.startswith("US-")))
     )
 
 
 @cache
-def table() -> tuple[Line, ...]:
-    """The windows. A state's are what third parties say of its law, the most restrictive where they differ."""
+def hours_rules() -> tuple[HoursRule, ...]:
+    """The rules of this release. Those of a US state follow third parties' readings of its law, the strictest one."""
     return tuple(
-        Line(
+        HoursRule(
             row["region"],
             row["kind"],
             _hours(row["weekdays"]),
@@ -121,12 +121,12 @@ def us_holidays(year: int) -> frozenset[date]:
     return frozenset(fixed | moving)
 
 
-def _next_by(zone: ZoneInfo, line: Line, at: datetime) -> Window:
-    """The window that is open at `at`, or the next one, by one line in one zone."""
-    # Yesterday's may last past midnight.
+def _next_by(zone: ZoneInfo, rule: HoursRule, at: datetime) -> Window:
+    """The window that is open at `at`, or the next one, by one rule in one zone."""
+    # Yesterday's window may last past midnight.
     day = at.astimezone(zone).date() - timedelta(days=1)
     for _ in range(HORIZON.days + 2):
-        if hours := line.on(day):
+        if hours := rule.on(day):
             last = day if hours[0] < hours[1] else day + timedelta(days=1)
             opens = datetime.combine(day, hours[0], zone).astimezone(UTC)
             closes = datetime.combine(last, hours[1], zone).astimezone(UTC)
@@ -142,7 +142,7 @@ def _regions() -> dict[str, str]:
 
 
 def _region(to_number: str) -> str:
-    """A number's region, as far as the table tells regions apart: a state of the US, `US`, or nothing in particular."""
+    """The region of a number: a state of the US, `US` for an area code of no known state, or an empty text."""
     return _regions().get(to_number[2:5], "US") if to_number.startswith("+1") else ""
 
 

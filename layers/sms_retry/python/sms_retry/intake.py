@@ -1,35 +1,34 @@
-"""An application's event, read into a message: every wrong field is named at once, and nothing is stored."""
+"""Reads the events of applications. An invalid event raises one error that names every wrong field."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from sms_retry import policy
-from sms_retry.store import Store
-from sms_retry.values import Ask, Hold, Message, Refused, Retry, StopSending
+from sms_retry.values import Message
 
 KINDS = ("transactional", "marketing", "otp", "emergency")
 ON_UNKNOWN = ("resend", "hold")
 LONGEST_BODY = 1600
-# libphonenumber takes up to 17 digits after the country's own; nobody can be sent more than 15 in all.
+# E.164 allows 15 digits; libphonenumber accepts up to 17 after the country code.
 E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
-# What JSON can say and Postgres cannot keep: a zero, and half of a surrogate pair.
+# Characters that JSON can contain and Postgres cannot store: NUL, and half of a surrogate pair.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+STORABLE = ", without NUL and without half of a surrogate pair"
 
 
 class InvalidEvent(ValueError):
-    """The event cannot be taken in; the message names every wrong field and says what belongs there."""
+    """Nothing was stored; the message names every wrong field and says which values it accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The application's own first send was refused with this."""
+    """Twilio refused the application's own first send with this error."""
 
     error_code: int
     error_message: str | None
@@ -37,13 +36,13 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The application's own first send went through under this SID."""
+    """Twilio accepted the application's own first send under this SID."""
 
     provider_sid: str
 
 
 def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
-    """The message in a `send_sms` event, and what the application has done with it itself, if anything."""
+    """The message of a `send_sms` event, and the outcome of the application's own first send, if it made one."""
     fields = _Fields(event)
     message = Message(
         to_number=fields.number("to"),
@@ -56,68 +55,47 @@ def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
         scheduled_for=fields.instant("scheduled_for"),
         expires_at=fields.instant("expires_at"),
     )
-    done = _done(fields)
+    first_send = _first_send(fields)
     fields.check({"to", "body", "failed", "sent", *Message.__dataclass_fields__} - {"to_number"})
-    return message, done
+    return message, first_send
 
 
 def read_message_id(event: Mapping[str, Any]) -> tuple[int, bool]:
-    """The message in a `retry_sms` event, and whether one that may have been sent is sent again all the same."""
+    """The message id of a `retry_sms` event, and `force`: send again although the message may have been sent."""
     fields = _Fields(event)
     message_id, force = event.get("message_id"), event.get("force", False)
     if not isinstance(message_id, int) or isinstance(message_id, bool) or not 0 < message_id < 2**63:
-        fields.wrong("message_id", "must be the id that send_sms gave")
+        fields.wrong("message_id", "must be the message_id that send_sms returned")
     if not isinstance(force, bool):
         fields.wrong("force", "must be true or false")
     fields.check({"message_id", "force"})
     return int(message_id or 0), bool(force)
 
 
-def take_failed(store: Store, message: Message, failed: Failed, now: datetime) -> int:
-    """Queue a message whose first send failed, with the waits that its error is granted; gives its id."""
-    delays: tuple[timedelta, ...] = ()
-    refused = Refused(400, failed.error_code, failed.error_message or "")
-    match policy.judge(refused, 1, message.to_number, now, lines=policy.overridden(store.overrides())):
-        case Retry(delays=delays, spends=True):
-            pass
-        # Nobody's fault, or that of the application's own account or sender: ours finds out for itself. SQL takes a
-        # message that is scheduled for one that has spent nothing.
-        case Retry(delays=(wait, *_)) | Hold(wait=wait):
-            message = replace(message, scheduled_for=max(now + wait, message.scheduled_for or now))
-        case Ask():
-            return store.log_sent(message, None)
-        case StopSending():
-            store.set_consent("*", message.to_number, "opted_out")
-            message = replace(message, scheduled_for=None)
-        case _:
-            message = replace(message, scheduled_for=None)
-    return store.queue(message, failed.error_code, failed.error_message, delays)
-
-
-def _done(fields: _Fields) -> Failed | Sent | None:
+def _first_send(fields: _Fields) -> Failed | Sent | None:
     failed, sent = fields.event.get("failed"), fields.event.get("sent")
     if failed is not None and sent is not None:
-        fields.wrong("sent", "cannot stand beside failed")
+        fields.wrong("sent", "must not be given together with failed")
     if failed is not None:
         inner = failed if isinstance(failed, Mapping) else {}
         code, message = inner.get("error_code"), inner.get("error_message")
         if not isinstance(code, int) or isinstance(code, bool) or not 0 < code < 10**9:
-            fields.wrong("failed.error_code", "must be Twilio's error code, a whole number")
+            fields.wrong("failed.error_code", "must be Twilio's error code, a whole number from 1 to 999999999")
             code = 0
         if message is not None and (not isinstance(message, str) or UNSTORABLE.search(message)):
-            fields.wrong("failed.error_message", "must be text")
+            fields.wrong("failed.error_message", f"must be text{STORABLE}")
         return Failed(code, message if isinstance(message, str) else None)
     if sent is not None:
         sid = sent.get("provider_sid") if isinstance(sent, Mapping) else None
         if not isinstance(sid, str) or not SID.fullmatch(sid):
-            fields.wrong("sent.provider_sid", "must be the SID that Twilio gave, SM... or MM...")
+            fields.wrong("sent.provider_sid", "must be Twilio's message SID: SM or MM and 32 hexadecimal digits")
             sid = ""
         return Sent(sid)
     return None
 
 
 class _Fields:
-    """Reads an event's fields and keeps what is wrong with them until `check`."""
+    """Reads the fields of an event, and collects the faults until `check`."""
 
     def __init__(self, event: Mapping[str, Any]) -> None:
         if not isinstance(event, Mapping):
@@ -133,7 +111,7 @@ class _Fields:
         if value is None and not required:
             return None
         if not isinstance(value, str) or not 1 <= len(value) <= most or UNSTORABLE.search(value):
-            self.wrong(name, f"must be text of 1 to {most} characters")
+            self.wrong(name, f"must be text of 1 to {most} characters{STORABLE}")
             return None
         return value
 
@@ -164,7 +142,7 @@ class _Fields:
             if value is not None:
                 ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-            self.wrong(name, "must be a time zone of the IANA list, such as America/New_York")
+            self.wrong(name, "must be an IANA time zone, such as America/New_York")
             return None
         return value
 
@@ -174,9 +152,9 @@ class _Fields:
             instant = datetime.fromisoformat(value) if value is not None else None
         except (ValueError, TypeError):
             instant = None
-        # The years are those of SQL's sms_faults.
+        # SQL's sms_faults accepts the same years.
         if value is not None and (instant is None or instant.tzinfo is None or not 2000 <= instant.year < 9999):
-            self.wrong(name, "must be an ISO 8601 instant with an offset, such as 2026-01-31T09:00:00+00:00")
+            self.wrong(name, "must be an ISO 8601 time with an offset from UTC, such as 2026-01-31T09:00:00+00:00")
             return None
         return instant
 

@@ -68,7 +68,7 @@ def send(tally: Tally) -> None:
 def receipt(recorded: Recorded) -> None:
     """Count a receipt: SettledCallbacks, NotedCallbacks, RepeatedCallbacks or UnheardOfCallbacks, by its effect."""
     count(recorded.answer.title().replace("_", "") + "Callbacks")
-    count("OpenedHolds", recorded.opened)
+    count("OpenedHolds", recorded.hold_set)
     count("UnlistedMessages", recorded.unlisted)
 
 
@@ -76,7 +76,7 @@ def _counted(tally: Tally) -> dict[str, int]:
     numbers = {name: getattr(tally, name) for name in (*RETURNED, "stale", "unlisted", "sent")}
     counted = {f"{name.capitalize()}Messages": number for name, number in numbers.items()}
     deferrals = {name: tally.deferrals[reason] for reason, name in DEFERRALS.items()}
-    return {**counted, **deferrals, "OpenedHolds": tally.opened}
+    return {**counted, **deferrals, "OpenedHolds": tally.holds_set}
 
 
 def _scheduled(event: Mapping[str, Any]) -> datetime | None:

@@ -1,206 +1,92 @@
-"""Whether this error is worth another try, and when; and whether this person may be sent this message now.
-
-Pure functions over data: the table of codes beside this file, and the instant that the caller gives.
-"""
+"""The judgement of a failure: whether it is worth another try, and when. Pure: the caller gives the instant."""
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
-from functools import cache
-from importlib.resources import files
 from zoneinfo import ZoneInfo
 
-from sms_retry.hours import next_window
-from sms_retry.values import (
-    Ask,
-    Claim,
-    Deferred,
-    Expired,
-    Final,
-    Go,
-    Hold,
-    OptedOut,
-    Refused,
-    Retry,
-    StopSending,
-    Unreached,
-    Verdict,
-)
+from sms_retry.codes import SCHEDULE, CodeRule, code_rules, parse
+from sms_retry.values import Ask, Final, Hold, Receipt, Refused, Retry, StopSending, Unreached, Verdict
 
-SCHEDULE = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15))
 LONGEST_WAIT = timedelta(hours=12)
-# What is nobody's fault is tried again soon, so that the queue drains at full speed when an outage ends.
+# A retry that spends nothing waits for an outage to end. Short waits let the queue drain at full speed afterwards.
 LONGEST_FREE_WAIT = timedelta(minutes=5)
-# Wider than the minute between two ticks, or what failed together would come back together.
+# Wider than the minute between two ticks: otherwise messages that failed in one tick are all due in one tick again.
 NARROWEST_SPREAD = timedelta(seconds=90)
+# A refusal without a Twilio code, by its HTTP status.
+CODES_OF_STATUSES = {401: 20003, 403: 20403, 404: 20404, 429: 20429}
 
-ALWAYS_OPEN = ("otp", "emergency")
-OPENING_SPREAD = timedelta(minutes=10)
-# Twilio's longest; and the shortest that leaves it time to hand the message on.
-LONGEST_VALIDITY, SHORTEST_VALIDITY = timedelta(hours=10), timedelta(seconds=10)
+# Gives 0..1 for the random extra of a wait.
+Roll = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the table of codes."""
+class Policy:
+    """The rules that apply: those of the release, and an operator's in place of some of them."""
 
-    code: int
-    verdict: str
-    strategy: str
-    base: timedelta
-    retries: int
-    scope: str
-    spends: bool
-    reason: str
+    rules: Mapping[int, CodeRule]
 
+    @classmethod
+    def of(cls, overrides: Iterable[Sequence[object]] = ()) -> Policy:
+        """`overrides` are rows in the order of the table's columns."""
+        return cls({**code_rules(), **parse(overrides)})
 
-Lines = Mapping[int, Line]
+    def judge(
+        self, failure: Refused | Unreached, attempt: int, to_number: str, now: datetime, roll: Roll = random.random
+    ) -> Verdict:
+        """The verdict on a POST that Twilio did not accept; `attempt` counts claims."""
+        match failure:
+            case Unreached():
+                return Retry((_free_wait(timedelta(seconds=5), attempt, roll),), "not_connected", spends=False)
+            case Refused(http_status=status, code=code):
+                meant = code if code in self.rules else CODES_OF_STATUSES.get(status, code)
+                verdict = self._verdict(meant, attempt, to_number, now, roll)
+        if isinstance(verdict, Retry) and (least := failure.retry_after):
+            return replace(verdict, delays=tuple(max(wait, least) for wait in verdict.delays))
+        return verdict
 
+    def judge_receipt(self, receipt: Receipt, now: datetime, roll: Roll = random.random) -> Verdict:
+        """The verdict on a receipt: `failed` means that the message never left Twilio, `undelivered` that it did."""
+        if receipt.error_code is None:
+            return Final("no_code")
+        attempt = receipt.ticket.attempt if receipt.ticket else 1
+        verdict = self._verdict(receipt.error_code, attempt, receipt.to_number, now, roll)
+        match verdict:
+            # The receipt is Twilio's answer already, and only a message that left Twilio can arrive twice.
+            case Ask(reason=reason) if receipt.status == "failed":
+                return Retry(tuple(_spread(wait, roll) for wait in SCHEDULE), reason)
+            case Ask(reason=reason):
+                return Final(reason)
+            case _:
+                return verdict
 
-@cache
-def table() -> Lines:
-    """The release's table of codes, by code."""
-    rows = csv.reader((files("sms_retry") / "error_policy.csv").read_text().splitlines()[1:])
-    return {line.code: line for line in map(_line, rows)}
-
-
-def overridden(overrides: Iterable[Sequence[object]]) -> Lines:
-    """The table with an operator's own lines in it, each in the order of the table's columns."""
-    ours = {line.code: line for line in map(_line, overrides)}
-    return {**table(), **ours} if ours else table()
-
-
-def waits(line: Line) -> tuple[timedelta, ...]:
-    """The waits that a line grants, before anything is added to spread them."""
-    match line.strategy:
-        case "immediate":
-            return (timedelta(0),) * line.retries
-        case "linear":
-            return tuple(line.base * n for n in range(1, line.retries + 1))
-        case "exponential":
-            return tuple(line.base * 2**n for n in range(line.retries))
-        case _:
-            return SCHEDULE
-
-
-def judge(
-    failure: Refused | Unreached,
-    attempt: int,
-    to_number: str,
-    now: datetime,
-    roll: Callable[[], float] = random.random,
-    lines: Lines | None = None,
-) -> Verdict:
-    """What a POST that was not taken calls for.
-
-    `attempt` counts claims; `roll` gives 0..1 for the jitter; `lines` is the table with what operators overrode in it.
-    """
-    match failure:
-        case Unreached():
-            return Retry((_free_wait(timedelta(seconds=5), attempt, roll),), "not_connected", spends=False)
-        case Refused(http_status=status, code=code):
-            known = table() if lines is None else lines
-            verdict = _verdict(_meant(status, code, known), attempt, to_number, now, roll, known)
-    if isinstance(verdict, Retry) and failure.retry_after:
-        return Retry(tuple(max(wait, failure.retry_after) for wait in verdict.delays), verdict.reason, verdict.spends)
-    return verdict
-
-
-def judge_receipt(
-    status: str,
-    code: int | None,
-    attempt: int,
-    to_number: str,
-    now: datetime,
-    roll: Callable[[], float] = random.random,
-    lines: Lines | None = None,
-) -> Verdict:
-    """What a receipt calls for: one that says `failed`, of a message that never left Twilio, or `undelivered`."""
-    if code is None:
-        return Final("no_code")
-    verdict = _verdict(code, attempt, to_number, now, roll, table() if lines is None else lines)
-    match verdict:
-        # The receipt is the answer. Sending again can repeat only what has left Twilio.
-        case Ask(reason=reason) if status == "failed":
-            return Retry(tuple(_spread(wait, roll) for wait in SCHEDULE), reason)
-        case Ask(reason=reason):
-            return Final(reason)
-        case _:
-            return verdict
-
-
-def before_sending(
-    claim: Claim, now: datetime, roll: Callable[[], float] = random.random
-) -> Go | Expired | OptedOut | Deferred:
-    """Whether a claimed message may be sent at `now`."""
-    if claim.expires_at - now < SHORTEST_VALIDITY:
-        return Expired()
-    if claim.consent == "opted_out" or (claim.kind == "marketing" and claim.consent != "opted_in"):
-        return OptedOut()
-    if claim.held_until and claim.held_until > now:
-        return Deferred(claim.held_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "hold")
-    if claim.limited_until and claim.limited_until > now:
-        return Deferred(claim.limited_until - claim.claimed_at, "daily_limit")
-    if claim.kind in ALWAYS_OPEN:
-        return Go(min(LONGEST_VALIDITY, claim.expires_at - now))
-    window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, now)
-    if window.opens <= now and window.closes - now < SHORTEST_VALIDITY:
-        window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, window.closes)
-    if window.opens > now:
-        return Deferred(window.opens - claim.claimed_at + roll() * OPENING_SPREAD, "quiet_hours")
-    return Go(min(LONGEST_VALIDITY, claim.expires_at - now, window.closes - now))
-
-
-def _line(row: Sequence[object]) -> Line:
-    code, verdict, strategy, base, retries, scope, spends, reason = map(str, row)
-    return Line(
-        code=int(code),
-        verdict=verdict,
-        strategy=strategy,
-        base=timedelta(seconds=int(base or 0)),
-        retries=int(retries or 0),
-        scope=scope,
-        spends=spends not in ("no", "False"),
-        reason=reason,
-    )
-
-
-def _meant(http_status: int, code: int | None, lines: Lines) -> int | None:
-    """Twilio's code, or the one that an answer without a code amounts to."""
-    if code in lines:
-        return code
-    return {401: 20003, 403: 20403, 404: 20404, 429: 20429}.get(http_status, code)
-
-
-def _verdict(
-    code: int | None, attempt: int, to_number: str, now: datetime, roll: Callable[[], float], lines: Lines
-) -> Verdict:
-    line = lines.get(code) if code is not None else None
-    match line:
-        case None:
-            return Final("unlisted")
-        case Line(verdict="retry", spends=False):
-            return Retry((_free_wait(line.base, attempt, roll),), f"error_{code}", spends=False)
-        case Line(verdict="retry"):
-            return Retry(tuple(_spread(wait, roll) for wait in waits(line)), f"error_{code}")
-        case Line(verdict="hold", strategy=strategy):
-            key = _hold_key(line.scope, to_number)
-            wait = _until_midnight_pacific(now) if strategy == "midnight_pacific" else line.base
-            return Hold(line.scope, key, wait, f"error_{code}") if key else Final(f"error_{code}")
-        case Line(verdict="opt_out"):
-            return StopSending()
-        case Line(verdict="unknown"):
-            return Ask(f"error_{code}")
-        case _:
-            return Final(f"error_{code}")
+    def _verdict(self, code: int | None, attempt: int, to_number: str, now: datetime, roll: Roll) -> Verdict:
+        rule = self.rules.get(code) if code is not None else None
+        reason = f"error_{code}"
+        match rule:
+            case None:
+                return Final("unlisted")
+            case CodeRule(verdict="retry", spends=False):
+                return Retry((_free_wait(rule.base, attempt, roll),), reason, spends=False)
+            case CodeRule(verdict="retry"):
+                return Retry(tuple(_spread(wait, roll) for wait in rule.waits), reason)
+            case CodeRule(verdict="hold", strategy=strategy):
+                key = _hold_key(rule.scope, to_number)
+                wait = _until_midnight_pacific(now) if strategy == "midnight_pacific" else rule.base
+                return Hold(rule.scope, key, wait, reason) if key else Final(reason)
+            case CodeRule(verdict="opt_out"):
+                return StopSending()
+            case CodeRule(verdict="unknown"):
+                return Ask(reason)
+            case _:
+                return Final(reason)
 
 
 def _hold_key(scope: str, to_number: str) -> str | None:
-    """Whom the hold concerns, if that can be told; a deployment has one account and one sender."""
+    """The key of a hold; None for a number of no known country. A deployment has one account and one sender."""
     match scope:
         case "country":
             import phonenumbers
@@ -209,7 +95,7 @@ def _hold_key(scope: str, to_number: str) -> str | None:
                 number = phonenumbers.parse(to_number)
             except phonenumbers.NumberParseException:
                 return None
-            # The countries that share +1 are told apart by the three digits after it.
+            # Several countries share +1: the three digits after it tell them apart.
             return f"+{number.country_code}" if number.country_code != 1 else to_number[:5]
         case "recipient":
             return to_number or None
@@ -217,13 +103,13 @@ def _hold_key(scope: str, to_number: str) -> str | None:
             return "*"
 
 
-def _spread(wait: timedelta, roll: Callable[[], float]) -> timedelta:
+def _spread(wait: timedelta, roll: Roll) -> timedelta:
     if not wait:
         return wait
     return min(LONGEST_WAIT, wait) + roll() * max(NARROWEST_SPREAD, wait / 2)
 
 
-def _free_wait(base: timedelta, attempt: int, roll: Callable[[], float]) -> timedelta:
+def _free_wait(base: timedelta, attempt: int, roll: Roll) -> timedelta:
     return _spread(min(LONGEST_FREE_WAIT, base * 2 ** min(max(attempt, 1) - 1, 10)), roll)
 
 

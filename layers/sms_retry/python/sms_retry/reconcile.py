@@ -1,42 +1,42 @@
-"""Asks Twilio about what never got an answer: the unknown by recipient and body, the silent by SID."""
+"""Asks Twilio about messages without an answer: the unknown ones by recipient and text, the silent ones by SID."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from operator import attrgetter
 from typing import TypeVar
 
+from sms_retry.listing import Gone, Listed, LookUp, NoAnswer, SentTo
 from sms_retry.store import Store
-from sms_retry.values import Gone, Listed, NoAnswer, Receipt, Report, Ticket
+from sms_retry.values import Receipt, Report, Silent, Ticket, Unsettled
 
-SentTo = Callable[[str, datetime], list[Listed] | NoAnswer]
-LookUp = Callable[[str], Listed | Gone | NoAnswer]
 Record = Callable[[Receipt], object]
 
-Asked = TypeVar("Asked")
-Word = TypeVar("Word")
+Row = TypeVar("Row", Unsettled, Silent)
+Found = TypeVar("Found")
 
-# Two clocks are compared, Twilio's and the database's.
+# The difference that the clocks of Twilio and the database may have.
 CLOCK_SKEW = timedelta(seconds=5)
 BATCH = 50
-# Sending has the first claim on what Twilio allows an account at a time.
+# Few questions at a time: the worker has priority on the requests that Twilio allows an account at once.
 IN_FLIGHT = 4
-# One question at its longest, and the time to write its answer down (seconds).
+# The longest question, and the time to write its answer (seconds).
 SLOWEST_QUESTION = 40.0
 
 
 @dataclass
 class Findings:
-    """What one run did: the unknown that were asked about, found, released to go again, or ended as held;
-    and the silent that were asked about, with those that Twilio has no more.
+    """The counts of one run. Of unknown messages: asked about, found, released for another try, or parked. Of silent
+    ones: asked about, and gone at Twilio.
     """
 
     asked: int = 0
     found: int = 0
     released: int = 0
-    held: int = 0
+    parked: int = 0
     silent: int = 0
     gone: int = 0
 
@@ -44,100 +44,91 @@ class Findings:
 def reconcile(
     store: Store, sent_to: SentTo, look_up: LookUp, record: Record, seconds_left: Callable[[], float]
 ) -> Findings:
-    """Settle what can be settled, until nothing is due, time is short, or Twilio stops answering."""
-    findings = Findings()
+    """Settle unknown, then silent messages, until none is due, time is short, or Twilio stops answering."""
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ask") as askers:
-        while seconds_left() > SLOWEST_QUESTION and _unknown(store, sent_to, record, seconds_left, askers, findings):
+        run = _Run(store, sent_to, look_up, record, seconds_left, askers)
+        while run.has_time() and run.settle_unknown():
             pass
-        while seconds_left() > SLOWEST_QUESTION and _silent(store, look_up, record, seconds_left, askers, findings):
+        while run.has_time() and run.settle_silent():
             pass
-    return findings
+    return run.findings
 
 
-def _unknown(
-    store: Store,
-    sent_to: SentTo,
-    record: Record,
-    seconds_left: Callable[[], float],
-    askers: ThreadPoolExecutor,
-    findings: Findings,
-) -> bool:
-    """One batch of the unknown; says whether there may be more. A row is released only after Twilio was asked."""
-    due = sorted(store.unknown_due(BATCH), key=lambda row: row[3])
-    not_known: list[Ticket] = []
-    answered = 0
-    words = _answers(askers, seconds_left, lambda row: sent_to(row[1], row[3] - CLOCK_SKEW), due)
-    for (ticket, to_number, body, claimed_at), listed in words:
-        if isinstance(listed, NoAnswer):
-            continue
-        answered += 1
-        match = _match(store, listed, body, claimed_at)
-        if match is None:
-            not_known.append(ticket)
-            continue
-        findings.found += 1
-        store.finish([Report(ticket, "accepted", sid=match.sid)])
-        record(Receipt(match.sid, match.status, match.error_code, ticket, to_number))
-    findings.asked += answered
-    for status in store.release_unknown(not_known):
-        findings.released += status == "pending"
-        findings.held += status == "unknown"
-    return answered == BATCH
+@dataclass
+class _Run:
+    store: Store
+    sent_to: SentTo
+    look_up: LookUp
+    record: Record
+    seconds_left: Callable[[], float]
+    askers: ThreadPoolExecutor
 
+    def __post_init__(self) -> None:
+        self.findings = Findings()
 
-def _match(store: Store, listed: list[Listed], body: str, claimed_at: datetime) -> Listed | None:
-    """The oldest message that can be this attempt's and is nobody else's."""
-    same = [
-        message
-        for message in listed
-        if message.body == body
-        and message.direction.startswith("outbound")
-        and message.created >= claimed_at - CLOCK_SKEW
-    ]
-    free = store.unowned_sids([message.sid for message in same]) if same else set()
-    return min((message for message in same if message.sid in free), key=lambda message: message.created, default=None)
+    def has_time(self) -> bool:
+        return self.seconds_left() > SLOWEST_QUESTION
 
-
-def _silent(
-    store: Store,
-    look_up: LookUp,
-    record: Record,
-    seconds_left: Callable[[], float],
-    askers: ThreadPoolExecutor,
-    findings: Findings,
-) -> bool:
-    """One batch of the silent; says whether there may be more."""
-    gone: dict[int, bool] = {}
-    for (message_id, sid), found in _answers(
-        askers, seconds_left, lambda row: look_up(row[1]), store.silent_due(BATCH)
-    ):
-        match found:
-            case NoAnswer():
+    def settle_unknown(self) -> bool:
+        """Settle one batch; returns whether another may be due. Only Twilio's answer can release a message."""
+        due = sorted(self.store.unknown_due(BATCH), key=attrgetter("claimed_at"))
+        not_listed: list[Ticket] = []
+        answers = 0
+        for row, listed in self._ask(due, lambda row: self.sent_to(row.to_number, row.claimed_at - CLOCK_SKEW)):
+            if isinstance(listed, NoAnswer):
                 continue
-            case Listed():
-                record(Receipt(sid, found.status, found.error_code, None, found.to_number))
-        gone[message_id] = isinstance(found, Gone)
-    store.note_asked(gone)
-    findings.silent += len(gone)
-    findings.gone += sum(gone.values())
-    return len(gone) == BATCH
+            answers += 1
+            if match := self._match(row, listed):
+                self.findings.found += 1
+                self.store.finish([Report.accepted(row.ticket, match.sid)])
+                self.record(Receipt(match.sid, match.status, match.error_code, row.ticket, row.to_number))
+            else:
+                not_listed.append(row.ticket)
+        self.findings.asked += answers
+        for status in self.store.release_unknown(not_listed):
+            self.findings.released += status == "pending"
+            self.findings.parked += status == "unknown"
+        return answers == BATCH
 
+    def settle_silent(self) -> bool:
+        """Settle one batch; returns whether another may be due."""
+        gone: dict[int, bool] = {}
+        for row, found in self._ask(self.store.silent_due(BATCH), lambda row: self.look_up(row.provider_sid)):
+            match found:
+                case NoAnswer():
+                    continue
+                case Listed():
+                    self.record(Receipt(row.provider_sid, found.status, found.error_code, None, found.to_number))
+            gone[row.message_id] = isinstance(found, Gone)
+        self.store.note_asked(gone)
+        self.findings.silent += len(gone)
+        self.findings.gone += sum(gone.values())
+        return len(gone) == BATCH
 
-def _answers(
-    askers: ThreadPoolExecutor,
-    seconds_left: Callable[[], float],
-    question: Callable[[Asked], Word | NoAnswer],
-    about: Iterable[Asked],
-) -> Iterator[tuple[Asked, Word | NoAnswer]]:
-    """Ask about each, a few at a time; once Twilio gives no word, or time is short, nothing more is asked."""
-    silent: list[NoAnswer] = []
+    def _match(self, row: Unsettled, listed: list[Listed]) -> Listed | None:
+        """The oldest listed message that can be the one of this row, and that no attempt owns."""
+        same = [
+            message
+            for message in listed
+            if message.body == row.body
+            and message.direction.startswith("outbound")
+            and message.created >= row.claimed_at - CLOCK_SKEW
+        ]
+        free = self.store.unowned_sids([message.sid for message in same]) if same else set()
+        return min((message for message in same if message.sid in free), key=attrgetter("created"), default=None)
 
-    def ask(each: Asked) -> tuple[Asked, Word | NoAnswer]:
-        if silent or seconds_left() < SLOWEST_QUESTION:
-            return each, NoAnswer("not asked")
-        word = question(each)
-        if isinstance(word, NoAnswer):
-            silent.append(word)
-        return each, word
+    def _ask(
+        self, rows: Iterable[Row], question: Callable[[Row], Found | NoAnswer]
+    ) -> Iterator[tuple[Row, Found | NoAnswer]]:
+        """Ask about each row, a few at a time. After one NoAnswer, or when time is short, ask nothing more."""
+        unanswered: list[NoAnswer] = []
 
-    return askers.map(ask, about)
+        def ask(row: Row) -> tuple[Row, Found | NoAnswer]:
+            if unanswered or self.seconds_left() < SLOWEST_QUESTION:
+                return row, NoAnswer("not asked")
+            answer = question(row)
+            if isinstance(answer, NoAnswer):
+                unanswered.append(answer)
+            return row, answer
+
+        return self.askers.map(ask, rows)

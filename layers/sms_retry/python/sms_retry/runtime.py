@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache, wraps
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial, wraps
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
@@ -17,10 +17,7 @@ from sms_retry import conninfo, metrics, settings
 from sms_retry.connection import PATIENCE
 from sms_retry.secrets import Secret
 from sms_retry.store import Store
-from sms_retry.values import Answer, Claim, Refused
-
-if TYPE_CHECKING:
-    from sms_retry.twilio import Send
+from sms_retry.values import Send
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -80,46 +77,24 @@ def newer_database() -> str | None:
     return conninfo.from_secret(newer) if newer else None
 
 
-@contextmanager
-def sender() -> Iterator[Send]:
-    """A `send` through Twilio; its connections end with this invocation.
-
-    A message that Twilio refuses with HTTP 401 is sent once more if the secret was rotated.
-    """
+def sender() -> AbstractContextManager[Send]:
+    """A `send` through Twilio; after a 401 it uses the credentials of a secret that was rotated."""
     from sms_retry import twilio
 
     given = settings.sending(os.environ)
-    with ExitStack() as opened:
-
-        def open_with(credentials: settings.Credentials) -> Send:
-            its = given.sender
-            return opened.enter_context(
-                twilio.open_sender(credentials, given.account.api_url, its.sender, its.webhook_url)
-            )
-
-        sends = [open_with(_credentials(given.account))]
-        lock = threading.Lock()
-
-        def send(claim: Claim, valid_for: timedelta) -> Answer:
-            used = sends[-1]
-            answer = used(claim, valid_for)
-            if not (isinstance(answer, Refused) and answer.http_status == 401):
-                return answer
-            with lock:
-                if sends[-1] is used and (newer := _newer_credentials(given.account)):
-                    sends.append(open_with(newer))
-            return answer if sends[-1] is used else sends[-1](claim, valid_for)
-
-        yield send
+    account, newer = given.account, partial(_newer_credentials, given.account)
+    return twilio.open_sender(
+        _credentials(account), account.api_url, given.sender.sender, given.sender.webhook_url, newer
+    )
 
 
 @contextmanager
 def asking() -> Iterator[tuple[Any, Any]]:
     """Twilio's two questions: the messages sent to a number, and the state of one SID."""
-    from sms_retry import twilio
+    from sms_retry import listing
 
     given = settings.asking(os.environ)
-    with twilio.open_asking(_credentials(given.account), given.account.api_url) as questions:
+    with listing.open_listing(_credentials(given.account), given.account.api_url) as questions:
         yield questions
 
 

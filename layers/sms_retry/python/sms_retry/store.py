@@ -1,4 +1,4 @@
-"""Postgres by function name: the only module that knows what the database can be asked."""
+"""The database: one method for each SQL function that the flow of a message calls."""
 
 from __future__ import annotations
 
@@ -6,12 +6,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg.rows import namedtuple_row
 
 from sms_retry.connection import PATIENCE, Connection
-from sms_retry.values import Claim, Hold, Message, Report, State, Ticket
+from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Ticket, Unsettled, Verdict
+
+
+class Stock(NamedTuple):
+    """The start of a tick: claims taken back from dead workers, and messages due, counted up to a limit."""
+
+    recovered: int
+    due: int
+
+
+class FailedCount(NamedTuple):
+    """The number of messages that failed with one code, and the end of the period in which they failed."""
+
+    messages: int
+    until: datetime
 
 
 class Store:
@@ -36,41 +50,41 @@ class Store:
         error_message: str | None = None,
         delays: Sequence[timedelta] | None = None,
     ) -> int:
-        """Take a message in, after its first send failed where there is an error; gives its id."""
+        """Queue a message; returns its id. With `error_code` the application's own first send failed."""
         statement = f"select sms_retry.queue_sms_retry({_MESSAGE}, error_code => %s, error_message => %s, delays => %s)"
         given = [*_message(message), error_code, error_message, delays if delays is None else list(delays)]
         return int(self._once(statement, given)[0][0])
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
-        """Take a message in and claim it if it may go now; gives its id."""
+        """Queue a message and, if it is due, claim it; returns its id and the claim."""
         row = self._once(f"select * from sms_retry.queue_and_claim_sms({_MESSAGE})", _message(message))[0]
         claim = Claim(*row) if row[0] is not None else None
         return int(row[2]), claim
 
     def log_sent(self, message: Message, provider_sid: str | None) -> int:
-        """Take in a message that its application has sent itself, or may have, where it has no SID; gives its id."""
+        """Log a message that the application sent itself, or may have sent (no SID); returns its id."""
         statement = """select sms_retry.log_sent_sms(%s, to_number => %s, body => %s, message_key => %s,
             business_id => %s, kind => %s, on_unknown => %s, time_zone => %s, expires_at => %s)"""
         *given, _scheduled_for, expires_at = _message(message)
         return int(self._once(statement, [provider_sid, *given, expires_at])[0][0])
 
     def claim_due(self, limit: int) -> list[Claim]:
-        """Claim at most `limit` of what is due, the longest due first."""
+        """Claim at most `limit` due messages, the longest due first."""
         return [Claim(*row) for row in self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])]
 
     def claim_now(self, message_id: int) -> Claim | None:
-        """Claim this one, if it is due and nothing holds it."""
+        """Claim this message, if it is due and no hold concerns it."""
         rows = self._once("select * from sms_retry.claim_sms_now(%s)", [message_id])
         return Claim(*rows[0]) if rows else None
 
-    def take_stock(self, limit: int) -> tuple[int, int]:
-        """Take back what dead workers hold; gives how many, and how many are due, counted no further than `limit`."""
+    def take_stock(self, limit: int) -> Stock:
+        """Take back the claims of dead workers, and count due messages up to `limit`."""
         statement = "select sms_retry.recover_stuck_sms_retries(), sms_retry.count_due_sms(%s)"
         recovered, due = self._again(statement, [limit])[0]
-        return int(recovered), int(due)
+        return Stock(int(recovered), int(due))
 
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
-        """Write reports down; gives what each is now in the queue. A ticket that is missing from it changed nothing."""
+        """Write reports; returns the new status of each queue row. A report without one there changed nothing."""
         if not reports:
             return {}
         columns = [_array(column) for column in zip(*map(_report, reports), strict=True)]
@@ -78,7 +92,7 @@ class Store:
         return {Ticket(id, attempt): status for id, attempt, status in rows}
 
     def known(self, reports: Sequence[Report]) -> dict[Ticket, str]:
-        """Of reports that changed nothing those that were known already, and what each is now; the others are stale."""
+        """Of reports that changed nothing: the status of those that were written before. The others are stale."""
         if not reports:
             return {}
         given = [(*report.ticket, report.outcome, report.sid) for report in reports]
@@ -86,64 +100,56 @@ class Store:
         statement = "select * from sms_retry.known_sms_reports(%s::bigint[], %s::int[], %s::text[], %s::text[])"
         return {Ticket(id, attempt): status for id, attempt, status in self._again(statement, columns)}
 
-    def open_hold(self, hold: Hold) -> None:
-        """Nothing goes there until the hold's wait is over and a probe went through."""
+    def set_hold(self, hold: Hold) -> None:
+        """Send nothing in the hold's scope until its wait is over and a probe succeeds."""
         self._again("select sms_retry.open_sms_hold(%s, %s, %s, %s)", [*astuple(hold)])
 
     def set_consent(self, business_id: str, phone_number: str, consent: str) -> int:
-        """Write down what a person agreed to; gives how many waiting messages that ended."""
+        """Store a person's consent; returns the number of waiting messages that this ended."""
         given = [business_id, phone_number, consent]
         return int(self._again("select sms_retry.set_sms_consent(%s, %s, %s)", given)[0][0])
 
-    def record_delivery(
-        self,
-        message_sid: str,
-        status: str,
-        error_code: int | None,
-        ticket: Ticket | None,
-        delays: Sequence[timedelta] | None,
-        spends: bool,
-        reason: str | None,
-    ) -> str:
-        """Take in one callback: settled, noted, repeated or unheard_of."""
-        given = [message_sid, status, error_code, *(ticket or (None, None))]
-        given += [list(delays) if delays else None, spends, reason]
+    def record_delivery(self, receipt: Receipt, verdict: Verdict | None = None) -> str:
+        """Store a receipt, with the verdict on a failure; returns settled, noted, repeated or unheard_of."""
+        given: list[Any] = [receipt.message_sid, receipt.status, receipt.error_code, *(receipt.ticket or (None, None))]
+        given += [list(verdict.delays) or None, verdict.spends, verdict.reason] if verdict else [None, True, None]
         statement = "select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)"
         return str(self._again(statement, given)[0][0])
 
     def overrides(self) -> list[tuple[Any, ...]]:
-        """What operators have decided about codes, in the columns of the table of codes."""
+        """The operators' own rules for codes, in the columns of the table of codes."""
         return self._again("select * from sms_retry.sms_policy_overrides()", [])
 
     def state(self, message_id: int) -> State | None:
-        """How one message stands; None where there is no such message."""
+        """The state of one message, or None for an id that no message has."""
         rows = self._again("select * from sms_retry.sms_message_state(%s)", [message_id])
         return State(*rows[0]) if rows else None
 
-    def unknown_due(self, limit: int) -> list[tuple[Ticket, str, str, datetime]]:
-        """The unknown to ask Twilio about now: ticket, recipient, body, and when it was claimed."""
-        rows = self._once("select * from sms_retry.unknown_sms_due(%s)", [limit])
-        return [(Ticket(id, attempt), to, body, claimed_at) for id, attempt, to, body, claimed_at in rows]
+    def unknown_due(self, limit: int) -> list[Unsettled]:
+        """The unknown messages to ask Twilio about now."""
+        rows = self._once("select id, attempt, to_number, body, claimed_at from sms_retry.unknown_sms_due(%s)", [limit])
+        return [Unsettled(Ticket(id, attempt), *message) for id, attempt, *message in rows]
 
     def release_unknown(self, tickets: Sequence[Ticket]) -> list[str]:
-        """Twilio did not know these; gives the status of each whose time was up."""
+        """Twilio's list lacks these messages. Returns the new status of each that was claimed 30 minutes ago."""
         if not tickets:
             return []
         ids, attempts = zip(*tickets, strict=True)
         statement = "select status from sms_retry.release_unknown_sms(%s::bigint[], %s::int[])"
         return [status for (status,) in self._once(statement, [list(ids), list(attempts)])]
 
-    def silent_due(self, limit: int) -> list[tuple[int, str]]:
-        """The messages, with their SIDs, to ask Twilio about now, since no final callback came."""
-        return [(id, sid) for id, sid in self._once("select * from sms_retry.silent_sms_due(%s)", [limit])]
+    def silent_due(self, limit: int) -> list[Silent]:
+        """The accepted messages without a final receipt, to ask Twilio about now."""
+        rows = self._once("select message_id, provider_sid from sms_retry.silent_sms_due(%s)", [limit])
+        return [Silent(*row) for row in rows]
 
     def note_asked(self, gone: Mapping[int, bool]) -> None:
-        """Twilio was asked about these silent messages, and has them no more where it says so."""
+        """Twilio answered about these silent messages; True marks a message that Twilio no longer has."""
         statement = "select sms_retry.note_silent_sms_asked(%s::bigint[], %s::boolean[])"
         self._again(statement, [list(gone), list(gone.values())])
 
     def unowned_sids(self, sids: Sequence[str]) -> set[str]:
-        """Of these SIDs the ones that none of our attempts owns."""
+        """The SIDs among these that no attempt owns."""
         return {sid for (sid,) in self._again("select sms_retry.unowned_sms_sids(%s::text[])", [list(sids)])}
 
     def by_hand(self, actor: str, action: str, subject: str, function: str, *given: Any) -> str | None:
@@ -153,10 +159,9 @@ class Store:
         result: str | None = self._once(statement, [actor, action, subject, *given])[0][0]
         return result
 
-    def failed_since(self, error_code: int, since: datetime) -> tuple[int, datetime]:
-        """How many failed with this code since then, and up to which instant they were counted."""
-        failed, until = self._again("select * from sms_retry.failed_sms_since(%s, %s)", [error_code, since])[0]
-        return failed, until
+    def failed_since(self, error_code: int, since: datetime) -> FailedCount:
+        """The messages that failed with this code since then."""
+        return FailedCount(*self._again("select * from sms_retry.failed_sms_since(%s, %s)", [error_code, since])[0])
 
     def cleanup(self, only_erased: bool = False) -> int:
         """Remove one batch of what ended long ago; gives how many, 0 when nothing is left."""
@@ -211,7 +216,7 @@ def _report(report: Report) -> tuple[Any, ...]:
 
 
 def _array(values: tuple[Any, ...]) -> str | None:
-    """Postgres's literal of an array, in a tenth of the time that psycopg takes; None where nothing is in it."""
+    """Postgres's literal of an array, in a tenth of psycopg's time; None for an array of nulls only."""
     nulls = values.count(None)
     if nulls == len(values):
         return None

@@ -1,4 +1,4 @@
-"""Twilio's wire: a message out and an answer read; a question and what Twilio says to it."""
+"""Twilio's API: signs in, sends a message, and reads the answer."""
 
 from __future__ import annotations
 
@@ -9,33 +9,21 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnection
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from sms_retry.settings import TWILIO_API_URL, Credentials
-from sms_retry.values import (
-    Accepted,
-    Answer,
-    Claim,
-    Gone,
-    Listed,
-    NoAnswer,
-    Refused,
-    Unknown,
-    Unreached,
-)
+from sms_retry.values import Accepted, Answer, Claim, Refused, Send, Unknown, Unreached
 
 CONNECT_TIMEOUT = 3.0
-# Twilio may take 26 s; giving up earlier only turns an answer into an unknown.
+# Twilio can take 26 s to answer. A shorter timeout would turn answers into unknown messages.
 READ_TIMEOUT = 30.0
 
-# Twilio repeats a callback only if the URL's fragment says so; it does not sign the fragment.
+# Twilio repeats a callback only if the fragment of its URL says so. Twilio does not sign the fragment.
 CALLBACK_RETRIES = "#rc=3&rp=5xx,ct,rt"
-
-Send = Callable[[Claim, timedelta], Answer]
 
 
 class NotSent(Exception):
@@ -47,24 +35,34 @@ class AnswerLost(Exception):
 
 
 @contextmanager
-def open_sender(credentials: Credentials, api_url: str, sender: str, webhook_url: str) -> Iterator[Send]:
-    """A `send` for any number of threads, each with a client of its own; its connections end with the context."""
-    who = {"MessagingServiceSid" if sender.startswith("MG") else "From": sender}
-    url = f"{TWILIO_API_URL}/2010-04-01/Accounts/{credentials.account_sid}/Messages.json"
+def open_sender(
+    credentials: Credentials,
+    api_url: str,
+    sender: str,
+    webhook_url: str,
+    renewed: Callable[[], Credentials | None] = lambda: None,
+) -> Iterator[Send]:
+    """A `send` for any number of threads, each with its own client; its connections end with the context.
 
-    with _clients(credentials, api_url) as client:
+    After the first 401 `renewed` gives the credentials to repeat that POST with, and to use from then on.
+    """
+    origin = {"MessagingServiceSid" if sender.startswith("MG") else "From": sender}
+    login = _Login(credentials, renewed)
 
-        def send(claim: Claim, valid_for: timedelta) -> Answer:
-            twilio, wire = client()
+    with open_clients(api_url) as client:
+
+        def post(signed_in: Credentials, claim: Claim, valid_for: timedelta) -> Answer:
+            twilio, wire = client(signed_in)
             form = {
                 "To": claim.to_number,
                 "Body": claim.body,
                 "StatusCallback": f"{webhook_url}/twilio/status?t={claim.ticket}{CALLBACK_RETRIES}",
                 "ValidityPeriod": int(valid_for.total_seconds()),
-                **who,
+                **origin,
             }
+            url = f"{TWILIO_API_URL}/2010-04-01/Accounts/{signed_in.account_sid}/Messages.json"
             try:
-                # Not `messages.create`: the object that it makes of each answer takes a quarter of a send's CPU.
+                # Not `messages.create`, which builds an object from each answer for a quarter of a send's CPU.
                 twilio.request("POST", url, data=form)
             except NotSent as error:
                 return Unreached(str(error))
@@ -72,11 +70,18 @@ def open_sender(credentials: Credentials, api_url: str, sender: str, webhook_url
                 return Unknown(str(error))
             return read_answer(*wire.answer)
 
+        def send(claim: Claim, valid_for: timedelta) -> Answer:
+            used = login.credentials
+            answer = post(used, claim, valid_for)
+            if isinstance(answer, Refused) and answer.http_status == 401 and login.renew() is not used:
+                return post(login.credentials, claim, valid_for)
+            return answer
+
         yield send
 
 
 def read_answer(status: int, headers: Mapping[str, str] | HTTPMessage, text: str) -> Answer:
-    """What an answer to POST /Messages says. Only what Twilio has surely not taken counts as refused."""
+    """The answer to POST /Messages. It is `Refused` only if Twilio certainly did not accept the message."""
     request_id = headers.get("Twilio-Request-Id")
     body = _json_object(text)
     if 200 <= status < 300:
@@ -92,41 +97,49 @@ def read_answer(status: int, headers: Mapping[str, str] | HTTPMessage, text: str
 
 
 @contextmanager
-def open_asking(
-    credentials: Credentials, api_url: str
-) -> Iterator[tuple[Callable[[str, datetime], list[Listed] | NoAnswer], Callable[[str], Listed | Gone | NoAnswer]]]:
-    """Two questions to Twilio: what was sent to this number since; and what became of this SID."""
-    with _clients(credentials, api_url) as client:
+def open_clients(api_url: str) -> Iterator[Callable[[Credentials], tuple[Any, Wire]]]:
+    """Gives each thread its own SDK client and wire; an SDK client must not be shared between threads."""
+    from twilio.rest import Client
 
-        def sent_to(to_number: str, since: datetime) -> list[Listed] | NoAnswer:
-            twilio, wire = client()
-            found: list[Listed] = []
-            try:
-                for record in twilio.messages.stream(to=to_number, page_size=100):
-                    message = _listed(record)
-                    if message.created < since:
-                        break
-                    found.append(message)
-            except (NotSent, AnswerLost) as error:
-                return NoAnswer(str(error))
-            except (_sdk_error(), ValueError):
-                return NoAnswer(f"HTTP {wire.answer[0]}")
-            return found
+    own = threading.local()
+    wires: list[Wire] = []
 
-        def look_up(sid: str) -> Listed | Gone | NoAnswer:
-            twilio, wire = client()
-            try:
-                return _listed(twilio.messages(sid).fetch())
-            except (NotSent, AnswerLost) as error:
-                return NoAnswer(str(error))
-            except (_sdk_error(), ValueError):
-                return Gone() if wire.answer[0] == 404 else NoAnswer(f"HTTP {wire.answer[0]}")
+    def client(credentials: Credentials) -> tuple[Any, Wire]:
+        if not hasattr(own, "wire"):
+            own.wire, own.credentials = Wire(api_url), None
+            wires.append(own.wire)
+        if own.credentials is not credentials:
+            user = credentials.api_key_sid or credentials.account_sid
+            secret = credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token
+            own.client = Client(user, secret, credentials.account_sid, http_client=own.wire)
+            own.credentials = credentials
+        return own.client, own.wire
 
-        yield sent_to, look_up
+    try:
+        yield client
+    finally:
+        for wire in wires:
+            wire.close()
+
+
+class _Login:
+    """The credentials of all threads, which the first 401 replaces."""
+
+    def __init__(self, credentials: Credentials, renewed: Callable[[], Credentials | None]) -> None:
+        self.credentials = credentials
+        self._renewed: Callable[[], Credentials | None] | None = renewed
+        self._lock = threading.Lock()
+
+    def renew(self) -> Credentials:
+        with self._lock:
+            if self._renewed:
+                self.credentials = self._renewed() or self.credentials
+                self._renewed = None
+        return self.credentials
 
 
 class Wire:
-    """The SDK's HttpClient on one connection that is kept open, and that knows whether a request has begun to leave."""
+    """The SDK's HttpClient on one open connection; it knows whether a byte of the request was written."""
 
     def __init__(self, api_url: str) -> None:
         self._url = urlsplit(api_url)
@@ -146,7 +159,7 @@ class Wire:
         data: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ARG002  the SDK's signature; ours are fixed
+        timeout: float | None = None,  # noqa: ARG002  the SDK's signature; our timeouts are fixed
         allow_redirects: bool = False,  # noqa: ARG002
     ) -> Any:
         """One request, never repeated. Raises NotSent before and AnswerLost after its first byte was written."""
@@ -171,7 +184,7 @@ class Wire:
         return Response(response.status, text, response.headers)
 
     def _connected(self) -> HTTPConnection:
-        """The open connection, or a new one where there is none or the other side has ended it."""
+        """The open connection, or a new one if Twilio has ended it."""
         connection = self._connection
         if connection and connection.sock and not select.select([connection.sock], [], [], 0)[0]:
             return connection
@@ -192,37 +205,6 @@ class Wire:
         return HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
 
 
-@contextmanager
-def _clients(credentials: Credentials, api_url: str) -> Iterator[Callable[[], tuple[Any, Wire]]]:
-    """Gives each thread its own SDK client and wire; an SDK client is not made to be shared."""
-    from twilio.rest import Client
-
-    own = threading.local()
-    wires: list[Wire] = []
-
-    def client() -> tuple[Any, Wire]:
-        if not hasattr(own, "client"):
-            own.wire = Wire(api_url)
-            wires.append(own.wire)
-            user = credentials.api_key_sid or credentials.account_sid
-            secret = credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token
-            own.client = Client(user, secret, credentials.account_sid, http_client=own.wire)
-        return own.client, own.wire
-
-    try:
-        yield client
-    finally:
-        for wire in wires:
-            wire.close()
-
-
-def _sdk_error() -> type[Exception]:
-    from twilio.base.exceptions import TwilioException
-
-    error: type[Exception] = TwilioException
-    return error
-
-
 @cache
 def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
@@ -239,9 +221,3 @@ def _json_object(text: str) -> dict[str, Any]:
 def _retry_after(headers: Mapping[str, str] | HTTPMessage) -> timedelta | None:
     seconds = headers.get("Retry-After", "")
     return timedelta(seconds=int(seconds)) if seconds.isdigit() and len(seconds) < 6 else None
-
-
-def _listed(record: Any) -> Listed:
-    return Listed(
-        record.sid, record.status, record.error_code, record.to, record.body, record.direction, record.date_created
-    )

@@ -1,10 +1,11 @@
-"""The nouns: a message, a claim on it, and everything that can become of one try to send it."""
+"""The values that the modules exchange: a message, its claim, the answer to its POST, the verdict, the report."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 
 class Ticket(NamedTuple):
@@ -18,7 +19,7 @@ class Ticket(NamedTuple):
 
     @classmethod
     def parse(cls, text: str | None) -> Ticket | None:
-        """The ticket in `text`, or None where there is none; both numbers fit Postgres's bigint and int."""
+        """The ticket that `text` spells, else None. Both numbers fit Postgres's bigint and int."""
         left, dash, right = (text or "").partition("-")
         digits = left.isascii() and left.isdigit() and right.isascii() and right.isdigit()
         if not (dash and digits and len(left) <= 18 and len(right) <= 9):
@@ -28,7 +29,7 @@ class Ticket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as its sender gives it; instants are aware, None is the default of the door."""
+    """A message as an application queues it. Instants are aware; None selects the default of the entry."""
 
     to_number: str
     body: str
@@ -42,7 +43,7 @@ class Message:
 
 
 class Claim(NamedTuple):
-    """A claimed message: all that is needed to judge and send it. Field for field SQL's `claimed_sms`."""
+    """A claimed message, with the facts that its checks and its POST need: the columns of SQL's `claimed_sms`."""
 
     id: int
     attempt: int
@@ -66,7 +67,7 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Twilio has it."""
+    """Twilio accepted the POST."""
 
     sid: str
     http_status: int
@@ -75,7 +76,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Twilio answered, and has not taken it."""
+    """Twilio refused the POST: the message was not sent."""
 
     http_status: int
     code: int | None
@@ -86,14 +87,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """No byte of the request was written: it cannot have gone."""
+    """No byte of the request was written: the message was not sent."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have gone: the request was written, and no answer that can be trusted came back."""
+    """The request was written and no trustworthy answer came back: the message may have been sent."""
 
     why: str
     http_status: int | None = None
@@ -102,81 +103,81 @@ class Unknown:
 
 Answer = Accepted | Refused | Unreached | Unknown
 
-
-@dataclass(frozen=True, slots=True)
-class Go:
-    """Send it now; Twilio must not deliver it later than `valid_for`."""
-
-    valid_for: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Deferred:
-    """Not now, and nobody's fault: due again `wait` after the claim; spends no retry."""
-
-    wait: timedelta
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """Too late to be sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class OptedOut:
-    """This person must not be sent this."""
+# One POST: Twilio must deliver the message within the timedelta.
+Send = Callable[[Claim, timedelta], Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Worth another try: the waits after the first failure, the second ...; a free one spends no retry."""
+    """Try again: `delays` are the waits after the first failure, the second ... A free retry spends nothing."""
 
     delays: tuple[timedelta, ...]
     reason: str
     spends: bool = True
+    hold: ClassVar[None] = None
+
+
+class _NoRetry:
+    """The fields that every verdict has, for the verdicts that grant no wait."""
+
+    __slots__ = ()
+    delays: ClassVar[tuple[timedelta, ...]] = ()
+    spends: ClassVar[bool] = True
+    hold: ClassVar[None] = None
 
 
 @dataclass(frozen=True, slots=True)
-class Final:
-    """Never worth another try."""
+class Final(_NoRetry):
+    """Never try again."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class StopSending:
-    """This person refused: final, and nothing else may be sent to them either."""
+class StopSending(_NoRetry):
+    """Never try again: the person opted out, and receives nothing else either."""
 
     reason: str = "opted_out"
 
 
 @dataclass(frozen=True, slots=True)
+class Ask(_NoRetry):
+    """The message may have been sent: ask Twilio before the next try."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
-    """Everybody in `scope` would fail alike: wait there, spend nothing, then let one message probe it."""
+    """Every message in `scope` would fail alike: send nothing there for `wait`, then let one message probe the hold."""
 
     scope: str
     key: str
     wait: timedelta
     reason: str
+    spends: ClassVar[bool] = False
+
+    @property
+    def delays(self) -> tuple[timedelta, ...]:
+        return (self.wait,)
+
+    @property
+    def hold(self) -> Hold:
+        return self
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Nobody can say whether it went: ask Twilio before anything else."""
+# Every verdict has `delays`, `spends`, `reason` and `hold`.
+Verdict = Retry | Final | StopSending | Ask | Hold
 
-    reason: str
-
-
-Verdict = Retry | Final | StopSending | Hold | Ask
+Outcome = Literal["accepted", "refused", "unknown", "deferred", "expired", "opted_out"]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is written down about one ticket. `outcome` is one of the words that SQL's finish_sms_retries lists."""
+    """The outcome of one ticket, as SQL's finish_sms_retries takes it."""
 
     ticket: Ticket
-    outcome: str
+    outcome: Outcome
     sid: str | None = None
     code: int | None = None
     message: str | None = None
@@ -187,10 +188,49 @@ class Report:
     reason: str | None = None
     hold: Hold | None = None
 
+    @classmethod
+    def accepted(
+        cls, ticket: Ticket, sid: str, http_status: int | None = None, request_id: str | None = None
+    ) -> Report:
+        """Twilio has the message under `sid`. A listed message has no HTTP status."""
+        return cls(ticket, "accepted", sid=sid, http_status=http_status, request_id=request_id)
+
+    @classmethod
+    def refused(cls, ticket: Ticket, answer: Refused | Unreached, verdict: Verdict) -> Report:
+        """The message was not sent; after a verdict of Ask that is not certain, and the outcome is unknown."""
+        outcome: Outcome = "unknown" if isinstance(verdict, Ask) else "refused"
+        what_next = (verdict.delays, verdict.spends, verdict.reason, verdict.hold)
+        match answer:
+            case Refused(http_status=http_status, code=code, message=message, request_id=request_id):
+                return cls(ticket, outcome, None, code, message, http_status, request_id, *what_next)
+            case Unreached(why=why):
+                return cls(ticket, outcome, None, None, why, None, None, *what_next)
+
+    @classmethod
+    def unknown(cls, ticket: Ticket, answer: Unknown) -> Report:
+        return cls(ticket, "unknown", None, None, answer.why, answer.http_status, answer.request_id)
+
+    @classmethod
+    def deferred(cls, ticket: Ticket, wait: timedelta, reason: str) -> Report:
+        return cls(ticket, "deferred", delays=(wait,), reason=reason)
+
+    @classmethod
+    def given_back(cls, ticket: Ticket) -> Report:
+        """The worker has no time left to send the message, which is due again at once."""
+        return cls.deferred(ticket, timedelta(0), "given_back")
+
+    @classmethod
+    def expired(cls, ticket: Ticket) -> Report:
+        return cls(ticket, "expired")
+
+    @classmethod
+    def opted_out(cls, ticket: Ticket) -> Report:
+        return cls(ticket, "opted_out")
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How one message stands."""
+    """The state of one message, as `send_sms` and `retry_sms` return it."""
 
     message_id: int
     status: str
@@ -199,9 +239,25 @@ class State:
     error_code: int | None
 
 
+class Unsettled(NamedTuple):
+    """An unknown message to ask Twilio about now."""
+
+    ticket: Ticket
+    to_number: str
+    body: str
+    claimed_at: datetime
+
+
+class Silent(NamedTuple):
+    """An accepted message without a final receipt, to ask Twilio about now."""
+
+    message_id: int
+    provider_sid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What Twilio says of one message, by callback or when it is asked."""
+    """Twilio's status of one message, from a callback or from its list."""
 
     message_sid: str
     status: str
@@ -212,44 +268,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a person wrote back; `consent` is opted_out, opted_in, or None where they said neither."""
+    """An inbound message from a person. `consent` is opted_out, opted_in, or None for any other text."""
 
     from_number: str
     consent: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Forged:
-    """A request that Twilio has not signed."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotACallback:
-    """A request that no callback looks like."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A message as Twilio has it."""
-
-    sid: str
-    status: str
-    error_code: int | None
-    to_number: str
-    body: str
-    direction: str
-    created: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """Twilio has no such message any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """Twilio did not say; asking on would not help now."""
-
-    why: str

@@ -1,4 +1,4 @@
-"""The worker: claims what is due, sends it, and writes down what came of it, until nothing is due or time is short."""
+"""The worker: claims due messages, sends them and writes the outcomes, until none is due or time is short."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from dataclasses import dataclass, field
 from math import ceil
 from queue import Empty, SimpleQueue
 
-from sms_retry import policy
-from sms_retry.attempt import SLOWEST_SEND, Attempts, Send
+from sms_retry.attempt import SLOWEST_SEND, Attempts
+from sms_retry.policy import Policy
 from sms_retry.store import Store
-from sms_retry.values import Claim, Report
+from sms_retry.values import Claim, Report, Send
 
-# So long does one run claim (seconds): then the next tick is there, and this one only ends what it has begun.
+# One run claims for so long (seconds). After that the next tick claims, and this run only finishes its own claims.
 CLAIMING = 60.0
-# What a send takes as a rule (seconds), to reckon how many workers a backlog calls for.
+# The usual time of a send (seconds), for the number of workers that a backlog needs.
 USUAL_SEND = 0.2
-# A result waits no longer than this for others to be written down with.
+# A report waits at most so long (seconds) for others in the same write.
 FLUSH_AFTER = 0.05
-# And so long is waited after an answer (seconds), since others come with it: to wake for each costs a tenth of the CPU.
+# The pause after an answer (seconds) that collects others: one wake-up per answer costs a tenth of the CPU.
 GATHER = 0.005
 
 
 @dataclass
 class Tally:
-    """What one run did; the five after `processed` add up to it, and `failed` counts expired and opted out.
+    """The counts of one run. The five after `processed` add up to it; `failed` includes expired and opted out.
 
-    `sent` counts the POSTs that Twilio accepted, `opened` the holds; `deferrals` are by reason.
+    `sent` counts the POSTs that Twilio accepted, and `deferrals` are by reason.
     """
 
     recovered: int = 0
@@ -42,7 +42,7 @@ class Tally:
     stale: int = 0
     unlisted: int = 0
     sent: int = 0
-    opened: int = 0
+    holds_set: int = 0
     deferrals: Counter[str] = field(default_factory=Counter)
 
 
@@ -54,10 +54,10 @@ def drain(
     most_workers: int = 1,
     call_workers: Callable[[int], None] | None = None,
 ) -> Tally:
-    """Take back, claim and send until nothing is due, CLAIMING is over or there is no time for one more send.
+    """Recover dead workers' claims, then claim and send until nothing is due, CLAIMING is over or time is short.
 
-    Where more is due than one run can send, it calls so many more workers first, up to `most_workers` with this one.
-    Raises what surprised it, after everything in flight has been waited for and written down.
+    A backlog that is too large for one run calls more workers first, up to `most_workers` with this one.
+    An unexpected error is raised after every send in flight has ended and its outcome is written.
     """
     ends = time.monotonic() + CLAIMING
 
@@ -65,41 +65,41 @@ def drain(
         has_time = time.monotonic() < ends and seconds_left() > SLOWEST_SEND
         return store.claim_due(limit) if has_time else []
 
-    recovered, due = store.take_stock(int(most_workers * concurrency * CLAIMING / USUAL_SEND))
-    tally = Tally(recovered=recovered)
-    if not due:
+    stock = store.take_stock(int(most_workers * concurrency * CLAIMING / USUAL_SEND))
+    tally = Tally(recovered=stock.recovered)
+    if not stock.due:
         return tally
-    if call_workers and (more := min(most_workers, workers_for(due, concurrency)) - 1) > 0:
+    if call_workers and (more := min(most_workers, workers_for(stock.due, concurrency)) - 1) > 0:
         call_workers(more)
     with ThreadPoolExecutor(concurrency, thread_name_prefix="send") as senders:
-        lines = policy.overridden(store.overrides())
+        policy = Policy.of(store.overrides())
         depth = concurrency + ahead(concurrency)
-        # Again for what came due meanwhile, and for what a hold that closed lets through.
+        # One pass more for messages that became due meanwhile, or that a hold kept back until now.
         while claims := claim(depth):
-            _Pipeline(store, claim, Attempts(send, seconds_left, lines), senders, concurrency, tally).run(claims)
+            _Pipeline(store, claim, Attempts(send, policy, seconds_left), senders, concurrency, tally).run(claims)
     return tally
 
 
 def workers_for(due: int, concurrency: int) -> int:
-    """How many workers send so many messages in the time in which one run claims."""
+    """The number of workers that send so many messages within CLAIMING."""
     return ceil(due * USUAL_SEND / (concurrency * CLAIMING))
 
 
 def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> Tally:
-    """Send one claimed message the way the worker does, and write down what came of it."""
+    """Send one claimed message as the worker does, and write its outcome."""
     tally = Tally(processed=1)
-    attempts = Attempts(send, seconds_left, policy.overridden(store.overrides()))
+    attempts = Attempts(send, Policy.of(store.overrides()), seconds_left)
     _write(store, [attempts.attempt(claim, time.time())], tally)
     return tally
 
 
 def ahead(concurrency: int) -> int:
-    """How many rows are claimed beyond what is in flight: what a killed worker holds is unknown for a while."""
+    """The number of rows claimed beyond those in flight. It is small: a killed worker's claims become unknown."""
     return max(1, concurrency // 2)
 
 
 class _Pipeline:
-    """Keeps every sender busy: refills from a small claim ahead, and writes results down in batches meanwhile."""
+    """Keeps every sending thread busy: claims a few rows ahead, and writes reports in batches meanwhile."""
 
     def __init__(
         self,
@@ -117,42 +117,42 @@ class _Pipeline:
         self._tally = tally
         self._depth = concurrency + ahead(concurrency)
         self._batch = ahead(concurrency)
-        self._in_hand = 0
-        self._more = True
+        self._unfinished = 0
+        self._may_claim = True
         self._answered: SimpleQueue[Future[Report]] = SimpleQueue()
         self._reports: list[Report] = []
-        self._surprise: Exception | None = None
+        self._error: Exception | None = None
 
     def run(self, claims: list[Claim]) -> None:
         self._take(claims, asked=self._depth)
-        while self._in_hand:
+        while self._unfinished:
             self._collect()
             self._refill()
-            if len(self._reports) >= self._batch or not self._in_hand:
+            if len(self._reports) >= self._batch or not self._unfinished:
                 self._flush()
         self._flush()
-        if self._surprise:
-            raise self._surprise
+        if self._error:
+            raise self._error
 
     def _take(self, claims: list[Claim], asked: int) -> None:
         claimed = time.time()
         for claim in claims:
             self._senders.submit(self._attempts.attempt, claim, claimed).add_done_callback(self._answered.put)
-        self._in_hand += len(claims)
+        self._unfinished += len(claims)
         self._tally.processed += len(claims)
-        self._more = len(claims) == asked and not self._surprise
+        self._may_claim = len(claims) == asked and not self._error
 
     def _refill(self) -> None:
-        room = self._depth - self._in_hand
-        if not self._more or 2 * room < self._batch:
+        room = self._depth - self._unfinished
+        if not self._may_claim or 2 * room < self._batch:
             return
         try:
             self._take(self._claim(room), asked=room)
-        except Exception as surprise:
-            self._surprise, self._more = surprise, False
+        except Exception as error:
+            self._error, self._may_claim = error, False
 
     def _collect(self) -> None:
-        """Wait for one answer and a moment, then take all that are there; write down what waits if none comes soon."""
+        """Wait for one report, then collect the reports of the next moment; if none comes, write those that wait."""
         try:
             answered = self._answered.get(timeout=FLUSH_AFTER if self._reports else None)
         except Empty:
@@ -160,10 +160,10 @@ class _Pipeline:
             return
         time.sleep(GATHER)
         while True:
-            self._in_hand -= 1
+            self._unfinished -= 1
             if error := answered.exception():
-                self._surprise, self._more = RuntimeError(f"a send failed: {type(error).__name__}"), False
-                self._surprise.__cause__ = error
+                self._error, self._may_claim = RuntimeError(f"a send failed: {type(error).__name__}"), False
+                self._error.__cause__ = error
             else:
                 self._reports.append(answered.result())
             try:
@@ -177,10 +177,10 @@ class _Pipeline:
 
 
 def _write(store: Store, reports: Sequence[Report], tally: Tally) -> None:
-    # The hold first: were it last, a worker that dies in between would leave the next one to find out again.
+    # Holds first: if the worker dies before `finish`, the next one does not run into the same refusals.
     for hold in {report.hold for report in reports if report.hold}:
-        store.open_hold(hold)
-        tally.opened += 1
+        store.set_hold(hold)
+        tally.holds_set += 1
     written = store.finish(reports)
     written |= store.known([report for report in reports if report.ticket not in written])
     for report in reports:
@@ -190,7 +190,7 @@ def _write(store: Store, reports: Sequence[Report], tally: Tally) -> None:
 def _count(tally: Tally, report: Report, settled: str | None) -> None:
     if settled is None:
         tally.stale += 1
-    # A code that the table lacks was taken for final: somebody should look it up.
+    # A code without a rule is final until an operator adds one.
     tally.unlisted += report.reason == "unlisted"
     tally.sent += report.outcome == "accepted"
     if report.outcome == "deferred":

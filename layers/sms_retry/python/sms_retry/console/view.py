@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sms_retry import policy
+from sms_retry import codes
 from sms_retry.console.plots import ENDINGS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -84,8 +84,8 @@ def reason(word: str | None) -> str:
 
 def meaning(code: int) -> str:
     """What the table of codes says of one."""
-    line = policy.table().get(code)
-    return line.reason if line else "not in the table of codes"
+    rule = codes.code_rules().get(code)
+    return rule.reason if rule else "not in the table of codes"
 
 
 def why(row: Any, now: datetime, shut: bool) -> str:
