@@ -113,7 +113,7 @@ def hold(store: Store, actor: str, fields: Fields) -> Done:
 def release(store: Store, actor: str, fields: Fields) -> Done:
     for each in store.read("sms_open_holds"):
         if handle(each) == fields.get("hold"):
-            return Done("/holds", "released" if operate.release(store, actor, each.scope, each.key) else "no_hold")
+            return Done("/holds", "released" if operate.clear_hold(store, actor, each.scope, each.key) else "no_hold")
     return Done("/holds", "no_hold")
 
 
