@@ -7,8 +7,6 @@ from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.rows import namedtuple_row
-
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
 from sms_retry.values import Claim, Hold, Message, Report, State, Ticket
@@ -186,15 +184,6 @@ class Store(Readings):
     def erase_bodies(self, days: int) -> int:
         """Erase one batch of texts of messages that ended `days` ago or earlier; their number, 0 when none is left."""
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
-
-    def read(self, function: str, *given: Any) -> list[Any]:
-        places = ", ".join(["%s"] * len(given))
-        return self._again(f"select * from sms_retry.{function}({places})", given, namedtuple_row)
-
-    def read_list(self, function: str, *given: Any) -> list[Any]:
-        places = ", ".join(["%s"] * len(given))
-        ids = f"array(select sms_retry.{function}({places}))"
-        return self._again(f"select * from sms_retry.listed_sms({ids})", given, namedtuple_row)
 
     def _by_hand(self, actor: str, action: str, subject: str, function: str, returns: str, *given: Any) -> Any:
         """Call an SQL function and record the action in the same statement; the result, of SQL's type `returns`."""
