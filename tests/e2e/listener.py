@@ -1,4 +1,4 @@
-"""An address on loopback that hears what a handler tells AWS."""
+"""A server on loopback that records the requests of a handler to AWS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Heard:
-    """One request, its body whole."""
+    """One request with its whole body."""
 
     method: str
     path: str
@@ -28,7 +28,7 @@ class Listener:
 
 @contextmanager
 def listener(answer: Callable[[Heard], int] = lambda _: 200) -> Iterator[Listener]:
-    """Answers each request with the status that `answer` gives, and an empty body."""
+    """A server that answers each request with the status from `answer` and an empty body."""
 
     class Handler(BaseHTTPRequestHandler):
         def _hear(self) -> None:

@@ -1,4 +1,4 @@
-"""The console over HTTP: what it shows, what its forms do, and whom and what it does not believe."""
+"""The console over HTTP: its pages, its forms, and the requests that it refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.e2e.messages import BODY, PEOPLE, message, number, queue, statuses
 from tests.e2e.visitor import FROM_HERE, Seen, Visitor
 
 PAGES = ("/", "/waiting", "/stuck", "/ended", "/holds", "/people", "/actions")
-NOBODY_KNOWS = Reset(Accept(callbacks=Callbacks(lost=1), list_lag=86_400))
+LOST = Reset(Accept(callbacks=Callbacks(lost=1), list_lag=86_400))
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def visitor(stack: Stack) -> Visitor:
 
 
 def one_of_everything(stack: Stack) -> dict[str, int]:
-    """A message that waits, one that failed, one that was delivered and one that nobody knows of; and a hold."""
+    """A waiting, a failed, a delivered and an unknown message, and a hold."""
     stack.twilio.plan(number(1), Refuse(400, 30003), Refuse(400, 30003))
     stack.twilio.plan(number(2), Refuse(400, 21211))
-    stack.twilio.plan(number(4), NOBODY_KNOWS)
+    stack.twilio.plan(number(4), LOST)
     found = {
         how: stack.invoke("send_sms", message(n, message_key=f"key-{n}"))["message_id"]
         for n, how in enumerate(("waiting", "failed", "delivered", "unknown"), 1)
@@ -39,8 +39,8 @@ def one_of_everything(stack: Stack) -> dict[str, int]:
     return found
 
 
-def done(stack: Stack) -> list[tuple[str, str, str, str | None]]:
-    """What was written down of what was done by hand."""
+def recorded(stack: Stack) -> list[tuple[str, str, str, str | None]]:
+    """The recorded actions."""
     rows = stack.db.execute("select actor, action, subject, result from sms_retry.sms_actions order by id")
     return [(actor, action, subject, result) for actor, action, subject, result in rows]
 
@@ -51,7 +51,7 @@ def follow(visitor: Visitor, answered: Seen) -> Seen:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_over_nothing_says_so_and_needs_no_script(visitor: Visitor, page: str) -> None:
+def test_a_page_without_rows_says_so_and_needs_no_script(visitor: Visitor, page: str) -> None:
     seen = visitor.get(page)
     assert seen.status == 200
     assert "<script" not in seen.text
@@ -60,8 +60,8 @@ def test_a_page_over_nothing_says_so_and_needs_no_script(visitor: Visitor, page:
     assert 'aria-current="page"' in seen.text
 
 
-def test_the_overview_says_how_it_is_and_why(stack: Stack, visitor: Visitor) -> None:
-    assert "Healthy Nothing has ended in the last day." in visitor.get("/").words
+def test_the_overview_shows_the_state_of_the_queue_and_its_reasons(stack: Stack, visitor: Visitor) -> None:
+    assert "Healthy No message ended in the last day." in visitor.get("/").words
     found = one_of_everything(stack)
     assert "Critical 50.0% of the last day's messages were sent." in visitor.get("/").words
     let_time_pass(stack.db, minutes=40)
@@ -76,11 +76,11 @@ def test_the_overview_says_how_it_is_and_why(stack: Stack, visitor: Visitor) -> 
 
     stack.db.execute("select sms_retry.open_sms_hold('account', '*', '1 hour', 'error_20003')")
     seen = visitor.get("/").words
-    assert "On hold Nothing goes out: error 20003: Twilio does not accept the credentials" in seen
-    assert "A hold lets nothing through." in seen
+    assert "On hold Nothing is sent: error 20003: Twilio does not accept the credentials" in seen
+    assert "A hold is set: nothing is sent." in seen
 
 
-def test_no_page_shows_a_number_or_a_text_that_nobody_asked_for(stack: Stack, visitor: Visitor) -> None:
+def test_no_page_shows_a_number_or_a_text_without_the_form_for_them(stack: Stack, visitor: Visitor) -> None:
     found = one_of_everything(stack)
     visitor.post("/do/consent", number=number(3), business_id="*", consent="opted_out")
     for page in (*PAGES, *(f"/messages/{id}{rest}" for id in found.values() for rest in ("", "/person"))):
@@ -90,16 +90,16 @@ def test_no_page_shows_a_number_or_a_text_that_nobody_asked_for(stack: Stack, vi
         assert BODY not in seen.text
 
 
-def test_who_asks_for_number_and_text_is_shown_them_and_written_down(stack: Stack, visitor: Visitor) -> None:
+def test_number_and_text_are_shown_on_request_and_the_request_is_recorded(stack: Stack, visitor: Visitor) -> None:
     id = queue(stack, 7)
     seen = visitor.post("/do/show", message_id=id)
     assert number(7) in seen.words
     assert BODY in seen.words
-    assert "you@localhost looked at number and text" in visitor.get(f"/messages/{id}").words
-    assert done(stack) == [("you@localhost", "show", f"message {id}", "number and text")]
+    assert "you@localhost viewed number and text" in visitor.get(f"/messages/{id}").words
+    assert recorded(stack) == [("you@localhost", "show", f"message {id}", "number and text")]
 
 
-def test_what_a_text_says_in_html_is_shown_as_text(stack: Stack, visitor: Visitor) -> None:
+def test_html_in_a_text_is_escaped(stack: Stack, visitor: Visitor) -> None:
     evil = "<script>alert(1)</script> & <b onclick='x'>\"Hi\"</b>"
     id = stack.invoke("send_sms", {"to": number(1), "body": evil, "kind": "otp", "message_key": evil})["message_id"]
     for seen in (visitor.post("/do/show", message_id=id), visitor.get(f"/messages/{id}")):
@@ -108,35 +108,34 @@ def test_what_a_text_says_in_html_is_shown_as_text(stack: Stack, visitor: Visito
         assert evil in seen.words
 
 
-def test_a_story_is_told_from_the_taking_in_to_the_end(stack: Stack, visitor: Visitor) -> None:
+def test_a_story_shows_every_step_in_order(stack: Stack, visitor: Visitor) -> None:
     stack.twilio.plan(number(1), Refuse(400, 30001), Accept(("sent", ("undelivered", 30003))))
     id = stack.invoke("send_sms", message(1))["message_id"]
     visitor.post("/do/retry", message_id=id)
     stack.let_minutes_pass(2)
 
-    told = visitor.get(f"/messages/{id}").words
+    story = visitor.get(f"/messages/{id}").words
 
     steps = (
         "Taken in",
         "Twilio refused it",
-        "you@localhost wanted it sent now",
-        "Twilio took it",
-        "Twilio says: sent",
-        "Twilio says: undelivered",
-        "Due again",
+        "you@localhost made it due now",
+        "Twilio accepted it",
+        "Delivery receipt: sent",
+        "Delivery receipt: undelivered",
+        "Next try",
     )
-    assert [told.index(step) for step in steps] == sorted(told.index(step) for step in steps)
-    assert "30003 The phone is off" in told
+    assert [story.index(step) for step in steps] == sorted(story.index(step) for step in steps)
+    assert "30003 The phone is off" in story
 
 
-def test_twilios_words_are_told_without_the_number_in_them(stack: Stack, visitor: Visitor) -> None:
+def test_a_number_in_an_error_message_of_twilio_is_masked(stack: Stack, visitor: Visitor) -> None:
     id = stack.invoke("send_sms", message(1, failed={"error_code": 21211, "error_message": f"{number(1)} is none"}))
-    told = visitor.get(f"/messages/{id['message_id']}").words
-    assert f"{masked(number(1))} is none" in told
+    assert f"{masked(number(1))} is none" in visitor.get(f"/messages/{id['message_id']}").words
 
 
-@pytest.mark.parametrize("by", ["id", "key", "sid", "number", "number as people write it"])
-def test_a_message_is_found_and_no_address_tells_by_what(stack: Stack, visitor: Visitor, by: str) -> None:
+@pytest.mark.parametrize("by", ["id", "key", "sid", "number", "number with punctuation"])
+def test_a_search_leads_to_an_address_without_the_searched_word(stack: Stack, visitor: Visitor, by: str) -> None:
     sent = stack.invoke("send_sms", message(1, message_key="booking-1"))
     id = sent["message_id"]
     words = {
@@ -144,31 +143,33 @@ def test_a_message_is_found_and_no_address_tells_by_what(stack: Stack, visitor: 
         "key": "booking-1",
         "sid": sent["provider_sid"],
         "number": number(1),
-        "number as people write it": f" 0049 {number(1)[3:6]} / {number(1)[6:]} ",
+        "number with punctuation": f" 0049 {number(1)[3:6]} / {number(1)[6:]} ",
     }
     answered = visitor.post("/do/search", word=words[by])
     assert answered.location == f"/messages/{id}" + ("/person" if by.startswith("number") else "")
     assert visitor.get(answered.location).status == 200
 
 
-def test_a_key_of_several_businesses_finds_each_and_an_unknown_word_none(stack: Stack, visitor: Visitor) -> None:
+def test_a_key_of_several_businesses_finds_each_message_and_an_unknown_word_none(
+    stack: Stack, visitor: Visitor
+) -> None:
     for business in ("bakery", "shop", "zoo"):
         stack.invoke("send_sms", message(1, message_key="order-1", business_id=business))
     found = visitor.post("/do/search", word="order-1")
     assert [business in found.words for business in ("bakery", "shop", "zoo")] == [True] * 3
     for nothing in ("order-2", "99999999", "+4915112345678", "SM" + "0" * 32, "%", "' or 1=1 --", "🙂"):
         seen = visitor.post("/do/search", word=nothing)
-        assert (seen.status, "No message goes by this" in seen.words) == (200, True)
+        assert (seen.status, "No message has this" in seen.words) == (200, True)
 
 
-def test_a_person_is_seen_with_all_that_was_sent_to_them(stack: Stack, visitor: Visitor) -> None:
+def test_the_page_of_a_person_lists_all_messages_to_that_number(stack: Stack, visitor: Visitor) -> None:
     first, other, last = queue(stack, 1), queue(stack, 2), queue(stack, 1)
     seen = visitor.get(f"/messages/{first}/person")
     assert re.findall(r'href="/messages/(\d+)"', seen.text) == [str(first), str(last), str(first)]
     assert str(other) not in re.findall(r"/messages/(\d+)", seen.text)
 
 
-def test_a_long_list_is_read_page_by_page_each_row_once(stack: Stack, visitor: Visitor) -> None:
+def test_a_long_list_shows_each_row_once_page_by_page(stack: Stack, visitor: Visitor) -> None:
     ids = [queue(stack, n) for n in range(120)]
     stack.db.execute("update sms_retry.sms_retry_queue set scheduled_for = '2026-01-01 12:00+00'")
     seen, page = [], "/waiting"
@@ -180,7 +181,7 @@ def test_a_long_list_is_read_page_by_page_each_row_once(stack: Stack, visitor: V
     assert seen == ids
 
 
-def test_what_ended_is_read_back_through_time(stack: Stack, visitor: Visitor) -> None:
+def test_ended_messages_are_listed_page_by_page(stack: Stack, visitor: Visitor) -> None:
     for n in range(110):
         stack.twilio.plan(number(n), Refuse(400, 21211))
         queue(stack, n)
@@ -197,37 +198,40 @@ def test_what_ended_is_read_back_through_time(stack: Stack, visitor: Visitor) ->
     assert "None since" in visitor.get("/ended?code=30003").words
 
 
-def test_a_message_that_waits_is_sent_now(stack: Stack, visitor: Visitor) -> None:
+def test_a_waiting_message_is_made_due_now(stack: Stack, visitor: Visitor) -> None:
     stack.twilio.plan(number(1), Refuse(400, 30003))
     id = stack.invoke("send_sms", message(1))["message_id"]
     seen = follow(visitor, visitor.post("/do/retry", page=f"/messages/{id}", message_id=id))
-    assert "It is due now" in seen.words
+    assert "The message is due now." in seen.words
     stack.invoke("process_retries")
     assert statuses(stack) == {"sent": 1}
-    assert done(stack) == [("you@localhost", "retry", f"message {id}", "true")]
+    assert recorded(stack) == [("you@localhost", "retry", f"message {id}", "true")]
 
 
-def test_one_that_may_have_been_sent_goes_again_only_where_somebody_is_sure(stack: Stack, visitor: Visitor) -> None:
-    stack.twilio.plan(number(1), NOBODY_KNOWS)
+def test_an_unknown_message_is_sent_again_only_after_confirmation(stack: Stack, visitor: Visitor) -> None:
+    stack.twilio.plan(number(1), LOST)
     id = stack.invoke("send_sms", message(1))["message_id"]
-    assert "may now arrive twice" in visitor.get(f"/messages/{id}").words
-    assert "It stays as it is" in follow(visitor, visitor.post("/do/retry", message_id=id)).words
+    assert "the person may receive it twice" in visitor.get(f"/messages/{id}").words
+    assert "Nothing was changed" in follow(visitor, visitor.post("/do/retry", message_id=id)).words
     assert visitor.post("/do/retry", message_id=id, force="yes").status == 400
     assert statuses(stack) == {"unknown": 1}
-    assert "It is due now" in follow(visitor, visitor.post("/do/retry", message_id=id, force="yes", sure="yes")).words
+    assert (
+        "The message is due now."
+        in follow(visitor, visitor.post("/do/retry", message_id=id, force="yes", sure="yes")).words
+    )
     assert statuses(stack) == {"queued": 1}
 
 
-def test_a_message_is_called_off_while_it_waits_and_not_after(stack: Stack, visitor: Visitor) -> None:
+def test_a_message_is_cancelled_only_while_it_waits(stack: Stack, visitor: Visitor) -> None:
     id = queue(stack, 1)
-    assert "It is called off." in follow(visitor, visitor.post("/do/cancel", message_id=id)).words
-    assert "called off by hand" in visitor.get(f"/messages/{id}").words
+    assert "The message is cancelled." in follow(visitor, visitor.post("/do/cancel", message_id=id)).words
+    assert "cancelled by hand" in visitor.get(f"/messages/{id}").words
     sent = stack.invoke("send_sms", message(2))["message_id"]
-    assert "It stays as it is" in follow(visitor, visitor.post("/do/cancel", message_id=sent)).words
+    assert "Nothing was changed" in follow(visitor, visitor.post("/do/cancel", message_id=sent)).words
     assert statuses(stack) == {"cancelled": 1, "sent": 1}
 
 
-def test_all_that_failed_with_a_code_since_a_time_is_sent_again(stack: Stack, visitor: Visitor) -> None:
+def test_all_messages_that_failed_with_a_code_since_a_time_are_requeued(stack: Stack, visitor: Visitor) -> None:
     for n in range(6):
         stack.twilio.plan(number(n), Refuse(400, 21211 if n % 2 else 30007))
         queue(stack, n)
@@ -239,50 +243,50 @@ def test_all_that_failed_with_a_code_since_a_time_is_sent_again(stack: Stack, vi
     seen = follow(visitor, visitor.post("/do/requeue", code="30007", since=since[1], sure="yes"))
     assert "Due now: 3." in seen.words
     assert statuses(stack) == {"failed": 3, "queued": 3}
-    assert {(action, result) for _, action, _, result in done(stack)} == {("requeue", "3"), ("requeue", "0")}
+    assert {(action, result) for _, action, _, result in recorded(stack)} == {("requeue", "3"), ("requeue", "0")}
 
 
-def test_a_hold_is_opened_and_released(stack: Stack, visitor: Visitor) -> None:
+def test_a_hold_is_set_and_cleared(stack: Stack, visitor: Visitor) -> None:
     given = {"scope": "country", "key": "+49", "minutes": 60, "reason": "our carrier asked <us>"}
     seen = follow(visitor, visitor.post("/do/hold", **given))
-    assert "The hold is open." in seen.words
+    assert "The hold is set." in seen.words
     assert "country +49 our carrier asked <us>" in seen.words
     handle = re.search(r'name="hold" value="([^"]+)"', seen.text)
     assert handle
-    assert "The hold is closed." in follow(visitor, visitor.post("/do/release", hold=handle[1])).words
-    assert "closed already" in follow(visitor, visitor.post("/do/release", hold=handle[1])).words
-    assert [(action, subject) for _, action, subject, _ in done(stack)] == [
+    assert "The hold is cleared." in follow(visitor, visitor.post("/do/clear", hold=handle[1])).words
+    assert "already cleared" in follow(visitor, visitor.post("/do/clear", hold=handle[1])).words
+    assert [(action, subject) for _, action, subject, _ in recorded(stack)] == [
         ("hold", "country +49"),
         ("release", "country +49"),
     ]
 
 
-def test_a_persons_hold_is_released_without_their_number_on_the_page(stack: Stack, visitor: Visitor) -> None:
+def test_a_persons_hold_is_cleared_without_the_number_on_the_page(stack: Stack, visitor: Visitor) -> None:
     visitor.post("/do/hold", scope="recipient", key=number(1), minutes=60, reason="asked for a pause")
     seen = visitor.get("/holds")
     assert number(1) not in seen.text
     handle = re.search(r'name="hold" value="([^"]+)"', seen.text)
     assert handle
-    assert "The hold is closed." in follow(visitor, visitor.post("/do/release", hold=handle[1])).words
+    assert "The hold is cleared." in follow(visitor, visitor.post("/do/clear", hold=handle[1])).words
 
 
-def test_a_person_opts_out_by_way_of_a_message_and_in_by_number(stack: Stack, visitor: Visitor) -> None:
+def test_a_person_opts_out_by_a_message_and_opts_in_by_number(stack: Stack, visitor: Visitor) -> None:
     id = queue(stack, 1)
     seen = follow(visitor, visitor.post("/do/consent", message_id=id, business_id="*", consent="opted_out"))
-    assert "have ended: 1." in seen.words
+    assert "that ended: 1." in seen.words
     assert "every business opted out" in seen.words
     assert statuses(stack) == {"failed": 1}
     assert (
-        "sent messages again"
+        "The person has opted in."
         in follow(visitor, visitor.post("/do/consent", number=number(1), business_id="*", consent="opted_in")).words
     )
-    assert [(action, subject) for _, action, subject, _ in done(stack)] == [
+    assert [(action, subject) for _, action, subject, _ in recorded(stack)] == [
         ("opted_out", f"{masked(number(1))} by *"),
         ("opted_in", f"{masked(number(1))} by *"),
     ]
 
 
-def test_a_person_is_erased_when_somebody_is_sure(stack: Stack, visitor: Visitor) -> None:
+def test_a_person_is_erased_only_after_confirmation(stack: Stack, visitor: Visitor) -> None:
     id = queue(stack, 1)
     queue(stack, 2)
     assert visitor.post("/do/erase", message_id=id).status == 400
@@ -292,7 +296,7 @@ def test_a_person_is_erased_when_somebody_is_sure(stack: Stack, visitor: Visitor
     assert statuses(stack) == {"queued": 1}
 
 
-def test_whoever_the_authorizer_does_not_name_is_let_in_nowhere(stack: Stack) -> None:
+def test_a_request_without_verified_claims_is_refused(stack: Stack) -> None:
     for claims in ({}, {"authorizer": None}, {"authorizer": {"jwt": {"claims": {}}}}, {"authorizer": {"jwt": None}}):
         event = {"requestContext": {"http": {"method": "GET", "path": "/"}, "stage": "$default", **claims}}
         event |= {"rawPath": "/", "rawQueryString": "", "headers": {}, "version": "2.0"}
@@ -301,7 +305,7 @@ def test_whoever_the_authorizer_does_not_name_is_let_in_nowhere(stack: Stack) ->
         assert "sms_messages" not in answer["body"]
 
 
-def test_a_cookie_is_for_https_alone_where_the_browser_came_by_it(stack: Stack, visitor: Visitor) -> None:
+def test_the_cookie_is_secure_if_the_browser_uses_https(stack: Stack, visitor: Visitor) -> None:
     event = {"requestContext": {"http": {"method": "GET", "path": "/people"}, "stage": "$default"}, "version": "2.0"}
     event |= {"rawPath": "/people", "rawQueryString": "", "headers": {"x-forwarded-proto": "https"}}
     event["requestContext"]["authorizer"] = {"jwt": {"claims": OPERATOR, "scopes": None}}
@@ -319,32 +323,32 @@ def test_a_cookie_is_for_https_alone_where_the_browser_came_by_it(stack: Stack, 
         ({"origin": "https://evil.example"}, None, "Another site"),
         ({"origin": "null"}, None, "Another site"),
         ({"origin": "https://["}, None, "Another site"),
-        (FROM_HERE, "", "did not come with"),
-        (FROM_HERE, "99999999999.", "somebody else"),
-        (FROM_HERE, "99999999999." + "0" * 64, "somebody else"),
-        (FROM_HERE, "²." + "0" * 64, "did not come with"),
-        (FROM_HERE, "é.é", "did not come with"),
+        (FROM_HERE, "", "without the console's cookie"),
+        (FROM_HERE, "99999999999.", "another person"),
+        (FROM_HERE, "99999999999." + "0" * 64, "another person"),
+        (FROM_HERE, "²." + "0" * 64, "without the console's cookie"),
+        (FROM_HERE, "é.é", "without the console's cookie"),
     ],
 )
-def test_a_form_that_did_not_come_from_here_does_nothing(
+def test_a_form_from_another_site_or_without_a_token_changes_nothing(
     stack: Stack, visitor: Visitor, headers: dict[str, str], token: str | None, why: str
 ) -> None:
     id = queue(stack, 1)
     given = {} if token is None else {"token": token}
     refused = visitor.post("/do/cancel", headers, message_id=id, **given)
     assert (refused.status, why in refused.words) == (403, True), refused.words
-    assert (statuses(stack), done(stack)) == ({"queued": 1}, [])
+    assert (statuses(stack), recorded(stack)) == ({"queued": 1}, [])
 
 
-def test_a_form_is_good_for_its_own_browser_person_and_hours(stack: Stack, visitor: Visitor) -> None:
+def test_a_form_is_valid_for_one_browser_one_person_and_some_hours(stack: Stack, visitor: Visitor) -> None:
     id = queue(stack, 1)
     visitor.get("/")
     [nonce] = visitor.cookies.values()
     now = datetime.now(UTC)
     late = now - csrf.FORM_LASTS - timedelta(minutes=1)
     for token, why in (
-        (csrf.token(nonce, "you@localhost", late), "open for too long"),
-        (csrf.token(nonce, "somebody@else.example", now), "somebody else"),
+        (csrf.token(nonce, "you@localhost", late), "has expired"),
+        (csrf.token(nonce, "other@example.com", now), "another person"),
         (csrf.token(csrf.new_nonce(), "you@localhost", now), "another browser"),
     ):
         refused = visitor.post("/do/cancel", message_id=id, token=token)
@@ -356,21 +360,21 @@ def test_a_form_is_good_for_its_own_browser_person_and_hours(stack: Stack, visit
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/messages", "/messages/", "/do", "/messages/1/other", "/.env", "/do/"])
-def test_an_address_that_is_none_is_not_found(visitor: Visitor, path: str) -> None:
+def test_an_unknown_address_is_not_found(visitor: Visitor, path: str) -> None:
     seen = visitor.get(path)
     assert seen.status in (404, 405)
     assert seen.headers["content-type"] == "text/html; charset=utf-8"
 
 
 @pytest.mark.parametrize("id", ["0", "1", "999999999999999999", "9999999999999999999", "-1", "1.5", "x", "%00", "١"])
-def test_a_message_that_nobody_took_in_is_not_found(stack: Stack, visitor: Visitor, id: str) -> None:
+def test_an_unknown_message_id_is_not_found(stack: Stack, visitor: Visitor, id: str) -> None:
     assert visitor.get(f"/messages/{quote(id, safe='%')}").status == 404
     for form in ("retry", "cancel", "show", "consent", "erase"):
         assert visitor.post(f"/do/{form}", message_id=id.replace("%00", "0"), sure="yes").status == 404
-    assert done(stack) == []
+    assert recorded(stack) == []
 
 
-def test_an_address_answers_to_its_own_method(visitor: Visitor) -> None:
+def test_an_address_accepts_only_its_own_method(visitor: Visitor) -> None:
     assert visitor.get("/do/retry").headers["allow"] == "POST"
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
         seen = visitor.post("/waiting") if method == "POST" else visitor.get("/waiting", method)
@@ -403,21 +407,21 @@ def test_an_address_answers_to_its_own_method(visitor: Visitor) -> None:
         ("erase", {"number": "+4915112345678"}),
     ],
 )
-def test_a_wrong_field_is_refused_and_nothing_is_done(
+def test_an_invalid_field_is_refused_and_changes_nothing(
     stack: Stack, visitor: Visitor, form: str, fields: dict[str, str]
 ) -> None:
     assert visitor.post(f"/do/{form}", **fields).status == 400
-    assert done(stack) == []
+    assert recorded(stack) == []
 
 
 @pytest.mark.parametrize(
     "query", ["how=x", "code=x", "since=x", "since=2026-02-31T00:00", "after=x", "after=1", "after=-"]
 )
-def test_a_wrong_query_is_refused(visitor: Visitor, query: str) -> None:
+def test_an_invalid_query_is_refused(visitor: Visitor, query: str) -> None:
     assert visitor.get(f"/ended?{query}").status == 400
 
 
-def test_the_style_may_be_kept_and_is_asked_for_anew_when_it_changes(visitor: Visitor) -> None:
+def test_the_stylesheet_is_cached_under_an_address_of_its_version(visitor: Visitor) -> None:
     href = re.search(r'href="(/style.css\?v=[0-9a-f]{12})"', visitor.get("/").text)
     assert href
     style = visitor.get(href[1])

@@ -1,4 +1,4 @@
-"""The console in a real browser: without scripts, by keyboard, on a phone, by day and by night."""
+"""The console in Chromium: without scripts, by keyboard, on a phone, in light and dark."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from local.twilio.stand_in import Refuse
 from tests.e2e.messages import BODY, message, number, queue, statuses
 
 pytestmark = [
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}: install Debian's package chromium"),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: install Debian's package chromium"),
     pytest.mark.xdist_group("chromium"),
 ]
 DESK, PHONE, SMALL_PHONE = (1180, 860), (390, 844), (320, 568)
 Open = Callable[..., Page]
 
-# Each text that is seen: how much lighter or darker it is than what is behind it, as WCAG counts it.
+# The contrast of each visible text with its background, as WCAG defines it.
 CONTRASTS = """() => {
   const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
   const over = (colours) => {
@@ -56,8 +56,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(stack: Stack, chromium: Browser) -> Iterator[Open]:
-    """Opens a page of the console; afterwards the browser has complained of nothing."""
-    complaints: list[str] = []
+    """Opens a page of the console; afterwards the browser has logged no error."""
+    errors: list[str] = []
     contexts = []
 
     def open_one(
@@ -66,19 +66,19 @@ def open_page(stack: Stack, chromium: Browser) -> Iterator[Open]:
         size: Any = {"width": screen[0], "height": screen[1]}
         contexts.append(chromium.new_context(viewport=size, color_scheme=scheme, base_url=stack.console.url, **kept))
         page = contexts[-1].new_page()
-        page.on("console", lambda said: complaints.append(said.text))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
+        page.on("console", lambda logged: errors.append(logged.text))
+        page.on("requestfailed", lambda request: errors.append(request.url))
         page.goto(path)
         return page
 
     yield open_one
     for context in contexts:
         context.close()
-    assert [each for each in complaints if "responded with a status of 40" not in each] == []
+    assert [each for each in errors if "responded with a status of 40" not in each] == []
 
 
 def pages(stack: Stack) -> list[str]:
-    """Every kind of page, with something on it."""
+    """The addresses of every kind of page, with rows on it."""
     stack.twilio.plan(number(1), Refuse(400, 21211))
     failed, waiting = stack.invoke("send_sms", message(1))["message_id"], queue(stack, 2)
     stack.db.execute("select sms_retry.open_sms_hold('country', '+44', '1 hour', 'by hand')")
@@ -96,11 +96,11 @@ def test_everything_works_without_a_script(stack: Stack, open_page: Open) -> Non
     page.get_by_label("Search by id, key, number or SID").fill("booking-1")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Message 1")
-    page.get_by_role("button", name="Send it now").click()
-    expect(page.get_by_role("status")).to_contain_text("It is due now")
+    page.get_by_role("button", name="Send now").click()
+    expect(page.get_by_role("status")).to_contain_text("The message is due now.")
     stack.invoke("process_retries")
     page.reload()
-    expect(page.get_by_role("listitem").filter(has_text="Twilio took it")).to_be_visible()
+    expect(page.get_by_role("listitem").filter(has_text="Twilio accepted it")).to_be_visible()
     page.get_by_role("button", name="Show number and text").click()
     expect(page.get_by_text(BODY)).to_be_visible()
     page.reload()
@@ -108,19 +108,19 @@ def test_everything_works_without_a_script(stack: Stack, open_page: Open) -> Non
     assert statuses(stack) == {"sent": 1}
 
 
-def test_what_cannot_be_taken_back_wants_a_tick_first(stack: Stack, open_page: Open) -> None:
+def test_an_irreversible_action_needs_a_confirmation_checkbox(stack: Stack, open_page: Open) -> None:
     queue(stack, 1)
     page = open_page("/messages/1/person")
     page.get_by_role("button", name="Erase").click()
     assert page.url.endswith("/messages/1/person")
     assert statuses(stack) == {"queued": 1}
-    page.get_by_label("This cannot be undone, and I want it").check()
+    page.get_by_label("Yes, erase: this cannot be undone").check()
     page.get_by_role("button", name="Erase").click()
     expect(page.get_by_role("status")).to_contain_text("Messages erased: 1.")
     assert statuses(stack) == {}
 
 
-def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(stack: Stack, open_page: Open) -> None:
+def test_the_keyboard_reaches_every_control_in_order_with_a_visible_focus(stack: Stack, open_page: Open) -> None:
     queue(stack, 1)
     page = open_page("/waiting")
     reached = []
@@ -131,9 +131,9 @@ def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(stack: S
             "getComputedStyle(document.activeElement).outlineStyle]"
         )
         reached.append(focused[0].strip())
-        assert focused[1] == "solid" or reached == ["To the content"], focused
+        assert focused[1] == "solid" or reached == ["Skip to content"], focused
     assert reached == [
-        "To the content",
+        "Skip to content",
         "sms-retry",
         "Overview",
         "Waiting",
@@ -141,7 +141,7 @@ def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(stack: S
         "Ended",
         "Holds",
         "People",
-        "By hand",
+        "Actions",
         "word",
         "Search",
         "1",
@@ -150,10 +150,10 @@ def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(stack: S
     expect(page.get_by_role("heading", level=1)).to_have_text("Message 1")
 
 
-def test_the_skip_link_leads_past_the_menu(open_page: Open) -> None:
+def test_the_skip_link_leads_past_the_navigation(open_page: Open) -> None:
     page = open_page("/people")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="To the content")).to_be_in_viewport()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.get_by_label("Number", exact=True).first).to_be_focused()
@@ -168,9 +168,7 @@ def test_no_page_is_wider_than_its_screen(stack: Stack, open_page: Open, screen:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_what_is_behind_it(
-    stack: Stack, open_page: Open, scheme: Literal["light", "dark"]
-) -> None:
+def test_every_text_has_enough_contrast(stack: Stack, open_page: Open, scheme: Literal["light", "dark"]) -> None:
     page = open_page("/", scheme=scheme)
     for path in pages(stack):
         page.goto(path)
@@ -179,7 +177,7 @@ def test_every_text_stands_out_from_what_is_behind_it(
         assert [each for each in contrasts if each[0] < 4.5] == [], path
 
 
-def test_light_and_dark_are_told_apart(open_page: Open) -> None:
+def test_light_and_dark_have_different_backgrounds(open_page: Open) -> None:
     shades = [
         open_page("/", scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
         for scheme in ("light", "dark")
@@ -196,7 +194,7 @@ def test_every_control_has_a_name_and_every_page_one_heading(stack: Stack, open_
         assert re.fullmatch(".+ · sms-retry", page.title())
 
 
-def test_a_card_on_a_phone_is_still_a_row_to_a_screen_reader(stack: Stack, open_page: Open) -> None:
+def test_a_card_on_a_phone_is_still_a_row_for_a_screen_reader(stack: Stack, open_page: Open) -> None:
     queue(stack, 1)
     page = open_page("/waiting", PHONE)
     assert page.get_by_role("row").count() == 2
@@ -205,11 +203,11 @@ def test_a_card_on_a_phone_is_still_a_row_to_a_screen_reader(stack: Stack, open_
     assert row.get_by_role("cell").count() >= 3
 
 
-def test_a_form_on_another_sites_page_does_nothing_even_in_the_operators_browser(stack: Stack, open_page: Open) -> None:
+def test_a_form_of_another_site_changes_nothing_in_the_operators_browser(stack: Stack, open_page: Open) -> None:
     queue(stack, 1)
     page = open_page("/")
     token = page.locator("input[name=token]").first.get_attribute("value")
-    # Another site: its origin is not ours, and it has somehow got hold of a token.
+    # Another origin, with a stolen token.
     page.route(
         "**/evil",
         lambda route: route.fulfill(
@@ -221,5 +219,5 @@ def test_a_form_on_another_sites_page_does_nothing_even_in_the_operators_browser
     )
     page.goto("http://evil.localhost:1/evil")
     page.get_by_role("button").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing was done")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing was changed")
     assert statuses(stack) == {"queued": 1}

@@ -1,4 +1,4 @@
-"""Whatever is sent to the console, it answers with a page, and does nothing that no form asked for."""
+"""Random requests to the console: every answer is a page, and a forged form changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from local.aws.container import ROOT
 from local.stack import FUNCTIONS, OPERATOR, Stack
-from sms_retry.console import csrf, forms
+from sms_retry.console import actions, csrf
 from tests.e2e.messages import queue
 
 NONCE = "n" * 32
@@ -27,7 +27,7 @@ ids = st.one_of(st.integers(-1, 3).map(str), st.integers().map(str), anything)
 paths = st.one_of(
     st.sampled_from(["/", "/waiting", "/stuck", "/ended", "/holds", "/people", "/actions", "/style.css", "/do/search"]),
     st.builds("/messages/{}{}".format, ids, st.sampled_from(["", "/person", "/x"])),
-    st.sampled_from([*forms.FORMS, "show"]).map("/do/{}".format),
+    st.sampled_from([*actions.FORMS, "show"]).map("/do/{}".format),
     anything.map("/{}".format),
 )
 queries = st.dictionaries(st.sampled_from(["how", "code", "since", "after", "before", "done", "n"]), anything)
@@ -60,7 +60,7 @@ def answered(stack: Stack, sent: dict[str, Any]) -> int:
 
 @settings(max_examples=300)
 @given(st.sampled_from(["GET", "POST", "PUT", "HEAD"]), paths, queries, fields)
-def test_a_believed_request_is_answered_whatever_it_says(
+def test_every_valid_request_is_answered_with_a_page(
     stack: Stack, method: str, path: str, query: dict[str, str], fields: dict[str, str]
 ) -> None:
     token = csrf.token(NONCE, OPERATOR["email"], datetime.now(UTC))
@@ -76,7 +76,7 @@ def test_a_believed_request_is_answered_whatever_it_says(
     body=st.one_of(st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")), anything),
     headers=st.dictionaries(st.sampled_from(["sec-fetch-site", "origin", "host", "cookie"]), anything),
 )
-def test_a_forged_request_is_answered_and_changes_nothing(
+def test_a_forged_request_is_refused_and_changes_nothing(
     stack: Stack, path: str, token: str, body: str, headers: dict[str, str]
 ) -> None:
     before = stack.db.execute("select count(*) from sms_retry.sms_actions").fetchone()
@@ -88,12 +88,12 @@ def test_a_forged_request_is_answered_and_changes_nothing(
 
 
 @pytest.mark.parametrize("body", ["%ff", "a=%00", "x" * 20_000, "&".join(["a=b"] * 60), "", "=", "&&&"])
-def test_what_is_no_form_of_ours_is_refused(stack: Stack, body: str) -> None:
+def test_a_malformed_form_is_refused(stack: Stack, body: str) -> None:
     queue(stack, 1)
     assert answered(stack, event("POST", "/do/cancel", {}, body)) in {400, 403}
 
 
-def test_no_other_function_pays_for_the_console() -> None:
+def test_no_other_function_imports_the_console() -> None:
     apps = [str(ROOT / "functions" / function / "app.py") for function in FUNCTIONS if function != "console"]
     program = f"import runpy, sys; [runpy.run_path(app) for app in {apps}]; print(*sys.modules)"
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "layers" / "sms_retry" / "python")}

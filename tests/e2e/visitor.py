@@ -1,4 +1,4 @@
-"""Somebody at the console, without a browser: what one would send, and what comes back."""
+"""A person at the console without a browser: requests as a browser sends them, and the answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Seen:
-    """An answer; `text` has its HTML, and `words` what a reader sees of it."""
+    """An answer; `text` is its HTML, and `words` the text without tags."""
 
     status: int
     headers: Mapping[str, str]
@@ -32,7 +32,7 @@ class Seen:
 
     @property
     def token(self) -> str:
-        """What the page's forms bring back."""
+        """The token in the page's forms."""
         found = re.search(r'name="token" value="([^"]+)"', self.text)
         assert found, self.text
         return found[1]
@@ -40,7 +40,7 @@ class Seen:
 
 @dataclass
 class Visitor:
-    """One browser's worth of cookies. A form is posted as from the page at `page`, unless it brings its own token."""
+    """The cookies of one browser. A form carries the token of the page at `page`, unless a token is given."""
 
     url: str
     cookies: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the console reads: which messages are on which list, in which order, and how little of the tables that takes."""
+"""The console's lists: their messages, their order, and the number of rows that they read."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def ids(rows: list[Any]) -> list[int]:
 def ended(store: Store, how: str, code: int | None = None, hours: int = 24, **after: Any) -> list[int]:
     since = datetime.now(UTC) - timedelta(hours=hours)
     before, before_id = after.get("before", LAST), after.get("before_id", LAST_ID)
-    return ids(store.read_list("ended_sms", how, code, since, before, before_id, after.get("limit", 50)))
+    return ids(store.ended(how, code, since, before, before_id, after.get("limit", 50)))
 
 
 @given(st.from_regex(r"\+[1-9][0-9]{1,14}", fullmatch=True))
-def test_the_database_masks_a_number_as_the_log_of_actions_does(db: psycopg.Connection, phone_number: str) -> None:
+def test_sql_masks_a_number_as_python_does(db: psycopg.Connection, phone_number: str) -> None:
     assert one(db, "select sms_retry.masked_sms_number(%s)", [phone_number]) == operate.masked(phone_number)
 
 
-def test_a_list_shows_a_message_with_its_number_masked(store: Store) -> None:
+def test_a_list_shows_masked_numbers(store: Store) -> None:
     id = take_in(store, 1, business_id="shop")
-    [row] = store.read("listed_sms", [id])
+    [row] = store.listed([id])
     assert (row.business_id, row.kind, row.status, row.queue_status, row.ended) == (
         "shop",
         "otp",
@@ -47,7 +47,7 @@ def test_a_list_shows_a_message_with_its_number_masked(store: Store) -> None:
     assert row.number == operate.masked(number(1))
 
 
-def test_what_waits_is_listed_the_longest_due_first_and_nothing_else_is(db: psycopg.Connection, store: Store) -> None:
+def test_only_waiting_messages_are_listed_the_earliest_due_first(db: psycopg.Connection, store: Store) -> None:
     accepted(store, 1)
     claimed(store, 2)
     late, later, same, same_again = (take_in(store, n) for n in range(3, 7))
@@ -57,13 +57,13 @@ def test_what_waits_is_listed_the_longest_due_first_and_nothing_else_is(db: psyc
             " where message_id = %s",
             [due, id],
         )
-    rows = store.read_list("waiting_sms", FIRST, 0, 50)
+    rows = store.waiting(FIRST, 0, 50)
     assert ids(rows) == [late, same, same_again, later]
-    assert ids(store.read_list("waiting_sms", rows[1].at, rows[1].queue_id, 1)) == [same_again]
+    assert ids(store.waiting(rows[1].at, rows[1].queue_id, 1)) == [same_again]
 
 
-def test_what_is_stuck_is_listed_by_who_must_move_next(db: psycopg.Connection, store: Store) -> None:
-    held = unknown(store, 1, on_unknown="hold").message_id
+def test_stuck_messages_are_listed_with_the_ones_for_a_person_first(db: psycopg.Connection, store: Store) -> None:
+    parked = unknown(store, 1, on_unknown="hold").message_id
     let_time_pass(db, hours=73)
     store.release_unknown([Ticket(*row) for row in db.execute("select id, attempt from sms_retry.sms_retry_queue")])
     lost = claimed(store, 2).message_id
@@ -74,9 +74,9 @@ def test_what_is_stuck_is_listed_by_who_must_move_next(db: psycopg.Connection, s
     claimed(store, 6)
     accepted(store, 7)
 
-    rows = store.read_list("stuck_sms", 50)
+    rows = store.stuck(50)
 
-    assert ids(rows) == [held, lost, overdue, asked]
+    assert ids(rows) == [parked, lost, overdue, asked]
     assert [(row.queue_status, row.ended) for row in rows] == [
         ("unknown", True),
         ("processing", False),
@@ -85,14 +85,14 @@ def test_what_is_stuck_is_listed_by_who_must_move_next(db: psycopg.Connection, s
     ]
 
 
-def test_an_unknown_that_was_called_off_is_stuck_no_more(db: psycopg.Connection, store: Store) -> None:
+def test_a_cancelled_unknown_message_is_no_longer_stuck(db: psycopg.Connection, store: Store) -> None:
     id = unknown(store, 1).message_id
-    assert ids(store.read_list("stuck_sms", 50)) == [id]
+    assert ids(store.stuck(50)) == [id]
     operate.cancel(store, "ana", id)
-    assert ids(store.read_list("stuck_sms", 50)) == []
+    assert ids(store.stuck(50)) == []
 
 
-def test_what_ended_is_listed_by_how_and_with_what_code_the_latest_first(db: psycopg.Connection, store: Store) -> None:
+def test_ended_messages_are_listed_by_status_and_code_the_latest_first(db: psycopg.Connection, store: Store) -> None:
     failed = []
     for n, code in enumerate((21211, 30007, 21211), 1):
         claim = claimed(store, n)
@@ -109,43 +109,44 @@ def test_what_ended_is_listed_by_how_and_with_what_code_the_latest_first(db: psy
     assert ended(store, "failed", 1, hours=100) == []
 
 
-def test_what_ended_at_the_same_instant_is_on_one_page_each(db: psycopg.Connection, store: Store) -> None:
+def test_messages_that_ended_at_the_same_instant_are_listed_once_each(db: psycopg.Connection, store: Store) -> None:
     fill(db, 30)
     db.execute("update sms_retry.sms_retry_queue set status = 'failed', finished_at = date_trunc('hour', now())")
     seen: list[int] = []
     after: dict[str, Any] = {}
     while page := ended(store, "failed", limit=7, **after):
         seen += page
-        [last] = store.read("listed_sms", page[-1:])
+        [last] = store.listed(page[-1:])
         after = {"before": last.at, "before_id": last.queue_id}
     assert seen == list(range(30, 0, -1))
 
 
-def test_a_persons_messages_are_all_those_to_their_number_the_latest_first(store: Store) -> None:
-    theirs = [take_in(store, 1), take_in(store, 1), take_in(store, 1)]
+def test_all_messages_to_one_number_are_listed_the_latest_first(store: Store) -> None:
+    sent = [take_in(store, 1), take_in(store, 1), take_in(store, 1)]
     take_in(store, 2)
-    assert ids(store.read_list("sms_of_same_person", theirs[0], LAST_ID, 50)) == theirs[::-1]
-    assert ids(store.read_list("sms_of_same_person", theirs[0], theirs[2], 1)) == [theirs[1]]
+    assert ids(store.to_same_person(sent[0], LAST_ID, 50)) == sent[::-1]
+    assert ids(store.to_same_person(sent[0], sent[2], 1)) == [sent[1]]
 
 
-def test_a_message_that_the_queue_has_forgotten_is_still_listed_and_told(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_without_its_queue_row_is_still_listed_and_shown(db: psycopg.Connection, store: Store) -> None:
     id = accepted(store, 1).message_id
     let_time_pass(db, days=8)
     assert store.cleanup()
-    [row] = store.read_list("sms_of_same_person", id, LAST_ID, 50)
+    [row] = store.to_same_person(id, LAST_ID, 50)
     assert (row.status, row.queue_status, row.ended) == ("sent", None, True)
-    [details] = store.read("sms_message_details", id)
+    details = store.message_details(id)
+    assert details
     assert (details.queue_status, details.max_retries, details.ended) == (None, None, True)
 
 
-def test_a_word_finds_what_goes_by_it(store: Store) -> None:
+def test_a_word_finds_messages_by_id_key_sid_and_number(store: Store) -> None:
     id = store.queue(Message(number(1), "Hello.", message_key="order-1", business_id="bakery", kind="otp"))
     other = store.queue(Message(number(1), "Hello.", message_key="order-1", business_id="shop", kind="otp"))
     store.queue(Message(number(2), "Hello.", message_key="order-2", business_id="bakery", kind="otp"))
     sent = accepted(store, 3).message_id
 
     def found(word: str, phone_number: str | None = None) -> list[tuple[int, str]]:
-        return [(row.message_id, row.found_by) for row in store.read("found_sms", word, phone_number)]
+        return [(row.message_id, row.found_by) for row in store.found(word, phone_number)]
 
     assert found(str(id)) == [(id, "id")]
     assert found("order-1") == [(id, "key"), (other, "key")]
@@ -154,7 +155,7 @@ def test_a_word_finds_what_goes_by_it(store: Store) -> None:
     assert found("nothing", number(9)) == found("nothing") == found("9" * 30) == []
 
 
-def test_the_last_day_is_counted_by_hour_ending_and_code(db: psycopg.Connection, store: Store) -> None:
+def test_the_last_day_is_counted_by_hour_status_and_code(db: psycopg.Connection, store: Store) -> None:
     accepted(store, 1)
     finish(store, claimed(store, 2), "refused", code=21211)
     let_time_pass(db, hours=2)
@@ -162,23 +163,23 @@ def test_the_last_day_is_counted_by_hour_ending_and_code(db: psycopg.Connection,
     let_time_pass(db, hours=30)
     accepted(store, 4)
     take_in(store, 5)
-    rows = store.read("sms_last_day")
+    rows = store.last_day()
     assert [(row.status, row.error_code, row.messages) for row in rows] == [("completed", None, 1)]
     assert rows[0].hour.minute == rows[0].hour.second == 0
 
 
-def test_what_waits_is_counted_by_what_it_waits_for(store: Store) -> None:
+def test_waiting_messages_are_counted_by_their_reason(store: Store) -> None:
     take_in(store, 1)
     for n in (2, 3):
         finish(store, claimed(store, n), "deferred", delays=(MINUTE * n,), reason="quiet_hours")
-    counted = store.read("sms_waiting_for")
+    counted = store.waiting_for()
     assert [(row.reason, row.messages) for row in counted] == [("quiet_hours", 2), (None, 1)]
 
 
-def test_open_holds_are_listed_the_wider_first_and_a_persons_is_masked(store: Store) -> None:
+def test_holds_are_listed_the_wider_first_and_with_masked_numbers(store: Store) -> None:
     for scope, key in (("recipient", number(1)), ("account", "*"), ("country", "+44")):
         store.set_hold(Hold(scope, key, MINUTE, "error_30002"))
-    holds = store.read("sms_open_holds")
+    holds = store.current_holds()
     assert [(hold.scope, hold.masked_key) for hold in holds] == [
         ("account", "*"),
         ("country", "+44"),
@@ -187,18 +188,18 @@ def test_open_holds_are_listed_the_wider_first_and_a_persons_is_masked(store: St
 
 
 LISTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
-    "what waits": ("waiting_sms", (FIRST, 0, 50), 50),
-    "what is stuck": ("stuck_sms", (50,), 50),
-    "what failed": ("ended_sms", ("failed", None, FIRST, LAST, LAST_ID, 50), 50),
-    "what failed with a code": ("ended_sms", ("failed", 30003, FIRST, LAST, LAST_ID, 50), 50),
-    "what failed with a code that none failed with": ("ended_sms", ("failed", 1, FIRST, LAST, LAST_ID, 50), 0),
-    "what one person was sent": ("sms_of_same_person", (1, LAST_ID, 50), 1),
+    "waiting": ("waiting_sms", (FIRST, 0, 50), 50),
+    "stuck": ("stuck_sms", (50,), 50),
+    "failed": ("ended_sms", ("failed", None, FIRST, LAST, LAST_ID, 50), 50),
+    "failed with a code": ("ended_sms", ("failed", 30003, FIRST, LAST, LAST_ID, 50), 50),
+    "failed with a code of no message": ("ended_sms", ("failed", 1, FIRST, LAST, LAST_ID, 50), 0),
+    "to one person": ("sms_of_same_person", (1, LAST_ID, 50), 1),
 }
 
 
 def fill_with_ended(db: psycopg.Connection) -> None:
-    """Of 20,000 messages every second one has ended within six hours, a tenth of those badly."""
-    # As when the statistics are from before: the planner believes that the queue is empty.
+    """20,000 messages: every second one has ended within six hours, a tenth of those as failed."""
+    # With statistics from before, so that the planner believes that the queue is empty.
     db.execute("analyze sms_retry.sms_retry_queue, sms_retry.sms_messages")
     fill(db, 20_000)
     db.execute(
@@ -209,7 +210,7 @@ def fill_with_ended(db: psycopg.Connection) -> None:
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_list_reads_a_page_and_not_the_queue(db: psycopg.Connection, name: str) -> None:
+def test_a_list_reads_one_page_of_an_index(db: psycopg.Connection, name: str) -> None:
     fill_with_ended(db)
     function, given, rows = LISTS[name]
     places = ", ".join(["%s"] * len(given))
@@ -217,12 +218,12 @@ def test_a_list_reads_a_page_and_not_the_queue(db: psycopg.Connection, name: str
         db, f"select * from sms_retry.listed_sms(array(select sms_retry.{function}({places})))", given
     )
     assert (len(listed), scanned) == (rows, 0)
-    # One entry to find a row and one of a row that has moved on since, two to show it.
+    # One entry to find a row, one of its earlier version, and two to show it.
     assert walked <= 4 * rows + 10
 
 
 @pytest.mark.parametrize(("function", "most"), [("sms_waiting_for", 2_010), ("sms_last_day", 10_010)])
-def test_a_plot_reads_an_index_and_of_what_waits_only_the_next_thousand(
+def test_a_chart_reads_an_index_and_only_the_next_thousand_waiting_messages(
     db: psycopg.Connection, function: str, most: int
 ) -> None:
     fill_with_ended(db)
@@ -235,7 +236,7 @@ def test_a_plot_reads_an_index_and_of_what_waits_only_the_next_thousand(
 def _reading(
     db: psycopg.Connection, statement: str, given: tuple[Any, ...] = ()
 ) -> tuple[list[tuple[Any, ...]], int, int]:
-    """What a statement gives, and how much of queue and log it reads: rows by scans, and entries of their indexes."""
+    """The rows of a statement, and the number of table rows and index entries that it reads of queue and messages."""
     with db.transaction(force_rollback=True):
         before = _read(db)
         rows = db.execute(statement, given).fetchall()

@@ -1,4 +1,4 @@
-"""What people do by hand: that it is done, and that it is written down who did it."""
+"""Actions by hand: their effect, and their records."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def failed(store: Store, n: int = 1, code: int = 30005, **fields: str) -> int:
     return claim.message_id
 
 
-def written_down(db: psycopg.Connection) -> list[tuple[str | None, ...]]:
+def recorded(db: psycopg.Connection) -> list[tuple[str | None, ...]]:
     return db.execute("select actor, action, subject, result from sms_retry.sms_actions order by id").fetchall()
 
 
-def test_every_action_is_written_down_with_who_did_it(db: psycopg.Connection, store: Store) -> None:
+def test_every_action_is_recorded_with_its_actor(db: psycopg.Connection, store: Store) -> None:
     take_in(store)
     failed(store, 2)
 
@@ -48,11 +48,11 @@ def test_every_action_is_written_down_with_who_did_it(db: psycopg.Connection, st
     assert not operate.retry(store, "ben", 1, force=True)
     assert operate.requeue(store, "ben", 30005, AN_HOUR_AGO, 10) == 1
     operate.hold(store, "ben", "country", "+44", MINUTE, "a strike")
-    assert operate.release(store, "ben", "country", "+44")
+    assert operate.clear_hold(store, "ben", "country", "+44")
     assert operate.set_consent(store, "anna", "*", number(2), "opted_out") == 1
     assert operate.erase(store, "anna", number(2)).messages == 1
 
-    assert [row[:2] for row in written_down(db)] == [
+    assert [row[:2] for row in recorded(db)] == [
         ("anna", "retry"),
         ("anna", "cancel"),
         ("ben", "retry"),
@@ -62,56 +62,58 @@ def test_every_action_is_written_down_with_who_did_it(db: psycopg.Connection, st
         ("anna", "opted_out"),
         ("anna", "erase"),
     ]
-    assert [row[3] for row in written_down(db)[:7]] == ["true", "cancelled", "false", "1", None, "true", "1"]
+    assert [row[3] for row in recorded(db)[:7]] == ["true", "cancelled", "false", "1", None, "true", "1"]
 
 
-def test_no_number_is_written_down_in_clear(db: psycopg.Connection, store: Store) -> None:
-    operate.hold(store, "anna", "recipient", number(), MINUTE, "they asked for quiet")
+def test_numbers_are_masked_in_recorded_actions(db: psycopg.Connection, store: Store) -> None:
+    operate.hold(store, "anna", "recipient", number(), MINUTE, "asked for a pause")
     operate.set_consent(store, "anna", "shop", number(), "opted_in")
     operate.erase(store, "anna", number())
 
-    assert [row[2] for row in written_down(db)] == [
+    assert [row[2] for row in recorded(db)] == [
         "recipient +4917*******01",
         "+4917*******01 by shop",
         "+4917*******01",
     ]
-    assert number() not in str(written_down(db))
+    assert number() not in str(recorded(db))
 
 
 @pytest.mark.parametrize(
-    ("phone_number", "seen"),
+    ("phone_number", "masked"),
     [("+4917612345678", "+4917*******78"), ("+29012345", "+2901**45"), ("+2901234", "+2******")],
 )
-def test_a_masked_number_shows_its_country_and_its_end(phone_number: str, seen: str) -> None:
-    assert operate.masked(phone_number) == seen
+def test_a_masked_number_shows_its_start_and_its_end(phone_number: str, masked: str) -> None:
+    assert operate.masked(phone_number) == masked
 
 
-def test_an_action_that_fails_is_not_written_down(db: psycopg.Connection, store: Store) -> None:
+def test_an_action_that_fails_is_not_recorded(db: psycopg.Connection, store: Store) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
         operate.hold(store, "anna", "planet", "earth", MINUTE, "why not")
-    assert written_down(db) == []
+    assert recorded(db) == []
 
 
-def test_what_there_is_not_can_be_neither_called_off_nor_released(db: psycopg.Connection, store: Store) -> None:
+def test_a_missing_message_is_not_cancelled_and_a_missing_hold_is_not_cleared(
+    db: psycopg.Connection, store: Store
+) -> None:
     assert operate.cancel(store, "anna", 99) is None
-    assert not operate.release(store, "anna", "account", "*")
-    assert written_down(db) == [("anna", "cancel", "message 99", None), ("anna", "release", "account *", "false")]
+    assert not operate.clear_hold(store, "anna", "account", "*")
+    assert recorded(db) == [("anna", "cancel", "message 99", None), ("anna", "release", "account *", "false")]
 
 
-def test_requeue_takes_one_code_since_a_time_a_batch_at_a_time(db: psycopg.Connection, store: Store) -> None:
+def test_requeue_takes_one_code_since_a_time_in_batches(db: psycopg.Connection, store: Store) -> None:
     before = failed(store, 1)
     let_time_pass(db, hours=2)
-    theirs = [failed(store, n) for n in (2, 3, 4)]
+    later = [failed(store, n) for n in (2, 3, 4)]
     other_code = failed(store, 5, code=21211)
 
     batches = [operate.requeue(store, "anna", 30005, AN_HOUR_AGO, limit=2) for _ in range(3)]
 
     assert batches == [2, 1, 0]
-    assert {standing(db, each)[:2] for each in theirs} == {("queued", "pending")}
+    assert {standing(db, each)[:2] for each in later} == {("queued", "pending")}
     assert {standing(db, each).queue for each in (before, other_code)} == {"failed"}
 
 
-def test_what_is_requeued_has_exactly_one_more_try(db: psycopg.Connection, store: Store) -> None:
+def test_a_requeued_message_has_exactly_one_more_try(db: psycopg.Connection, store: Store) -> None:
     message_id = failed(store)
     operate.requeue(store, "anna", 30005, AN_HOUR_AGO, limit=10)
 
@@ -120,10 +122,10 @@ def test_what_is_requeued_has_exactly_one_more_try(db: psycopg.Connection, store
     assert finish(store, again, "refused", code=30005, delays=(MINUTE,) * 3) == "failed"
 
 
-def test_what_fails_again_while_it_is_requeued_has_its_turn_once(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_that_fails_again_during_a_requeue_is_requeued_once(db: psycopg.Connection, store: Store) -> None:
     message_id = failed(store)
-    assert store.failed_since(30005, AN_HOUR_AGO)[0] == 1
-    until = store.failed_since(30005, AN_HOUR_AGO)[1]
+    failed_before, until = store.failed_since(30005, AN_HOUR_AGO)
+    assert failed_before == 1
 
     assert operate.requeue(store, "anna", 30005, AN_HOUR_AGO, 10, until) == 1
     again = store.claim_now(message_id)
@@ -133,7 +135,7 @@ def test_what_fails_again_while_it_is_requeued_has_its_turn_once(db: psycopg.Con
     assert operate.requeue(store, "anna", 30005, AN_HOUR_AGO, 10, until) == 0
 
 
-def test_what_is_too_late_to_be_sent_is_not_requeued(db: psycopg.Connection, store: Store) -> None:
+def test_an_expired_message_is_not_requeued(db: psycopg.Connection, store: Store) -> None:
     message_id = failed(store)
     db.execute("update sms_retry.sms_messages set expires_at = now()")
     assert operate.requeue(store, "anna", 30005, AN_HOUR_AGO, 10) == 0
@@ -155,15 +157,15 @@ def test_a_person_is_erased_from_every_table(db: psycopg.Connection, store: Stor
     let_time_pass(db, days=8)
     assert store.cleanup() == 2
     store.set_consent("shop", number(1), "opted_in")
-    operate.hold(store, "anna", "recipient", number(1), MINUTE, "they asked for quiet")
-    somebody_else = accepted(store, 2).message_id
+    operate.hold(store, "anna", "recipient", number(1), MINUTE, "asked for a pause")
+    other_person = accepted(store, 2).message_id
     receipt(store, sid(2), "delivered")
 
     erased = operate.erase(store, "anna", number(1))
 
     assert (erased.messages, erased.attempts, erased.holds, erased.consents) == (4, 1, 1, 1)
     assert (erased.left, erased.on_their_way) == (0, 0)
-    assert {standing(db, somebody_else).message} == {"delivered"}
+    assert {standing(db, other_person).message} == {"delivered"}
     assert not {other_business, waiting} & {row[0] for row in db.execute("select id from sms_retry.sms_messages")}
     for table in ("messages", "retry_queue", "attempts", "delivery_events"):
         assert count(db, f"sms_{table}") == 1, table
@@ -171,7 +173,7 @@ def test_a_person_is_erased_from_every_table(db: psycopg.Connection, store: Stor
         assert number(1) not in str(db.execute(f"select t::text from sms_retry.sms_{table} t").fetchall())
 
 
-def test_the_callbacks_of_an_erased_person_go_with_them(db: psycopg.Connection, store: Store) -> None:
+def test_the_receipts_of_an_erased_person_are_erased(db: psycopg.Connection, store: Store) -> None:
     accepted(store)
     receipt(store, sid(), "sent")
     receipt(store, sid(), "delivered")
@@ -179,7 +181,7 @@ def test_the_callbacks_of_an_erased_person_go_with_them(db: psycopg.Connection, 
     assert count(db, "sms_delivery_events") == 0
 
 
-def test_an_erased_persons_stop_is_still_heeded(db: psycopg.Connection, store: Store) -> None:
+def test_an_erased_persons_opt_out_still_holds(db: psycopg.Connection, store: Store) -> None:
     store.set_consent("*", number(), "opted_out")
     store.set_consent("shop", number(), "opted_in")
     db.execute("update sms_retry.sms_recipients set time_zone = 'Europe/Berlin'")
@@ -191,19 +193,21 @@ def test_an_erased_persons_stop_is_still_heeded(db: psycopg.Connection, store: S
     assert standing(db, take_in(store)).message == "failed"
 
 
-def test_what_is_on_its_way_is_left_to_its_worker_and_goes_no_second_time(db: psycopg.Connection, store: Store) -> None:
-    on_its_way = claimed(store)
+def test_a_claimed_message_is_left_to_its_worker_and_not_sent_a_second_time(
+    db: psycopg.Connection, store: Store
+) -> None:
+    being_sent = claimed(store)
     take_in(store)
 
     first = operate.erase(store, "anna", number())
     assert (first.messages, first.left, first.on_their_way) == (1, 1, 1)
 
-    assert finish(store, on_its_way, "refused", code=30001, delays=(MINUTE,)) == "expired"
+    assert finish(store, being_sent, "refused", code=30001, delays=(MINUTE,)) == "expired"
     again = operate.erase(store, "anna", number())
     assert (again.messages, again.left) == (1, 0)
 
 
-def test_a_worker_of_an_erased_message_reports_into_the_void(db: psycopg.Connection, store: Store) -> None:
+def test_a_report_on_an_erased_message_changes_nothing(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     operate.erase(store, "anna", number())
     assert finish(store, claim, "accepted", sid=sid()) is None
@@ -211,13 +215,39 @@ def test_a_worker_of_an_erased_message_reports_into_the_void(db: psycopg.Connect
     assert count(db, "sms_attempts") == 0
 
 
-def test_more_than_a_thousand_messages_are_erased_a_batch_at_a_time(db: psycopg.Connection, store: Store) -> None:
+def test_more_than_a_thousand_messages_are_erased_in_batches(db: psycopg.Connection, store: Store) -> None:
     db.execute(f"select sms_retry.queue_sms_retry('{number()}', 'Hello.', kind => 'otp') from generate_series(1, 1001)")
-    assert [operate.erase(store, "anna", number()).left for _ in range(2)] == [1, 0]
+    progress: list[tuple[int, int]] = []
+    erased = operate.erase_all(store, "anna", number(), progress=lambda *done: progress.append(done))
+    assert erased == (1001, 0)
+    assert progress == [(1000, 1001), (1001, 1001)]
     assert statuses(db) == {}
 
 
-def test_nobody_is_erased_by_half_of_their_number(db: psycopg.Connection, store: Store) -> None:
+def test_the_number_of_batches_can_be_limited(
+    db: psycopg.Connection, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operate, "BATCH", 2)
+    for n in range(5):
+        failed(store, n)
+    counted = store.failed_since(30005, AN_HOUR_AGO)
+    assert operate.requeue_all(store, "anna", 30005, AN_HOUR_AGO, counted, most_batches=2) == (4, False)
+    assert operate.requeue_all(store, "anna", 30005, AN_HOUR_AGO, counted, most_batches=2) == (1, True)
+
+    db.execute(
+        f"select sms_retry.queue_sms_retry('{number(9)}', 'Hello.', kind => 'otp') from generate_series(1, 1001)"
+    )
+    assert operate.erase_all(store, "anna", number(9), most_batches=1) == (1000, 1)
+
+
+def test_erasing_ends_at_a_message_that_is_being_sent(store: Store) -> None:
+    claimed(store)
+    take_in(store)
+    assert operate.erase_all(store, "anna", number()) == (1, 1)
+    assert operate.erase_all(store, "anna", number()) == (0, 1)
+
+
+def test_half_of_a_number_erases_no_message(db: psycopg.Connection, store: Store) -> None:
     take_in(store)
     assert operate.erase(store, "anna", number()[:-1]).messages == 0
     assert one(db, "select count(*) from sms_retry.sms_messages") == 1

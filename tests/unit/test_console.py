@@ -1,11 +1,10 @@
-"""How the console puts things: statuses, reasons, times, and the last day as shapes."""
+"""The console's words for statuses, reasons and times, its fields and notices, and the last day as shapes."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,19 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.aws.container import ROOT
-from sms_retry.console import figures, forms, plots, view
+from sms_retry.console import actions, fields, figures, plots, view
+from sms_retry.readings import CurrentHold, EndedInHour
 
 NOW = datetime(2026, 6, 1, 12, 34, 56, tzinfo=UTC)
 FIGURES = {"success_rate": 0.97, "overdue": 0, "oldest_due_seconds": 0, "health_status": "healthy"}
 
 
-def row(hours_ago: int = 0, status: str = "completed", code: int | None = None, messages: int = 1) -> Any:
-    hour = NOW.replace(minute=0, second=0) - timedelta(hours=hours_ago)
-    return SimpleNamespace(hour=hour, status=status, error_code=code, messages=messages)
+def row(hours_ago: int = 0, status: str = "completed", code: int | None = None, messages: int = 1) -> EndedInHour:
+    return EndedInHour(NOW.replace(minute=0, second=0) - timedelta(hours=hours_ago), status, code, messages)
 
 
 @pytest.mark.parametrize(
-    ("wait", "said"),
+    ("wait", "shown"),
     [
         (0, "0 s"),
         (59, "59 s"),
@@ -36,17 +35,17 @@ def row(hours_ago: int = 0, status: str = "completed", code: int | None = None, 
         (90_000, "1 d 1 h"),
     ],
 )
-def test_a_length_of_time_is_said_in_its_two_largest_units(wait: int, said: str) -> None:
-    assert view.duration(wait) == view.duration(timedelta(seconds=wait)) == said
+def test_a_duration_is_shown_in_its_two_largest_units(wait: int, shown: str) -> None:
+    assert view.duration(wait) == view.duration(timedelta(seconds=wait)) == shown
 
 
-def test_an_instant_is_said_from_now() -> None:
+def test_an_instant_is_shown_relative_to_now() -> None:
     assert view.relative(NOW, NOW) == "now"
     assert view.relative(NOW - timedelta(minutes=3), NOW) == "3 min ago"
     assert view.relative(NOW + timedelta(hours=2), NOW) == "in 2 h"
 
 
-def test_every_status_that_the_database_knows_has_a_word_and_a_sign_of_its_own() -> None:
+def test_every_status_of_the_database_has_a_word_and_its_own_icon() -> None:
     tables = (ROOT / "sql" / "migrations" / "0001_tables.sql").read_text()
     known = {
         word
@@ -58,19 +57,19 @@ def test_every_status_that_the_database_knows_has_a_word_and_a_sign_of_its_own()
     assert len(known) == 11
     for word in known:
         assert view.STATUSES[word].icon in (ROOT / view.TEMPLATES / "icons.html").read_text()
-    signs = {(status.icon, status.tone) for status in view.STATUSES.values()}
-    assert len(signs) == len({icon for icon, _ in signs}), "a sign with two tones"
+    icons = {(status.icon, status.tone) for status in view.STATUSES.values()}
+    assert len(icons) == len({icon for icon, _ in icons}), "an icon with two tones"
 
 
-def test_a_reason_of_a_code_is_said_in_the_tables_words() -> None:
+def test_the_reason_of_an_error_is_shown_in_the_words_of_the_table_of_codes() -> None:
     assert view.reason("error_30003") == "error 30003: The phone is off or out of reach; it may be back in some minutes"
     assert view.reason("error_1") == "error 1: not in the table of codes"
     assert view.reason("quiet_hours") == "outside the recipient's hours"
-    for free in ("error_", "error_²", "", "because", "error_30003 & more"):
-        assert view.reason(free) == free
+    for other in ("error_", "error_²", "", "because", "error_30003 & more"):
+        assert view.reason(other) == other
 
 
-def test_every_reason_that_is_written_down_is_said_in_words() -> None:
+def test_every_reason_in_the_code_has_words() -> None:
     written = set()
     for path in [
         *(ROOT / "sql" / "functions").rglob("*.sql"),
@@ -94,12 +93,12 @@ def test_every_reason_that_is_written_down_is_said_in_words() -> None:
         ({}, "recipient", "Healthy"),
     ],
 )
-def test_the_worst_is_said_first(changed: dict[str, Any], hold: str | None, word: str) -> None:
-    holds = [SimpleNamespace(scope=hold, reason="twilio_down")] if hold else []
-    assert figures.verdict(FIGURES | changed, holds).word == word
+def test_the_headline_shows_the_most_serious_state(changed: dict[str, Any], hold: str | None, word: str) -> None:
+    holds = [CurrentHold(hold, "*", "*", NOW, "twilio_down", probing=False, opened_at=NOW)] if hold else []
+    assert figures.headline(FIGURES | changed, holds).word == word
 
 
-def test_a_day_is_twenty_four_hours_of_the_clock_and_ends_with_this_one() -> None:
+def test_a_day_is_twenty_four_full_hours_and_ends_with_the_current_one() -> None:
     day = plots.day([row(0), row(23, "failed", 30003, 3), row(5, messages=2), row(5, "expired")], NOW)
     assert len(day.bars) == 24
     assert [day.bars[0].hour, day.bars[-1].hour] == [
@@ -115,19 +114,19 @@ def test_a_day_is_twenty_four_hours_of_the_clock_and_ends_with_this_one() -> Non
 
 
 @given(st.lists(st.tuples(st.integers(0, 23), st.sampled_from(plots.ENDINGS), st.integers(1, 10**7)), max_size=60))
-def test_bars_stand_on_the_ground_on_top_of_each_other_and_under_the_top(rows: list[tuple[int, str, int]]) -> None:
+def test_the_segments_of_a_bar_are_stacked_from_the_bottom_and_fit_the_plot(rows: list[tuple[int, str, int]]) -> None:
     day = plots.day([row(hours, status, messages=n) for hours, status, n in rows], NOW)
     for bar in day.bars:
-        ground = 100.0
+        top = 100.0
         for _, y, height in bar.segments:
-            assert y + height == pytest.approx(ground, abs=0.05)
-            ground = y
-        assert ground >= 0
-        assert 100 - ground == pytest.approx(100 * bar.counts.total() / day.top, abs=0.1)
+            assert y + height == pytest.approx(top, abs=0.05)
+            top = y
+        assert top >= 0
+        assert 100 - top == pytest.approx(100 * bar.counts.total() / day.top, abs=0.1)
     assert day.top % 2 == 0
 
 
-def test_a_code_is_counted_by_whether_its_messages_were_sent_in_the_end() -> None:
+def test_the_messages_of_a_code_are_counted_as_sent_later_or_not_sent() -> None:
     rows = [
         row(1, "completed", 30003, 5),
         row(2, "failed", 30003, 2),
@@ -151,16 +150,17 @@ def test_a_code_is_counted_by_whether_its_messages_were_sent_in_the_end() -> Non
         ("", None),
     ],
 )
-def test_a_number_is_read_as_people_write_it(text: str, found: str | None) -> None:
-    assert forms.number_in(text) == found
+def test_a_number_is_read_with_its_usual_punctuation(text: str, found: str | None) -> None:
+    assert fields.number_in(text) == found
 
 
-def test_every_word_that_a_form_says_back_is_a_sentence() -> None:
-    said = set(
-        re.findall(r'Done\([^)]*"([a-z_]+)"', (ROOT / "layers/sms_retry/python/sms_retry/console/forms.py").read_text())
-    )
-    assert said
-    assert said <= forms.NOTICES.keys()
-    assert forms.notice({"done": "requeued", "n": "12"}) == "Due now: 12."
-    assert forms.notice({"done": "requeued", "n": "<b>"}) == "Due now: 0."
-    assert forms.notice({"done": "nonsense"}) == forms.notice({}) == ""
+def test_every_result_of_a_form_has_a_notice() -> None:
+    source = (ROOT / "layers/sms_retry/python/sms_retry/console/actions.py").read_text()
+    results = {word for line in re.findall(r"return Done\(.*", source) for word in re.findall('"([a-z_]+)"', line)}
+    assert {"due", "not_due", "too_late", "hold_set", "erasing"} <= results <= actions.NOTICES.keys()
+
+
+def test_a_notice_contains_only_a_number_of_the_query() -> None:
+    assert actions.notice({"done": "requeued", "n": "12"}) == "Due now: 12."
+    assert actions.notice({"done": "requeued", "n": "<b>"}) == "Due now: 0."
+    assert actions.notice({"done": "nonsense"}) == actions.notice({}) == ""

@@ -1,6 +1,6 @@
-"""`python -m sms_retry`: look at the queue and act by hand, on the database that the environment names.
+"""`python -m sms_retry`: show the queue and act on it by hand, in the database that the environment names.
 
-Tables for people, `--json` for programs. Exit code 0: done; 1: it cannot be; 2: what was asked for is wrong.
+Output is tables, or JSON with `--json`. Exit codes: 0 done, 1 cannot be done, 2 invalid arguments or environment.
 """
 
 from __future__ import annotations
@@ -54,32 +54,32 @@ def _sentence(why: Exception) -> str:
         case commands.CannotBeDone():
             return str(why)
         case GetParameterError() | BotoCoreError():
-            return "the secret of DATABASE_SECRET_ARN cannot be read: look at the ARN, the region, and what you may do"
+            return "the secret of DATABASE_SECRET_ARN cannot be read: check the ARN, the region and your permissions"
         case psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedFunction() | psycopg.errors.UndefinedTable():
-            return "the database is not at this release: invoke migrate first"
+            return "the database does not have the schema of this release: invoke migrate first"
         case psycopg.OperationalError(sqlstate=None):
             return f"the database cannot be reached: {' '.join(str(why).split())}"
         case psycopg.Error(diag=diag):
-            # Its details may repeat a whole row.
-            return f"the database refused: {diag.message_primary or type(why).__name__}"
+            # The error's details may contain a whole row.
+            return f"the database reported an error: {diag.message_primary or type(why).__name__}"
         case _:
             raise why
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One sentence, without the usage before it."""
+        """Print one sentence without argparse's usage lines."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def command_line() -> _Parser:
-    """Every command with its arguments."""
-    parser = _Parser(prog="sms_retry", description="Look at the queue, and act by hand.")
+    """The parser of all commands."""
+    parser = _Parser(prog="sms_retry", description="Show the queue and act on it by hand.")
     shared = _Parser(add_help=False)
-    shared.add_argument("--json", action="store_true", help="for programs")
+    shared.add_argument("--json", action="store_true", help="print JSON")
     shared.set_defaults(actor=getpass.getuser())
     large = _Parser(add_help=False)
-    large.add_argument("--yes", action="store_true", help="do not ask")
+    large.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     named = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, act: commands.Act, help: str, *parents: _Parser) -> _Parser:
@@ -87,32 +87,32 @@ def command_line() -> _Parser:
         added.set_defaults(act=act)
         return added
 
-    command("status", commands.status, "how the queue is")
-    show = command("show", commands.show, "one message's story")
-    show.add_argument("--numbers", action="store_true", help="whose it is and what it says; that you asked is noted")
-    retry = command("retry", commands.retry, "this one now")
-    retry.add_argument("--force", action="store_true", help="even if it may have been sent")
-    cancel = command("cancel", commands.cancel, "not this one")
+    command("status", commands.status, "show the figures of the queue, holds and parked messages")
+    show = command("show", commands.show, "show one message and its story")
+    show.add_argument("--numbers", action="store_true", help="with number and text; the request is recorded")
+    retry = command("retry", commands.retry, "make one message due now")
+    retry.add_argument("--force", action="store_true", help="even if it may have been sent already")
+    cancel = command("cancel", commands.cancel, "cancel one message")
     for one in (show, retry, cancel):
         one.add_argument("message_id", type=_id, metavar="ID")
-    requeue = command("requeue", commands.requeue, "all that failed with a code once more", large)
+    requeue = command("requeue", commands.requeue, "give all messages that failed with one code one more try", large)
     requeue.add_argument("code", type=_code, metavar="CODE")
     requeue.add_argument(
-        "--since", type=_since, required=True, metavar="WHEN", help="2h ago, or 2026-01-31T09:00+00:00"
+        "--since", type=_since, required=True, metavar="WHEN", help="2h (ago), or 2026-01-31T09:00+00:00"
     )
-    hold = command("hold", commands.hold, "send nothing there for a while")
-    release = command("release", commands.release, "send there again")
+    hold = command("hold", commands.hold, "set a hold: send nothing in its scope for some time")
+    release = command("release", commands.clear_hold, "clear a hold")
     for each in (hold, release):
         each.add_argument("scope", choices=KEYS)
         each.add_argument("key", nargs="?", default="*", help="a prefix such as +44, or a number")
     hold.add_argument("--for", dest="wait", type=_duration, required=True, metavar="TIME", help="such as 30m, 2h, 7d")
     hold.add_argument("--reason", default="by hand")
     for name, consent in (("opt-out", "opted_out"), ("opt-in", "opted_in")):
-        heard = command(name, commands.set_consent, "what a person wants")
-        heard.set_defaults(consent=consent)
-        heard.add_argument("--business", default="*", metavar="ID", help="from this one; without it, from everybody")
-        heard.add_argument("number", type=_number, metavar="NUMBER")
-    command("erase", commands.erase, "a person, everywhere", large).add_argument(
+        opt = command(name, commands.set_consent, f"record that a person has {consent.replace('_', ' ')}")
+        opt.set_defaults(consent=consent)
+        opt.add_argument("--business", default="*", metavar="ID", help="for one business; without it, for every one")
+        opt.add_argument("number", type=_number, metavar="NUMBER")
+    command("erase", commands.erase, "erase a person and every message to this person", large).add_argument(
         "number", type=_number, metavar="NUMBER"
     )
     return parser
@@ -140,7 +140,7 @@ def _number(text: str) -> str:
 
 def _duration(text: str) -> timedelta:
     if not (match := DURATION.fullmatch(text)):
-        raise argparse.ArgumentTypeError("it must be a time such as 30m, 2h or 7d")
+        raise argparse.ArgumentTypeError("it must be a duration such as 30m, 2h or 7d")
     return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
@@ -152,7 +152,7 @@ def _since(text: str) -> datetime:
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None:
-        raise argparse.ArgumentTypeError("it must be a time ago such as 2h, or an instant with its offset")
+        raise argparse.ArgumentTypeError("it must be a duration such as 2h, or an instant with its UTC offset")
     return instant
 
 

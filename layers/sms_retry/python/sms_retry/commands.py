@@ -1,4 +1,4 @@
-"""What the command line can be result to do: each gives facts for programs and something for people to look at."""
+"""The commands of the command line: each returns facts for programs, and a text or tables for people."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sms_retry import health, operate, runtime, terminal
+from sms_retry.readings import MessageDetails, StoryStep
 from sms_retry.store import Store
 
-# More than this at once is asked about first.
+# An action on more messages than this asks for confirmation, and a list shows no more.
 LARGE = 100
-BATCH = 1000
 # Ids are bigint.
 LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a command: `facts` as JSON has them, and as `terminal` shows them."""
+    """The result of a command: `facts` are printed as JSON, `shown` by `terminal`."""
 
     facts: dict[str, Any]
     shown: terminal.Shown
@@ -31,34 +31,35 @@ Act = Callable[[Namespace], Result]
 
 
 class CannotBeDone(Exception):
-    """What was asked for is understood, and cannot be; the message says why to whoever asked."""
+    """The command is valid and cannot be carried out; the message gives the operator the reason."""
 
 
 def status(_given: Namespace) -> Result:
     store = _store()
-    figures = health.check(store)
-    holds = [hold._asdict() for hold in store.read("sms_open_holds")]
-    for hold in holds:
+    figures, holds, parked = health.check(store), store.current_holds(), store.parked()[:LARGE]
+    listed = [hold._asdict() for hold in holds]
+    for hold in listed:
         hold["key"] = hold.pop("masked_key")
-    held = [row[0] for row in store.read("held_sms")][:LARGE]
-    return Result({**figures, "open_holds": holds, "held_messages": held}, terminal.status(figures, holds, held))
+    facts = {**figures, "open_holds": listed, "held_messages": parked}
+    return Result(facts, terminal.status(figures, holds, parked))
 
 
 def show(given: Namespace) -> Result:
     store = _store()
-    details = _details(store, given.message_id)
+    details, body = _details(store, given.message_id), None
     if given.numbers:
-        [asked_for] = store.read("show_sms", given.message_id, given.actor)
-        details |= {"number": asked_for.phone_number, "body": asked_for.body}
-    story = [event._asdict() for event in store.read("sms_message_story", given.message_id)]
-    for action in store.read("sms_actions_done", f"message {given.message_id}", LARGEST_ID, LARGE):
-        story.append({"at": action.at, "what": f"{action.action}, by {action.actor}", "detail": action.result})
+        # Before the actions are read, so that this one is among them.
+        shown = store.show(given.message_id, given.actor)
+        if shown is None:
+            raise _no_such(given.message_id)
+        details, body = details._replace(number=shown.phone_number), shown.body
+    steps = _story(store, given.message_id)
     if not given.numbers:
-        # What Twilio says of an error often has the number in it.
-        for result, field in [(details, "error_message"), *((event, "detail") for event in story)]:
-            result[field] = result[field] and operate.without_numbers(result[field])
-    story.sort(key=lambda event: event["at"])
-    return Result({**details, "story": story}, terminal.story(details, story))
+        # Twilio's error messages often contain the number.
+        details = details._replace(error_message=_without_numbers(details.error_message))
+        steps = [step._replace(detail=_without_numbers(step.detail)) for step in steps]
+    facts = {**details._asdict(), **({"body": body} if given.numbers else {})}
+    return Result({**facts, "story": [step._asdict() for step in steps]}, terminal.story(details, body, steps))
 
 
 def retry(given: Namespace) -> Result:
@@ -66,86 +67,94 @@ def retry(given: Namespace) -> Result:
     if operate.retry(store, given.actor, given.message_id, given.force):
         return Result({"due": True}, f"Message {given.message_id} is due now: the next tick sends it.")
     details = _details(store, given.message_id)
-    if details["body_length"] is None:
+    if details.body_length is None:
         why = "its text is erased"
-    elif details["status"] == "unknown":
+    elif details.status == "unknown":
         why = "it may have been sent; --force sends it all the same"
     else:
-        why = f"it is {details['status'] if details['queue_status'] != 'processing' else 'being sent'}"
-    raise CannotBeDone(f"message {given.message_id} stays as it is: {why}")
+        why = f"it is {details.status if details.queue_status != 'processing' else 'being sent'}"
+    raise CannotBeDone(f"message {given.message_id} was not changed: {why}")
 
 
 def cancel(given: Namespace) -> Result:
     became = operate.cancel(_store(), given.actor, given.message_id)
     match became:
         case "cancelled":
-            return Result({"status": became}, f"Message {given.message_id} is called off.")
+            return Result({"status": became}, f"Message {given.message_id} is cancelled.")
         case "unknown":
-            return Result({"status": became}, f"Message {given.message_id} may have been sent; it is not sent again.")
+            shown = f"Message {given.message_id} may have been sent already. It is not sent again."
+            return Result({"status": became}, shown)
         case None:
             raise _no_such(given.message_id)
         case _:
-            raise CannotBeDone(f"message {given.message_id} cannot be called off any more: it is {became}")
+            raise CannotBeDone(f"message {given.message_id} cannot be cancelled: it is {became}")
 
 
 def requeue(given: Namespace) -> Result:
-    store, requeued = _store(), 0
-    failed, until = store.failed_since(given.code, given.since)
-    if failed > LARGE:
-        _ask(given, f"Give {_messages(failed)} that failed with {given.code} one more try?")
-    with terminal.progress("requeued") as went:
-        while batch := operate.requeue(store, given.actor, given.code, given.since, BATCH, until):
-            requeued += batch
-            went(requeued, failed)
-    late = f"; {failed - requeued:,} came too late and stay as they ended" if requeued < failed else ""
-    return Result({"requeued": requeued, "failed": failed}, f"Due now: {_messages(requeued)}{late}.")
+    store = _store()
+    counted = store.failed_since(given.code, given.since)
+    if counted.failed > LARGE:
+        _confirm(given, f"Give {_messages(counted.failed)} that failed with {given.code} one more try?")
+    with terminal.progress("requeued") as progress:
+        requeued = operate.requeue_all(store, given.actor, given.code, given.since, counted, progress=progress)
+    facts = {"requeued": requeued.messages, "failed": counted.failed}
+    stayed = counted.failed - requeued.messages
+    late = f" Too late to send: {_messages(stayed)}." if stayed > 0 else ""
+    return Result(facts, f"Due now: {_messages(requeued.messages)}.{late}")
 
 
 def hold(given: Namespace) -> Result:
     operate.hold(_store(), given.actor, given.scope, given.key, given.wait, given.reason)
     until = datetime.now(UTC) + given.wait
-    shown = f"Nothing goes there before {terminal.instant(until)} (UTC); then one message finds out."
+    shown = (
+        f"The hold is set. Nothing is sent there before {terminal.instant(until)} (UTC); then one message probes it."
+    )
     return Result({"held_until": until}, shown)
 
 
-def release(given: Namespace) -> Result:
-    if not operate.release(_store(), given.actor, given.scope, given.key):
-        raise CannotBeDone("there is no such hold")
-    return Result({"released": True}, "The hold is closed.")
+def clear_hold(given: Namespace) -> Result:
+    if not operate.clear_hold(_store(), given.actor, given.scope, given.key):
+        raise CannotBeDone("this hold is not set")
+    return Result({"released": True}, "The hold is cleared.")
 
 
 def set_consent(given: Namespace) -> Result:
     ended = operate.set_consent(_store(), given.actor, given.business, given.number, given.consent)
     facts = {"consent": given.consent, "ended": ended}
-    return Result(facts, f"Written down. Ended, of what waited for them: {_messages(ended)}.")
+    return Result(facts, f"Recorded. Waiting messages that ended: {ended:,}.")
 
 
 def erase(given: Namespace) -> Result:
     store, person = _store(), operate.masked(given.number)
-    _ask(given, f"Erase {person} and everything that was sent to them? Nothing brings it back.")
-    messages = 0
-    with terminal.progress("erased") as went:
-        while True:
-            erased = operate.erase(store, given.actor, given.number)
-            messages += erased.messages
-            went(messages, messages + erased.left)
-            if erased.left <= erased.on_their_way or not erased.messages:
-                break
-    left = f" Being sent right now: {erased.left:,}; erase once more in a minute." if erased.left else ""
-    return Result({"messages": messages, "left": erased.left}, f"Erased: {person}, {_messages(messages)}.{left}")
+    _confirm(given, f"Erase {person} and every message to this person? This cannot be undone.")
+    with terminal.progress("erased") as progress:
+        erased = operate.erase_all(store, given.actor, given.number, progress=progress)
+    left = f" Being sent now: {erased.left:,}. Erase again in a minute." if erased.left else ""
+    return Result(erased._asdict(), f"Erased: {person}, {_messages(erased.messages)}.{left}")
 
 
 def _store() -> Store:
-    # Whoever waits for an answer would rather hear at once that there is none.
+    # An operator prefers an error at once to a wait for the database.
     return runtime.store(timedelta(0))
 
 
-def _details(store: Store, message_id: int) -> dict[str, Any]:
-    found = store.read("sms_message_details", message_id)
-    if not found:
+def _details(store: Store, message_id: int) -> MessageDetails:
+    details = store.message_details(message_id)
+    if details is None:
         raise _no_such(message_id)
-    details: dict[str, Any] = found[0]._asdict()
     return details
+
+
+def _story(store: Store, message_id: int) -> list[StoryStep]:
+    """The steps of one message and the actions on it, in order."""
+    steps = store.message_story(message_id)
+    for action in store.recorded_actions(f"message {message_id}", LARGEST_ID, LARGE):
+        steps.append(StoryStep(action.at, f"{action.action}, by {action.actor}", None, None, None, action.result))
+    return sorted(steps, key=lambda step: step.at)
+
+
+def _without_numbers(text: str | None) -> str | None:
+    return text and operate.without_numbers(text)
 
 
 def _messages(number: int) -> str:
@@ -153,13 +162,13 @@ def _messages(number: int) -> str:
 
 
 def _no_such(message_id: int) -> CannotBeDone:
-    return CannotBeDone(f"there is no message {message_id}")
+    return CannotBeDone(f"message {message_id} does not exist")
 
 
-def _ask(given: Namespace, question: str) -> None:
+def _confirm(given: Namespace, question: str) -> None:
     if given.yes:
         return
     if not sys.stdin.isatty():
-        raise CannotBeDone(f"{question} Nobody is there to answer: say --yes, or ask from a terminal")
+        raise CannotBeDone(f"{question} The input is not a terminal: confirm with --yes")
     if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise CannotBeDone("nothing was changed")

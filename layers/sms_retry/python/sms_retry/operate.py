@@ -1,76 +1,113 @@
-"""What people do by hand, each written down in sms_actions with who did it, in the statement that does it."""
+"""Actions by hand. Each is recorded in sms_actions with its actor, in the statement that does it."""
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import count, islice
+from typing import NamedTuple
 
+from sms_retry.readings import Erased, FailedSince
 from sms_retry.store import Store
 
+# Messages that one statement requeues.
+BATCH = 1000
 
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """How much of one person went; how many of their messages are `left`, and how many of those Twilio is being given
-    right now: their workers report within a minute. `consents` are those that were no refusal.
-    """
+# Called after each batch with the number of messages that are done, and the number of all.
+Progress = Callable[[int, int], None]
 
+
+class Requeued(NamedTuple):
     messages: int
-    attempts: int
-    callbacks: int
-    holds: int
-    consents: int
+    is_complete: bool
+
+
+class ErasedMessages(NamedTuple):
+    messages: int
     left: int
-    on_their_way: int
 
 
 def retry(store: Store, actor: str, message_id: int, force: bool = False) -> bool:
-    """Make one message due now, one that may have been sent only by force; says whether it is."""
-    return store.by_hand(actor, "retry", _message(message_id), "retry_sms_now", message_id, force) == "true"
+    """Make one message due now, an unknown one only by force; true if it is due."""
+    return store.retry_by_hand(actor, _message(message_id), message_id, force)
 
 
 def cancel(store: Store, actor: str, message_id: int) -> str | None:
-    """Call one message off; gives its status, which tells whether it was too late, or None where there is none."""
-    return store.by_hand(actor, "cancel", _message(message_id), "cancel_sms_retry", message_id)
+    """Cancel one message; its status afterwards, which tells whether it was too late. None: no message has this id."""
+    return store.cancel_by_hand(actor, _message(message_id), message_id)
 
 
 def requeue(
     store: Store, actor: str, error_code: int, since: datetime, limit: int, until: datetime | None = None
 ) -> int:
-    """Give at most `limit` of what failed with this code one more try; gives how many, 0 when none is left.
+    """Give at most `limit` messages that failed with this code one more try; their number, 0 when none is left.
 
-    What fails again meanwhile would have its turn again, unless `until` says when to stop.
+    Without `until`, a message that fails again meanwhile is requeued again.
     """
     subject = f"code {error_code} since {since.isoformat(timespec='seconds')}"
-    given = (error_code, since, until, limit)
-    return int(store.by_hand(actor, "requeue", subject, "requeue_failed_sms", *given) or 0)
+    return store.requeue_by_hand(actor, subject, error_code, since, until, limit)
+
+
+def requeue_all(
+    store: Store,
+    actor: str,
+    error_code: int,
+    since: datetime,
+    counted: FailedSince,
+    most_batches: int | None = None,
+    progress: Progress | None = None,
+) -> Requeued:
+    """Requeue the messages that `store.failed_since` counted, batch by batch, until none is left."""
+    messages = 0
+    for _ in islice(count(), most_batches):
+        batch = requeue(store, actor, error_code, since, BATCH, counted.until)
+        if not batch:
+            return Requeued(messages, is_complete=True)
+        messages += batch
+        if progress:
+            progress(messages, counted.failed)
+    return Requeued(messages, is_complete=False)
 
 
 def hold(store: Store, actor: str, scope: str, key: str, wait: timedelta, reason: str) -> None:
-    """Nothing goes there until `wait` is over, and one message has probed it."""
-    store.by_hand(actor, "hold", _place(scope, key), "open_sms_hold", scope, key, wait, reason)
+    """Set a hold: nothing is sent in its scope until `wait` is over and a probe has gone through."""
+    store.set_hold_by_hand(actor, _place(scope, key), scope, key, wait, reason)
 
 
-def release(store: Store, actor: str, scope: str, key: str) -> bool:
-    """Close a hold; says whether there was one."""
-    return store.by_hand(actor, "release", _place(scope, key), "close_sms_hold", scope, key) == "true"
+def clear_hold(store: Store, actor: str, scope: str, key: str) -> bool:
+    """Clear a hold; false if it was not set."""
+    return store.clear_hold_by_hand(actor, _place(scope, key), scope, key)
 
 
 def set_consent(store: Store, actor: str, business_id: str, phone_number: str, consent: str) -> int:
-    """Write down what a person agreed to, to one business or ('*') to all; gives how many messages that ended."""
+    """Record a person's consent to one business, or to all ('*'); the number of waiting messages that it ended."""
     subject = f"{masked(phone_number)} by {business_id}"
-    return int(store.by_hand(actor, consent, subject, "set_sms_consent", business_id, phone_number, consent) or 0)
+    return store.set_consent_by_hand(actor, subject, business_id, phone_number, consent)
 
 
 def erase(store: Store, actor: str, phone_number: str) -> Erased:
-    """Erase a person, a thousand messages at a time: again while more are left than are on their way."""
-    erased = store.by_hand(actor, "erase", masked(phone_number), "erase_sms_recipient", phone_number)
-    return Erased(**json.loads(erased or "{}"))
+    """Erase a person, at most 1,000 messages in one call."""
+    return store.erase_by_hand(actor, masked(phone_number), phone_number)
+
+
+def erase_all(
+    store: Store, actor: str, phone_number: str, most_batches: int | None = None, progress: Progress | None = None
+) -> ErasedMessages:
+    """Erase a person batch by batch, until all that is left is being sent, or a batch erases no message."""
+    messages = left = 0
+    for _ in islice(count(), most_batches):
+        batch = erase(store, actor, phone_number)
+        messages, left = messages + batch.messages, batch.left
+        if progress:
+            progress(messages, messages + left)
+        if left <= batch.on_their_way or not batch.messages:
+            break
+    return ErasedMessages(messages, left)
 
 
 def masked(phone_number: str) -> str:
-    """A number as others may see it: `+4917******78`, and of a short one only how it begins."""
+    """A number with stars: `+4917******78`; of a number of up to 8 characters only the first two are shown."""
     start, end = (5, 2) if len(phone_number) > 8 else (2, 0)
     stars = "*" * (len(phone_number) - start - end)
     return phone_number[:start] + stars + phone_number[start + len(stars) :]

@@ -1,16 +1,14 @@
-"""The database: one method for each SQL function that the flow of a message calls."""
+"""The SQL functions as methods of one object; those that only read are in `readings`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from psycopg.rows import namedtuple_row
-
 from sms_retry.connection import PATIENCE, Connection
+from sms_retry.readings import Erased, Readings
 from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Ticket, Unsettled, Verdict
 
 
@@ -21,14 +19,7 @@ class Stock(NamedTuple):
     due: int
 
 
-class FailedCount(NamedTuple):
-    """The number of messages that failed with one code, and the end of the period in which they failed."""
-
-    messages: int
-    until: datetime
-
-
-class Store:
+class Store(Readings):
     """The database of one container; `newer_conninfo` is called when the login by `conninfo` failed."""
 
     def __init__(
@@ -38,7 +29,8 @@ class Store:
         newer_conninfo: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._connection = Connection(conninfo, patience, newer_conninfo)
-        self._once, self._again = self._connection.once, self._connection.again
+        super().__init__(self._connection)
+        self._once = self._connection.once
 
     def close(self) -> None:
         self._connection.close()
@@ -152,40 +144,51 @@ class Store:
         """The SIDs among these that no attempt owns."""
         return {sid for (sid,) in self._again("select sms_retry.unowned_sms_sids(%s::text[])", [list(sids)])}
 
-    def by_hand(self, actor: str, action: str, subject: str, function: str, *given: Any) -> str | None:
-        """Do what one of SQL's functions does, and write down who did it; gives its result as text."""
-        places = ", ".join(["%s"] * len(given))
-        statement = f"select sms_retry.note_sms_action(%s, %s, %s, sms_retry.{function}({places})::text)"
-        result: str | None = self._once(statement, [actor, action, subject, *given])[0][0]
-        return result
+    def retry_by_hand(self, actor: str, subject: str, message_id: int, force: bool) -> bool:
+        """Make one message due now; true if it is."""
+        return bool(self._by_hand(actor, "retry", subject, "retry_sms_now", "boolean", message_id, force))
 
-    def failed_since(self, error_code: int, since: datetime) -> FailedCount:
-        """The messages that failed with this code since then."""
-        return FailedCount(*self._again("select * from sms_retry.failed_sms_since(%s, %s)", [error_code, since])[0])
+    def cancel_by_hand(self, actor: str, subject: str, message_id: int) -> str | None:
+        """Cancel one message; its status afterwards, or None where no message has this id."""
+        status: str | None = self._by_hand(actor, "cancel", subject, "cancel_sms_retry", "text", message_id)
+        return status
+
+    def requeue_by_hand(
+        self, actor: str, subject: str, error_code: int, since: datetime, until: datetime | None, limit: int
+    ) -> int:
+        """Requeue at most `limit` messages that failed with this code between two instants; their number."""
+        given = (error_code, since, until, limit)
+        return int(self._by_hand(actor, "requeue", subject, "requeue_failed_sms", "int", *given))
+
+    def set_hold_by_hand(self, actor: str, subject: str, scope: str, key: str, wait: timedelta, reason: str) -> None:
+        self._by_hand(actor, "hold", subject, "open_sms_hold", "text", scope, key, wait, reason)
+
+    def clear_hold_by_hand(self, actor: str, subject: str, scope: str, key: str) -> bool:
+        """Clear a hold; false if it was not set."""
+        return bool(self._by_hand(actor, "release", subject, "close_sms_hold", "boolean", scope, key))
+
+    def set_consent_by_hand(self, actor: str, subject: str, business_id: str, phone_number: str, consent: str) -> int:
+        """Record a person's consent; the number of waiting messages that it ended."""
+        given = (business_id, phone_number, consent)
+        return int(self._by_hand(actor, consent, subject, "set_sms_consent", "int", *given))
+
+    def erase_by_hand(self, actor: str, subject: str, phone_number: str) -> Erased:
+        """Erase at most 1,000 messages of one person, with attempts, receipts, holds and consents but opt-outs."""
+        return Erased(**self._by_hand(actor, "erase", subject, "erase_sms_recipient", "jsonb", phone_number))
 
     def cleanup(self, only_erased: bool = False) -> int:
-        """Remove one batch of what ended long ago; gives how many, 0 when nothing is left."""
+        """Remove one batch of queue rows that ended long ago; their number, 0 when none is left."""
         return int(self._once("select sms_retry.cleanup_sms_retries(only_erased => %s)", [only_erased])[0][0])
 
     def erase_bodies(self, days: int) -> int:
-        """Erase one batch of the texts of what ended so many days ago; gives how many, 0 when nothing is left."""
+        """Erase one batch of texts of messages that ended `days` ago or earlier; their number, 0 when none is left."""
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
 
-    def health(self) -> dict[str, Any]:
-        """The counts of SQL's sms_retry_health."""
-        found: dict[str, Any] = self._again("select sms_retry.sms_retry_health()::text", [])[0][0]
-        return json.loads(found) if isinstance(found, str) else found
-
-    def read(self, function: str, *given: Any) -> list[Any]:
-        """The rows of one of SQL's functions for people to look at, whose columns are their attributes."""
+    def _by_hand(self, actor: str, action: str, subject: str, function: str, returns: str, *given: Any) -> Any:
+        """Call an SQL function and record the action in the same statement; the result, of SQL's type `returns`."""
         places = ", ".join(["%s"] * len(given))
-        return self._again(f"select * from sms_retry.{function}({places})", given, namedtuple_row)
-
-    def read_list(self, function: str, *given: Any) -> list[Any]:
-        """The messages whose ids one of SQL's functions gives, with the columns of listed_sms, in its order."""
-        places = ", ".join(["%s"] * len(given))
-        ids = f"array(select sms_retry.{function}({places}))"
-        return self._again(f"select * from sms_retry.listed_sms({ids})", given, namedtuple_row)
+        statement = f"select sms_retry.note_sms_action(%s, %s, %s, sms_retry.{function}({places})::text)::{returns}"
+        return self._once(statement, [actor, action, subject, *given])[0][0]
 
 
 _MESSAGE = """to_number => %s, body => %s, message_key => %s, business_id => %s, kind => %s, on_unknown => %s,

@@ -1,4 +1,4 @@
-"""What people see of it: tables, a message's story, and a bar for what takes long."""
+"""Output for people: tables, a message's story, and a progress bar."""
 
 from __future__ import annotations
 
@@ -12,38 +12,40 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sms_retry.readings import CurrentHold, MessageDetails, StoryStep
+
 Shown = str | Group
 
 COLOURS = {"healthy": "green", "warning": "yellow", "critical": "red"}
-# Figure by figure, what an operator asks first.
+# The figures of health.check, by their names on the screen.
 FIGURES = {
-    "The queue": {
+    "Queue": {
         "waiting": "pending",
         "due": "due",
         "due for more than 2 min": "overdue",
         "oldest due, s": "oldest_due_seconds",
         "being sent": "processing",
         "oldest claim, s": "oldest_claim_seconds",
-        "unknown, being asked about": "unknown",
-        "unknown, for a person": "held_unknowns",
-        "open holds": "holds",
+        "unknown": "unknown",
+        "parked": "held_unknowns",
+        "holds": "holds",
     },
-    "The last day": {
+    "Last 24 hours": {
         "success rate": "success_rate",
-        "success rate of the retried": "retry_success_rate",
-        "retries a message": "retries_per_message",
+        "success rate of retried messages": "retry_success_rate",
+        "retries per message": "retries_per_message",
         "completed": "completed_last_day",
         "failed or expired": "failed_last_day",
     },
-    "The database": {
-        "callbacks, an hour": "callbacks_last_hour",
-        "callback lag, s": "callback_lag_seconds",
+    "Database": {
+        "receipts in the last hour": "callbacks_last_hour",
+        "receipt lag, s": "callback_lag_seconds",
         "dead rows": "dead_tuples",
         "oldest snapshot, s": "oldest_snapshot_seconds",
     },
 }
 
-# So far does SQL's sms_retry_health count these.
+# SQL's sms_retry_health counts these up to a limit.
 COUNTED = {"due": 10_000, "overdue": 10_000, "callbacks_last_hour": 1_000}
 
 
@@ -51,28 +53,29 @@ def show(shown: Shown) -> None:
     Console(highlight=False, soft_wrap=isinstance(shown, str)).print(shown, markup=False)
 
 
-def status(figures: dict[str, Any], holds: Sequence[dict[str, Any]], held: Sequence[int]) -> Group:
+def status(figures: dict[str, Any], holds: Sequence[CurrentHold], parked: Sequence[int]) -> Group:
     word = figures["health_status"]
     tables = [_figures(title, names, figures) for title, names in FIGURES.items()]
     errors = sorted(figures["errors_last_day"].items(), key=lambda error: -error[1])[:10]
     if errors:
-        tables.append(_table("Failed with", ("code", "messages"), [(code, f"{n:,}") for code, n in errors]))
+        tables.append(_table("Errors", ("code", "messages"), [(code, f"{n:,}") for code, n in errors]))
     if holds:
-        rows = [(hold["scope"], hold["key"], instant(hold["until"]), hold["reason"]) for hold in holds]
-        tables.append(_table("Open holds", ("scope", "key", "until (UTC)", "reason"), rows))
-    if held:
-        tables.append(_table("For a person", ("message",), [(str(message_id),) for message_id in held[:10]]))
+        rows = [(hold.scope, hold.masked_key, instant(hold.until), hold.reason) for hold in holds]
+        tables.append(_table("Holds", ("scope", "key", "until (UTC)", "reason"), rows))
+    if parked:
+        tables.append(_table("Parked", ("message",), [(str(message_id),) for message_id in parked[:10]]))
     return Group(Text(f"The queue is {word}.", COLOURS[word]), *tables)
 
 
-def story(details: dict[str, Any], events: Sequence[dict[str, Any]]) -> Group:
-    """One message: what it is, and a line for everything that happened to it."""
-    said = {"key": "message_key", "to": "number", "text": "body", "kind": "kind", "business": "business_id"}
-    facts = [f"{name} {details[field]}" for name, field in said.items() if details.get(field) is not None]
-    if details["max_retries"] is not None:
-        facts.append(f"retries {details['retry_count']} of {details['max_retries']}")
-    heading = f"Message {details['message_id']} is {details['status']}: {', '.join(facts)}"
-    return _table(heading, ("when (UTC)", "what", "ticket", "code", "detail"), [_line(event) for event in events])
+def story(details: MessageDetails, body: str | None, steps: Sequence[StoryStep]) -> Group:
+    """One message: its facts in a heading, and a line for each step."""
+    named = {"key": details.message_key, "to": details.number, "text": body}
+    named |= {"kind": details.kind, "business": details.business_id}
+    facts = [f"{name} {value}" for name, value in named.items() if value is not None]
+    if details.max_retries is not None:
+        facts.append(f"retries {details.retry_count} of {details.max_retries}")
+    heading = f"Message {details.message_id} is {details.status}: {', '.join(facts)}"
+    return _table(heading, ("when (UTC)", "what", "ticket", "code", "detail"), [_line(step) for step in steps])
 
 
 def instant(at: datetime) -> str:
@@ -81,7 +84,7 @@ def instant(at: datetime) -> str:
 
 @contextmanager
 def progress(done: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error, told how many are done and how many there are."""
+    """A progress bar on standard error, if that is a terminal; call it with the number done and the number of all."""
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn(done), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -104,9 +107,8 @@ def _figure(figures: dict[str, Any], name: str) -> str:
     return f"{about}{least}{value:,}"
 
 
-def _line(event: dict[str, Any]) -> tuple[str, ...]:
-    code, ticket, detail = (event.get(field) for field in ("error_code", "ticket", "detail"))
-    return (instant(event["at"]), event["what"], ticket or "", str(code or ""), detail or "")
+def _line(step: StoryStep) -> tuple[str, ...]:
+    return (instant(step.at), step.what, step.ticket or "", str(step.error_code or ""), step.detail or "")
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:

@@ -1,8 +1,8 @@
-"""The console in the browser, from the bottom up:
+"""The console in the browser. A module imports only from the lines below its own:
 
-4  pages                     every address: what is read, and what it becomes
-3  web                       requests in, pages out: who is let in, what every answer carries
-2  forms · story · figures   what a person can do · one message's story · how the queue is
-1  view                      how things are put: statuses, reasons and times in words; the templates
-0  door · plots              who asks, and whether a form came from here · the last day as shapes
+4  pages                       every address: its readings and its template
+3  web                         requests and responses: sign-in, headers, problems
+2  actions · story · figures   the forms · one message's story · the state of the queue
+1  view · fields               statuses, reasons and times in words, templates · fields as values
+0  csrf · plots                the forms' tokens · the last day as shapes
 """

@@ -1,8 +1,8 @@
-"""Who asks, and whether a form was sent from one of the console's own pages.
+"""The signed-in person, and the check that a form was sent from one of the console's own pages.
 
-A browser that another site's page makes post a form says so: by `Sec-Fetch-Site`, or by an `Origin` that is not ours.
-Behind that, each form carries a token, made from a cookie of this browser for one person and a few hours: whoever
-cannot read the cookie cannot make the token, and no key has to be kept anywhere. OWASP calls it a double-submit cookie.
+A browser names the origin of a form that another site posts, in `Sec-Fetch-Site` or `Origin`. As a second check each
+form carries a token, made from a cookie of this browser for one person and a few hours. A page that cannot read the
+cookie cannot make the token, and no key has to be stored. OWASP calls this a double-submit cookie.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 LARGEST_FORM = 16 * 1024
-# A form that was opened in the evening is still good in the night, and no longer in the morning.
+# One working day: a form of the evening is refused in the morning.
 FORM_LASTS = timedelta(hours=8)
 NONCE = re.compile(r"[\w-]{32}", re.ASCII)
 
 
 def actor(event: Mapping[str, Any]) -> str | None:
-    """Who asks, by the claims of the token that the API's authorizer has checked; None where it let nobody in."""
+    """The signed-in person, from the claims that the API's authorizer has verified; None without such claims."""
     authorizer = event["requestContext"].get("authorizer") or {}
     claims = (authorizer.get("jwt") or {}).get("claims") or {}
     return str(claims.get("email") or claims.get("sub") or "") or None
 
 
 def form(text: str) -> dict[str, str]:
-    """A posted form's fields, the first of each name, without spaces around them. ValueError: it is none."""
+    """The fields of a posted form, the first of each name, stripped. ValueError: the text is not a form."""
     if len(text) > LARGEST_FORM:
-        raise ValueError("it is longer than any form of ours")
+        raise ValueError("it is longer than every form of the console")
     fields: dict[str, str] = {}
     for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=50, errors="strict"):
         if "\0" in value:
-            raise ValueError("Postgres has no text with a NUL in it")
+            raise ValueError("Postgres cannot store a NUL in a text")
         fields.setdefault(name, value.strip())
     return fields
 
 
 def nonce(cookies: list[str], name: str) -> str | None:
-    """The console's cookie in a browser, if it has one as we make them."""
+    """The console's cookie, if the browser has a well-formed one."""
     values = (cookie.partition("=")[2] for cookie in cookies if cookie.startswith(f"{name}="))
     return next((value for value in values if NONCE.fullmatch(value)), None)
 
@@ -52,7 +52,7 @@ def new_nonce() -> str:
 
 
 def token(nonce: str, actor: str, now: datetime) -> str:
-    """What a form of this browser carries, so that it is believed for a while."""
+    """The token of this browser's forms for one person, valid for FORM_LASTS."""
     expires = int((now + FORM_LASTS).timestamp())
     return f"{expires}.{_seal(nonce, actor, expires)}"
 
@@ -60,24 +60,24 @@ def token(nonce: str, actor: str, now: datetime) -> str:
 def refusal(
     headers: Mapping[str, str], fields: Mapping[str, str], nonce: str | None, actor: str, now: datetime
 ) -> str | None:
-    """Why a form is not believed; None where it is. `headers` are by their names in lower case."""
+    """The reason why a form is refused; None if it is accepted. The names of `headers` are in lower case."""
     if not _is_from_here(headers):
-        return "Another site's page sent this form."
+        return "Another site sent this form."
     expires, _, seal = fields.get("token", "").partition(".")
     if nonce is None or not (expires.isascii() and expires.isdigit() and len(expires) <= 12):
-        return "This form did not come with the console's cookie."
+        return "This form came without the console's cookie."
     if not hmac.compare_digest(seal.encode(), _seal(nonce, actor, int(expires)).encode()):
-        return "This form was made for somebody else, or for another browser."
+        return "This form was made for another person or another browser."
     if int(expires) < now.timestamp():
-        return "This form has been open for too long."
+        return "This form has expired."
     return None
 
 
 def _is_from_here(headers: Mapping[str, str]) -> bool:
-    # As Go's http.CrossOriginProtection judges. Behind a proxy the host may be another than the browser's, so what the
-    # browser says of the origin comes first, and only one of before 2023 says nothing.
+    # The rules of Go's http.CrossOriginProtection. Behind a proxy `host` may differ from the browser's host, so
+    # Sec-Fetch-Site comes first; only browsers from before 2023 do not send it.
     if site := headers.get("sec-fetch-site"):
-        # None is nobody's page: the person reloads what a form was answered with.
+        # Browsers send "none" when a person reloads the answer to a form.
         return site in ("same-origin", "none")
     origin = headers.get("origin")
     return origin is None or origin.partition("://")[2] == headers.get("host")

@@ -1,4 +1,4 @@
-"""How the queue is, in one word and in six figures."""
+"""The state of the queue as one headline and six figures."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sms_retry.console.view import duration, reason
+from sms_retry.readings import CurrentHold
 
 
-class Verdict(NamedTuple):
-    """How it is, in a word and a sentence."""
+class Headline(NamedTuple):
+    """The state of the queue in a word and a sentence."""
 
     tone: str
     icon: str
@@ -18,7 +19,7 @@ class Verdict(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """One figure, and the page that has more of it."""
+    """One figure, and the page with its details."""
 
     word: str
     figure: str
@@ -27,33 +28,37 @@ class Tile(NamedTuple):
     tone: str = ""
 
 
-def verdict(figures: Mapping[str, Any], holds: Sequence[Any]) -> Verdict:
-    """The worst that the figures of `health.check` say; `holds` are the open ones."""
-    shut = next((hold for hold in holds if hold.scope in ("account", "sender")), None)
+def headline(figures: Mapping[str, Any], holds: Sequence[CurrentHold]) -> Headline:
+    """The most serious of the figures of `health.check` and the holds."""
+    everything = next((hold for hold in holds if hold.scope in ("account", "sender")), None)
     rate, overdue, status = figures["success_rate"], figures["overdue"], figures["health_status"]
-    went = "Nothing has ended in the last day." if rate is None else f"{rate:.1%} of the last day's messages were sent."
-    if shut:
-        return Verdict("bad", "pause", "On hold", f"Nothing goes out: {reason(shut.reason)}. {went}")
+    sent = "No message ended in the last day." if rate is None else f"{rate:.1%} of the last day's messages were sent."
+    if everything:
+        return Headline("bad", "pause", "On hold", f"Nothing is sent: {reason(everything.reason)}. {sent}")
     if status != "healthy":
-        return Verdict("bad" if status == "critical" else "wait", "warning", status.capitalize(), went)
+        return Headline("bad" if status == "critical" else "wait", "warning", status.capitalize(), sent)
     if overdue:
-        late = f"{overdue:,} more than two minutes late, the latest by {duration(figures['oldest_due_seconds'])}."
-        return Verdict("wait", "clock", "Behind", f"{late} {went}")
-    return Verdict("good", "check", "Healthy", went)
+        late = f"Messages more than two minutes late: {overdue:,}, by up to {duration(figures['oldest_due_seconds'])}."
+        return Headline("wait", "clock", "Behind", f"{late} {sent}")
+    return Headline("good", "check", "Healthy", sent)
 
 
 def tiles(figures: Mapping[str, Any]) -> list[Tile]:
-    """The figures of `health.check` that are asked for first."""
-    pending, due, sent = figures["pending"], figures["due"], figures["processing"]
-    late, unknown, held, holds = (figures[name] for name in ("oldest_due_seconds", "unknown", "held_unknowns", "holds"))
-    # Beyond it nobody has counted.
+    """The figures of `health.check` that an operator needs first."""
+    pending, due, claimed = figures["pending"], figures["due"], figures["processing"]
+    late, unknown, parked, holds = (
+        figures[name] for name in ("oldest_due_seconds", "unknown", "held_unknowns", "holds")
+    )
+    # SQL's sms_retry_health counts no further.
     due = f"{due:,}" if due < 10_000 else f"{due:,} or more"
-    paid, about = figures["retry_success_rate"], "about " if figures["pending_is_estimate"] else ""
+    rate, about = figures["retry_success_rate"], "about " if figures["pending_is_estimate"] else ""
     return [
-        Tile("Waiting", f"{about}{pending:,}", f"{due} due, {sent:,} being sent", "/waiting"),
-        Tile("Oldest due", duration(late) if late else "–", "past its time", "/stuck", "wait" if late > 120 else ""),
-        Tile("Unknown", f"{unknown:,}", "being asked about", "/stuck", "doubt" if unknown else ""),
-        Tile("For a person", f"{held:,}", "may have been sent", "/stuck", "bad" if held else ""),
-        Tile("Holds", f"{holds:,}", "nothing goes there", "/holds", "bad" if holds else ""),
-        Tile("Sent by a retry", "–" if paid is None else f"{paid:.0%}", "of what failed first", "/ended?how=completed"),
+        Tile("Waiting", f"{about}{pending:,}", f"{due} due, {claimed:,} being sent", "/waiting"),
+        Tile(
+            "Oldest due", duration(late) if late else "–", "past its due time", "/stuck", "wait" if late > 120 else ""
+        ),
+        Tile("Unknown", f"{unknown:,}", "Twilio is being asked", "/stuck", "doubt" if unknown else ""),
+        Tile("Parked", f"{parked:,}", "a person decides", "/stuck", "bad" if parked else ""),
+        Tile("Holds", f"{holds:,}", "nothing is sent there", "/holds", "bad" if holds else ""),
+        Tile("Sent by a retry", "–" if rate is None else f"{rate:.0%}", "of retried messages", "/ended?how=completed"),
     ]

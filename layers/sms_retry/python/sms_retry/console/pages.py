@@ -1,14 +1,14 @@
 """Every address of the console.
 
-Pages are GETs and change nothing. What changes something, and what is asked for by a number, a key or a SID, is a form
-that is posted to /do/..., so that no URL ever holds one. The database masks numbers and keeps texts to itself; the form
-`show` asks for those of one message, and is written down like every other action.
+A GET shows a page and changes nothing. Actions and searches are forms that are posted to /do/..., so that no URL
+contains a number, a key or a SID. Pages show masked numbers and no texts; the form `show` shows those of one message,
+and is recorded like every other action.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -16,64 +16,69 @@ from urllib.parse import urlencode
 from aws_lambda_powertools.event_handler import Response
 
 from sms_retry import health
-from sms_retry.console import forms, plots, view
-from sms_retry.console.figures import tiles, verdict
+from sms_retry.console import actions, fields, plots, view
+from sms_retry.console.figures import headline, tiles
 from sms_retry.console.story import story
-from sms_retry.console.web import Page, answer, app, go, no_page, page, request
-
-__all__ = ["answer"]
+from sms_retry.console.web import Page, Request, app, go, no_page, page, request
+from sms_retry.readings import CurrentHold, ListedMessage, MessageDetails, NumberAndText
+from sms_retry.store import Store
 
 ROWS = 50
 EPOCH, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 LAST_ID = 2**63 - 1
 
 
+def answer(event: Mapping[str, Any], context: Any, store: Store) -> dict[str, Any]:
+    """The response to an event of the HTTP API (payload 2.0)."""
+    app.context["request"] = Request(store, datetime.now(UTC), event.get("queryStringParameters") or {})
+    return app.resolve(event, context)
+
+
 @app.get("/")
 def overview() -> Page:
     store = request().store
-    found, last_day, holds = health.check(store), store.read("sms_last_day"), store.read("sms_open_holds")
+    found, last_day, holds = health.check(store), store.last_day(), store.current_holds()
     return page(
         "overview.html",
         here="/",
-        verdict=verdict(found, holds),
+        headline=headline(found, holds),
         tiles=tiles(found),
         day=plots.day(last_day, request().now),
         codes=plots.codes(last_day),
-        reasons=store.read("sms_waiting_for"),
+        reasons=store.waiting_for(),
         holds=holds,
-        stuck=store.read_list("stuck_sms", 3),
+        stuck=store.stuck(3),
         why=_why(holds),
     )
 
 
 @app.get("/waiting")
 def waiting() -> Page:
-    rows = request().store.read_list("waiting_sms", *(_after() or (EPOCH, 0)), ROWS)
+    rows = request().store.waiting(*(_after() or (EPOCH, 0)), ROWS)
     return page("waiting.html", here="/waiting", rows=rows, further=_further("/waiting", rows))
 
 
 @app.get("/stuck")
 def stuck() -> Page:
     store = request().store
-    rows, holds = store.read_list("stuck_sms", ROWS), store.read("sms_open_holds")
-    return page("stuck.html", here="/stuck", rows=rows, why=_why(holds))
+    return page("stuck.html", here="/stuck", rows=store.stuck(ROWS), why=_why(store.current_holds()))
 
 
 @app.get("/ended")
 def ended() -> Page:
     store, query = request().store, request().query
-    how, code = query.get("how", "failed"), forms.code(query.get("code"))
-    since = forms.instant(query.get("since")) or (request().now - timedelta(days=1)).replace(second=0, microsecond=0)
+    how, code = query.get("how", "failed"), fields.code(query.get("code"))
+    since = fields.instant(query.get("since")) or (request().now - timedelta(days=1)).replace(second=0, microsecond=0)
     if how not in plots.ENDINGS:
-        raise forms.InvalidForm("A message ends as failed, cancelled, expired, unknown or sent.")
-    rows = store.read_list("ended_sms", how, code, since, *(_after() or (LAST, LAST_ID)), ROWS)
+        raise fields.InvalidField("Choose failed, cancelled, expired, unknown or sent.")
+    rows = store.ended(how, code, since, *(_after() or (LAST, LAST_ID)), ROWS)
     return page(
         "ended.html",
         here="/ended",
         how=how,
         code=code,
         since=since,
-        failed=store.failed_since(code, since)[0] if code and how == "failed" else 0,
+        failed=store.failed_since(code, since).failed if code and how == "failed" else 0,
         rows=rows,
         further=_further("/ended", rows, how=how, code=code or "", since=since.strftime("%Y-%m-%dT%H:%M")),
     )
@@ -81,7 +86,7 @@ def ended() -> Page:
 
 @app.get("/holds")
 def holds() -> Page:
-    return page("holds.html", here="/holds", holds=request().store.read("sms_open_holds"), handle=forms.handle)
+    return page("holds.html", here="/holds", holds=request().store.current_holds(), handle=actions.handle)
 
 
 @app.get("/people")
@@ -90,26 +95,26 @@ def people() -> Page:
 
 
 @app.get("/actions")
-def actions() -> Page:
-    rows = request().store.read("sms_actions_done", None, _before(), ROWS)
+def recorded_actions() -> Page:
+    rows = request().store.recorded_actions(None, _before(), ROWS)
     return page("actions.html", here="/actions", rows=rows, further=len(rows) == ROWS and f"?before={rows[-1].id}")
 
 
 @app.get("/messages/<message_id>")
 def message(message_id: str) -> Page:
-    return _message(forms.message_id(request().store, message_id))
+    return _message(fields.message_id(request().store, message_id))
 
 
 @app.get("/messages/<message_id>/person")
 def person(message_id: str) -> Page:
     store = request().store
-    id = forms.message_id(store, message_id)
-    rows = store.read_list("sms_of_same_person", id, _before(), ROWS)
+    id = fields.message_id(store, message_id)
+    rows = store.to_same_person(id, _before(), ROWS)
     return page(
         "person.html",
         here="",
-        message=store.read("sms_message_details", id)[0],
-        consents=store.read("sms_consents_of", id),
+        message=_details(id),
+        consents=store.consents_of(id),
         rows=rows,
         further=len(rows) == ROWS and f"?before={rows[-1].message_id}",
     )
@@ -125,44 +130,50 @@ def style() -> Page:
 def search() -> Page:
     store, word = request().store, request().fields.get("word", "")
     if not 1 <= len(word) <= 255:
-        raise forms.InvalidForm("Search for an id, a key, a number or a SID.")
-    found = {row.message_id: row.found_by for row in store.read("found_sms", word, forms.number_in(word))}
+        raise fields.InvalidField("Search for an id, a key, a number or a SID.")
+    found = {row.message_id: row.found_by for row in store.found(word, fields.number_in(word))}
     if len(found) == 1:
         [(id, by)] = found.items()
         return go(f"/messages/{id}/person" if by == "number" else f"/messages/{id}")
-    return page("found.html", here="", rows=store.read("listed_sms", list(found)))
+    return page("found.html", here="", rows=store.listed(list(found)))
 
 
 @app.post("/do/show")
 def show() -> Page:
     asked = request()
-    id = forms.message_id(asked.store, asked.fields.get("message_id", ""))
-    return _message(id, asked.store.read("show_sms", id, asked.actor)[0])
+    id = fields.message_id(asked.store, asked.fields.get("message_id", ""))
+    return _message(id, asked.store.show(id, asked.actor or ""))
 
 
 @app.post("/do/<form>")
 def do(form: str) -> Page:
-    if form not in forms.FORMS:
+    if form not in actions.FORMS:
         return no_page()
-    done = forms.FORMS[form](request().store, request().actor or "", request().fields)
+    done = actions.FORMS[form](request().store, request().actor or "", request().fields)
     return go(f"{done.page}?{urlencode({'done': done.notice, 'n': done.n})}")
 
 
-def _message(id: int, shown: Any = None) -> Page:
-    store = request().store
-    [found] = store.read("sms_message_details", id)
-    actions = store.read("sms_actions_done", f"message {id}", LAST_ID, ROWS)
-    told = story(store.read("sms_message_story", id), actions, found, request().now)
-    return page("message.html", here="", message=found, story=told, shown=shown, can=forms.possible(found))
+def _message(id: int, shown: NumberAndText | None = None) -> Page:
+    store, details = request().store, _details(id)
+    done = store.recorded_actions(f"message {id}", LAST_ID, ROWS)
+    events = story(store.message_story(id), done, details, request().now)
+    return page("message.html", here="", message=details, story=events, shown=shown, can=actions.possible(details))
 
 
-def _why(holds: Sequence[Any]) -> Callable[[Any], str]:
-    shut = any(hold.scope in ("account", "sender") for hold in holds)
-    return lambda row: view.why(row, request().now, shut)
+def _details(id: int) -> MessageDetails:
+    details = request().store.message_details(id)
+    if details is None:
+        raise fields.NoSuchMessage
+    return details
 
 
-def _further(place: str, rows: Sequence[Any], **kept: Any) -> str | None:
-    """The address of what comes after these rows, if they fill a page."""
+def _why(holds: Sequence[CurrentHold]) -> Callable[[ListedMessage], str]:
+    on_hold = any(hold.scope in ("account", "sender") for hold in holds)
+    return lambda row: view.why(row, request().now, on_hold)
+
+
+def _further(place: str, rows: Sequence[ListedMessage], **kept: Any) -> str | None:
+    """The address of the next page, if these rows fill one."""
     if len(rows) < ROWS:
         return None
     microseconds = (rows[-1].at - EPOCH) // timedelta(microseconds=1)
@@ -170,13 +181,13 @@ def _further(place: str, rows: Sequence[Any], **kept: Any) -> str | None:
 
 
 def _after() -> tuple[datetime, int] | None:
-    """The row that a page begins behind: its instant, and its id in the queue."""
+    """The last row of the page before: its instant and its queue id."""
     given = request().query.get("after")
     if given is None:
         return None
     found = re.fullmatch("([0-9]{1,17})-([0-9]{1,18})", given)
     if not found:
-        raise forms.InvalidForm("There is no such place in a list.")
+        raise fields.InvalidField("This page of the list does not exist.")
     return EPOCH + timedelta(microseconds=int(found[1])), int(found[2])
 
 

@@ -1,4 +1,4 @@
-"""The last day as shapes: how its messages ended hour by hour, and what became of those that met an error."""
+"""The last day as shapes: its messages by hour and ending, and by error code."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-# From below; what went wrong is on top, where it breaks the line.
+from sms_retry.readings import EndedInHour
+
+# From the bottom of a bar to its top, where failures stand out.
 ENDINGS = ("completed", "unknown", "expired", "cancelled", "failed")
 
 
 class Bar(NamedTuple):
-    """One hour: its segments from below as (ending, y, height), in a plot that is 100 high; and what they count."""
+    """One hour: its segments from the bottom as (ending, y, height) in a plot of height 100, and their numbers."""
 
     hour: datetime
     x: float
@@ -24,7 +26,7 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """24 hours of the clock, 240 wide; `top` is the number at 100."""
+    """24 full hours in a plot of width 240; `top` is the number of messages at height 100."""
 
     bars: list[Bar]
     top: int
@@ -33,7 +35,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The messages that met an error and have ended: those that were sent after all, and the others."""
+    """The ended messages with this error code: `recovered` ones were sent later, `lost` ones were not."""
 
     code: int
     recovered: int
@@ -44,8 +46,8 @@ class Code:
         return self.recovered + self.lost
 
 
-def day(rows: Iterable[Any], now: datetime) -> Day:
-    """The rows of sms_last_day, by the hour."""
+def day(rows: Iterable[EndedInHour], now: datetime) -> Day:
+    """The last 24 hours, the current one last."""
     hours: dict[datetime, Counter[str]] = {}
     for row in rows:
         hours.setdefault(row.hour.astimezone(UTC), Counter())[row.status] += row.messages
@@ -56,8 +58,8 @@ def day(rows: Iterable[Any], now: datetime) -> Day:
     return Day(bars, top, sum(counts, Counter()))
 
 
-def codes(rows: Iterable[Any], most: int = 8) -> list[Code]:
-    """The rows of sms_last_day, by code; the codes that most messages met first."""
+def codes(rows: Iterable[EndedInHour], most: int = 8) -> list[Code]:
+    """The codes of the last day, the most frequent first."""
     recovered: Counter[int] = Counter()
     lost: Counter[int] = Counter()
     for row in rows:
@@ -74,6 +76,6 @@ def _segments(counts: Mapping[str, int], top: int) -> list[tuple[str, float, flo
 
 
 def _scale(most: int) -> int:
-    """The next number at which a scale ends well, and at half of it as well: 4, 8, 20, 40, 80, 200 ..."""
+    """The next round number with a round half: 4, 8, 20, 40, 80, 200 ..."""
     power = 10 ** max(0, len(str(most)) - 1)
     return next(end for end in (4, 4 * power, 8 * power, 20 * power) if end >= most)

@@ -1,4 +1,4 @@
-"""One message's story as a timeline: what we did, what Twilio said, what people did by hand, and what comes next."""
+"""One message's story as a timeline: attempts, delivery receipts, actions by hand, and the next try."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 from sms_retry import operate
 from sms_retry.console.view import STATUSES, Status, duration, reason, relative
+from sms_retry.readings import MessageDetails, RecordedAction, StoryStep
 
 STEPS = {"taken in": Status("off", "inbox", "taken in"), "due": Status("wait", "clock", "due")}
 TITLES = {
     "taken in": "Taken in",
-    "accepted": "Twilio took it",
+    "accepted": "Twilio accepted it",
     "refused": "Twilio refused it",
-    "unknown": "It may have been sent: no answer to trust",
-    "due": "Due again",
+    "unknown": "Unknown: it may have been sent",
+    "due": "Next try",
 }
 BY_HAND = {
-    "retry": "wanted it sent now",
-    "cancel": "called it off",
-    "show": "looked at number and text",
+    "retry": "made it due now",
+    "cancel": "cancelled it",
+    "show": "viewed number and text",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the story; `gap` is the time since the line before, or until it comes."""
+    """One line of the story; `gap` is the time since the line before or, in the future, until this one."""
 
     at: datetime
     tone: str
@@ -41,9 +41,11 @@ class Event:
     detail: str = ""
 
 
-def story(told: Iterable[Any], actions: Iterable[Any], message: Any, now: datetime) -> list[Event]:
-    """The rows of sms_message_story and sms_actions_done, in order, and how the message ended, if that says why."""
-    events = [*map(_told, told), *map(_by_hand, actions)]
+def story(
+    steps: Iterable[StoryStep], actions: Iterable[RecordedAction], message: MessageDetails, now: datetime
+) -> list[Event]:
+    """The steps and the actions in order, and the message's end if it has a reason."""
+    events = [*map(_step, steps), *map(_by_hand, actions)]
     if message.queue_status and message.ended and message.reason:
         status = STATUSES[message.status]
         title, why = status.word.capitalize(), reason(message.reason)
@@ -52,15 +54,15 @@ def story(told: Iterable[Any], actions: Iterable[Any], message: Any, now: dateti
     return [events[0], *(_after(before, event, now) for before, event in pairwise(events))] if events else []
 
 
-def _told(row: Any) -> Event:
+def _step(row: StoryStep) -> Event:
     status = STEPS.get(row.what) or STATUSES.get(row.what) or Status("off", "arrow", row.what)
-    # What it is due again after has been told already, if that was an error.
+    # An error that the message waits after has its own line above.
     wait = "" if (row.detail or "").startswith("error_") else reason(row.detail)
     return Event(
         at=row.at,
         tone=status.tone,
         icon=status.icon,
-        title=TITLES.get(row.what, f"Twilio says: {status.word}"),
+        title=TITLES.get(row.what, f"Delivery receipt: {status.word}"),
         ticket=row.ticket,
         sid=row.message_sid,
         code=row.error_code,
@@ -68,9 +70,9 @@ def _told(row: Any) -> Event:
     )
 
 
-def _by_hand(row: Any) -> Event:
+def _by_hand(row: RecordedAction) -> Event:
     title = f"{row.actor} {BY_HAND.get(row.action, row.action)}"
-    return Event(row.at, "hand", "hand", title, detail="It stayed as it was." if row.result == "false" else "")
+    return Event(row.at, "hand", "hand", title, detail="Nothing was changed." if row.result == "false" else "")
 
 
 def _after(before: Event, event: Event, now: datetime) -> Event:

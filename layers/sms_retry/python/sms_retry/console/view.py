@@ -1,4 +1,4 @@
-"""How the console puts things: statuses, reasons and times in words, and the templates that they go into."""
+"""Statuses, reasons and times in words, and the templates."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sms_retry import codes
 from sms_retry.console.plots import ENDINGS
+from sms_retry.readings import ListedMessage, MessageDetails
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE = (TEMPLATES / "style.css").read_text()
@@ -21,7 +22,7 @@ STYLE_VERSION = sha256(STYLE.encode()).hexdigest()[:12]
 
 
 class Status(NamedTuple):
-    """A status as it is shown: by a word and an icon too, since a tone of colour does not tell everybody."""
+    """A status on a page: a word and an icon, because colour alone is not accessible."""
 
     tone: str
     icon: str
@@ -47,71 +48,71 @@ STATUSES = {
 REASONS = {
     "quiet_hours": "outside the recipient's hours",
     "daily_limit": "the recipient's daily limit is reached",
-    "hold": "a hold is open",
-    "given_back": "its worker ran out of time before it sent it",
+    "hold": "a hold is set",
+    "given_back": "its worker ran out of time before the send",
     "first_send_failed": "the first send failed",
     "not_connected": "Twilio could not be reached",
     "retries_spent": "all retries are spent",
-    "opted_out": "the person refused",
-    "called_off": "called off by hand",
-    "by_hand": "somebody wants it now",
-    "unknown": "nobody knew it for 30 minutes",
-    "held": "it may have been sent: a person decides",
-    "unlisted": "its code is in no table",
+    "opted_out": "the person opted out",
+    "called_off": "cancelled by hand",
+    "by_hand": "retried by hand",
+    "unknown": "Twilio did not list it for 30 minutes",
+    "held": "parked: it may have been sent, and a person decides",
+    "unlisted": "its code is not in the table of codes",
     "no_code": "Twilio gave no code",
     "body_erased": "its text is erased",
     "twilio_down": "Twilio does not answer",
 }
 
 
-def status_of(row: Any) -> Status:
-    """How a message stands: what its row in the queue is doing, or else how the log has it."""
+def status_of(row: ListedMessage | MessageDetails) -> Status:
+    """The status of its queue row while that waits or is claimed, and otherwise of the message."""
     moves = row.queue_status in ("pending", "processing")
-    return STATUSES[row.queue_status if moves else row.status]
+    return STATUSES[str(row.queue_status) if moves else row.status]
 
 
-def because(row: Any) -> str:
-    """Why a listed message stands as it does, as far as that is known."""
+def because(row: ListedMessage) -> str:
+    """The reason for a message's status; empty if none is known."""
     went = row.status in ("sent", "delivered")
     return reason(row.reason) or (meaning(row.error_code) if row.error_code and not went else "")
 
 
 def reason(word: str | None) -> str:
-    """One of the queue's reasons in a few words; that of an error's code is the table's."""
+    """A queue row's reason in words; an error's words come from the table of codes."""
     error = re.fullmatch("error_([0-9]{1,9})", word or "")
     return f"error {error[1]}: {meaning(int(error[1]))}" if error else REASONS.get(word or "", word or "")
 
 
 def meaning(code: int) -> str:
-    """What the table of codes says of one."""
+    """A code's words in the table of codes."""
     rule = codes.code_rules().get(code)
     return rule.reason if rule else "not in the table of codes"
 
 
-def why(row: Any, now: datetime, shut: bool) -> str:
-    """Why a message is stuck, and who moves next; `shut` is whether a hold on the account or the sender is open."""
+def why(row: ListedMessage, now: datetime, on_hold: bool) -> str:
+    """The reason why a message is stuck, and its next step; `on_hold`: a hold on the account or the sender is set."""
     match row.queue_status, row.ended:
         case "unknown", True:
-            return "It may have been sent, and nobody could say. A person decides whether it goes again."
+            return "It may have been sent. A person decides whether to send it again."
         case "unknown", False:
-            return "It may have been sent. Twilio is being asked before anything else is done."
+            return "It may have been sent. Twilio is being asked."
         case "processing", _:
-            return f"Its worker has said nothing for {duration(now - row.at)}. After ten minutes it is taken back."
-        case _ if shut:
-            return "A hold lets nothing through."
+            return f"Its worker has not reported for {duration(now - row.at)}. After ten minutes it becomes unknown."
+        case _ if on_hold:
+            return "A hold is set: nothing is sent."
         case _:
-            return f"Due for {duration(now - row.at)}, and no worker has claimed it: does process_retries run?"
+            return f"Due for {duration(now - row.at)}, and no worker has claimed it: check that process_retries runs."
 
 
 def result(text: str | None) -> str:
-    """What came of something that was done by hand, from what SQL's function gave."""
+    """The recorded result of an action, in words."""
     if text and text.startswith("{"):
         return f"messages erased: {json.loads(text)['messages']:,}"
-    return {None: "done", "": "done", "true": "done", "false": "it stayed as it was"}.get(text, text or "")
+    return {None: "done", "": "done", "true": "done", "false": "nothing was changed"}.get(text, text or "")
 
 
 def duration(wait: timedelta | float) -> str:
-    """A length of time in its two largest units: `3 h 20 min`."""
+    """A duration in its two largest units: `3 h 20 min`."""
     seconds = int(wait.total_seconds() if isinstance(wait, timedelta) else wait)
     for size, unit, part, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
         if seconds >= size:
@@ -121,7 +122,7 @@ def duration(wait: timedelta | float) -> str:
 
 
 def relative(at: datetime, now: datetime) -> str:
-    """How far off an instant is: `3 min ago`, `in 2 h`."""
+    """The distance of an instant from now: `3 min ago`, `in 2 h`."""
     far = duration(abs(at - now))
     return "now" if far == "0 s" else f"in {far}" if at > now else f"{far} ago"
 

@@ -1,0 +1,162 @@
+"""The console's forms: each reads its fields, acts through `operate`, and names the next page and a notice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+
+from sms_retry import operate
+from sms_retry.console.fields import InvalidField, NoSuchMessage, code, instant, message_id, number
+from sms_retry.readings import CurrentHold, MessageDetails
+from sms_retry.store import Store
+
+Fields = Mapping[str, str]
+
+PREFIX = re.compile(r"\+[1-9][0-9]{0,6}")
+LONGEST_HOLD = timedelta(days=400_000)
+# An HTTP API waits 30 seconds, so a form stops after this many batches; the same form continues.
+MOST_BATCHES = 20
+
+NOTICES = {
+    "due": "The message is due now. It is sent within a minute.",
+    "not_due": "Nothing was changed: only a waiting, failed or unknown message can be sent again.",
+    "cancelled": "The message is cancelled.",
+    "never_again": "The message may have been sent already. It is not sent again.",
+    "too_late": "Nothing was changed: only a waiting or unknown message can be cancelled.",
+    "requeued": "Due now: {n}.",
+    "requeued_some": "Due now: {n}. More messages are left: send the form again.",
+    "hold_set": "The hold is set.",
+    "hold_cleared": "The hold is cleared.",
+    "no_hold": "This hold was already cleared.",
+    "opted_out": "The person has opted out. Waiting messages that ended: {n}.",
+    "opted_in": "The person has opted in.",
+    "erased": "Messages erased: {n}.",
+    "erasing": "Messages erased: {n}. Some are left, such as one that is being sent now: erase again in a minute.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The next page, and its notice: a key of NOTICES and the number in it."""
+
+    page: str
+    notice: str
+    n: int = 0
+
+
+def retry(store: Store, actor: str, fields: Fields) -> Done:
+    id = message_id(store, fields.get("message_id", ""))
+    force = fields.get("force") == "yes"
+    if force:
+        _require_confirmation(fields)
+    due = operate.retry(store, actor, id, force)
+    return Done(f"/messages/{id}", "due" if due else "not_due")
+
+
+def cancel(store: Store, actor: str, fields: Fields) -> Done:
+    id = message_id(store, fields.get("message_id", ""))
+    notices = {"cancelled": "cancelled", "unknown": "never_again"}
+    return Done(f"/messages/{id}", notices.get(operate.cancel(store, actor, id) or "", "too_late"))
+
+
+def requeue(store: Store, actor: str, fields: Fields) -> Done:
+    error_code, since = code(fields.get("code")), instant(fields.get("since"))
+    if error_code is None or since is None:
+        raise InvalidField("Enter a code and a start time.")
+    _require_confirmation(fields)
+    counted = store.failed_since(error_code, since)
+    requeued = operate.requeue_all(store, actor, error_code, since, counted, MOST_BATCHES)
+    return Done("/waiting", "requeued" if requeued.is_complete else "requeued_some", requeued.messages)
+
+
+def hold(store: Store, actor: str, fields: Fields) -> Done:
+    scope, why = fields.get("scope"), fields.get("reason", "")
+    match scope:
+        case "account" | "sender":
+            key = "*"
+        case "country" if PREFIX.fullmatch(fields.get("key", "")):
+            key = fields["key"]
+        case "country":
+            raise InvalidField("Enter a country as the prefix of its numbers, such as +44 or +1876.")
+        case "recipient":
+            key = number(fields.get("key", ""))
+        case _:
+            raise InvalidField("Choose the account, a country or a person.")
+    minutes = fields.get("minutes", "")
+    wait = timedelta(minutes=int(minutes)) if re.fullmatch("[0-9]{1,9}", minutes) else timedelta(0)
+    if not timedelta(minutes=1) <= wait <= LONGEST_HOLD:
+        raise InvalidField("A hold lasts at least one minute and at most 400,000 days.")
+    if not 1 <= len(why) <= 100:
+        raise InvalidField("Enter a reason of at most 100 characters.")
+    operate.hold(store, actor, scope, key, wait, why)
+    return Done("/holds", "hold_set")
+
+
+def clear(store: Store, actor: str, fields: Fields) -> Done:
+    for each in store.current_holds():
+        if handle(each) == fields.get("hold") and operate.clear_hold(store, actor, each.scope, each.key):
+            return Done("/holds", "hold_cleared")
+    return Done("/holds", "no_hold")
+
+
+def consent(store: Store, actor: str, fields: Fields) -> Done:
+    phone_number, page = _person(store, fields)
+    business_id, wanted = fields.get("business_id", ""), fields.get("consent", "")
+    if wanted not in ("opted_out", "opted_in"):
+        raise InvalidField("Choose to opt out or to opt in.")
+    if not 1 <= len(business_id) <= 255:
+        raise InvalidField("Enter a business, or * for every business.")
+    return Done(page, wanted, operate.set_consent(store, actor, business_id, phone_number, wanted))
+
+
+def erase(store: Store, actor: str, fields: Fields) -> Done:
+    phone_number, _ = _person(store, fields)
+    _require_confirmation(fields)
+    erased = operate.erase_all(store, actor, phone_number, MOST_BATCHES)
+    return Done("/people", "erasing" if erased.left else "erased", erased.messages)
+
+
+FORMS: dict[str, Callable[[Store, str, Fields], Done]] = {
+    form.__name__: form for form in (retry, cancel, requeue, hold, clear, consent, erase)
+}
+
+
+def possible(message: MessageDetails) -> frozenset[str]:
+    """The actions that this message allows: `retry`, `force`, `cancel`."""
+    waits, is_unknown, has_text = message.queue_status == "pending", message.status == "unknown", message.body_length
+    found = {
+        "retry": waits or (message.queue_status == "failed" and has_text),
+        "force": is_unknown and has_text,
+        "cancel": waits or (is_unknown and message.on_unknown == "resend"),
+    }
+    return frozenset(action for action, can in found.items() if can)
+
+
+def notice(query: Mapping[str, str]) -> str:
+    """The notice for the page that a form led to."""
+    n = query.get("n", "")
+    return NOTICES.get(query.get("done", ""), "").format(n=n if n.isascii() and n.isdigit() else 0)
+
+
+def handle(hold: CurrentHold) -> str:
+    """A hold's name in a form, because its key may be a number."""
+    return sha256(f"{hold.scope} {hold.key}".encode()).hexdigest()[:32]
+
+
+def _person(store: Store, fields: Fields) -> tuple[str, str]:
+    """The number that a form names, directly or by a message, and the page that the form is on."""
+    if "message_id" in fields:
+        id = message_id(store, fields["message_id"])
+        phone_number = store.number_of(id)
+        if phone_number is None:
+            raise NoSuchMessage
+        return phone_number, f"/messages/{id}/person"
+    return number(fields.get("number", "")), "/people"
+
+
+def _require_confirmation(fields: Fields) -> None:
+    if fields.get("sure") != "yes":
+        raise InvalidField("Select the checkbox first: this action cannot be undone.")

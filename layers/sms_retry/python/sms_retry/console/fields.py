@@ -1,0 +1,63 @@
+"""Fields of forms and queries, read as values."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from sms_retry.store import Store
+
+E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+ID = re.compile(r"[0-9]{1,18}")
+A_TIME = "Write a time as 2026-01-31T09:00."
+
+
+class InvalidField(ValueError):
+    """A field has an invalid value; the message says how to correct it, and does not repeat the value."""
+
+
+class NoSuchMessage(LookupError):
+    """No message has this id; it may have been erased."""
+
+
+def message_id(store: Store, text: str) -> int:
+    """The id of an existing message. NoSuchMessage: the text is not such an id."""
+    if not ID.fullmatch(text) or not store.number_of(int(text)):
+        raise NoSuchMessage
+    return int(text)
+
+
+def number(text: str) -> str:
+    """A number in E.164, from one with spaces, brackets, dots or hyphens."""
+    found = number_in(text)
+    if found is None:
+        raise InvalidField("A number starts with + and its country code, such as +14155550123.")
+    return found
+
+
+def number_in(text: str) -> str | None:
+    """The number that a text means, in E.164; None if it means none."""
+    bare = re.sub(r"[\s().\-/]", "", text)
+    if bare.startswith("00"):
+        bare = f"+{bare[2:]}"
+    return bare if E164.fullmatch(bare) else None
+
+
+def code(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise InvalidField("A code is a number, such as 30003.")
+    return int(text)
+
+
+def instant(text: str | None) -> datetime | None:
+    """The value of a datetime-local input, read as UTC."""
+    if not text:
+        return None
+    if not re.fullmatch(r"[2-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?", text):
+        raise InvalidField(A_TIME)
+    try:
+        return datetime.fromisoformat(f"{text}+00:00")
+    except ValueError:
+        raise InvalidField(A_TIME) from None
