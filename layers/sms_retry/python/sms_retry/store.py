@@ -1,4 +1,4 @@
-"""The database: one method for each SQL function that the flow of a message calls."""
+"""Postgres by function name: the only module that knows what the database can be asked."""
 
 from __future__ import annotations
 
@@ -6,30 +6,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg.rows import namedtuple_row
 
 from sms_retry.connection import PATIENCE, Connection
-from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Ticket, Unsettled, Verdict
-
-
-class Stock(NamedTuple):
-    """The start of a tick: claims taken back from dead workers, and messages due, counted up to a limit."""
-
-    recovered: int
-    due: int
-
-
-class FailedCount(NamedTuple):
-    """The number of messages that failed with one code, and the end of the period in which they failed."""
-
-    messages: int
-    until: datetime
+from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Stock, Ticket, Unsettled, Verdict
 
 
 class Store:
-    """The database of one container. `conninfo_again` gives a newer password after Postgres refused the first one."""
+    """The database of one container; `conninfo_again` is asked when the password that `conninfo` gave was refused."""
 
     def __init__(
         self,
@@ -84,7 +70,7 @@ class Store:
         return Stock(int(recovered), int(due))
 
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
-        """Write reports; returns the new status of each queue row. A report without one there changed nothing."""
+        """Write reports; returns the new status of each queue row. A missing ticket means that nothing changed."""
         if not reports:
             return {}
         columns = [_array(column) for column in zip(*map(_report, reports), strict=True)]
@@ -159,9 +145,10 @@ class Store:
         result: str | None = self._once(statement, [actor, action, subject, *given])[0][0]
         return result
 
-    def failed_since(self, error_code: int, since: datetime) -> FailedCount:
-        """The messages that failed with this code since then."""
-        return FailedCount(*self._again("select * from sms_retry.failed_sms_since(%s, %s)", [error_code, since])[0])
+    def failed_since(self, error_code: int, since: datetime) -> tuple[int, datetime]:
+        """How many failed with this code since then, and up to which instant they were counted."""
+        failed, until = self._again("select * from sms_retry.failed_sms_since(%s, %s)", [error_code, since])[0]
+        return failed, until
 
     def cleanup(self, only_erased: bool = False) -> int:
         """Remove one batch of what ended long ago; gives how many, 0 when nothing is left."""
