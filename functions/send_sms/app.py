@@ -9,8 +9,8 @@ from sms_retry import first_send, intake, metrics, response, runtime, worker
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    message, made = intake.read(event)
-    match made:
+    message, done = intake.read(event)
+    match done:
         case intake.Failed() as failed:
             message_id = first_send.take_failed(runtime.store(), message, failed, runtime.now())
         case intake.Sent(provider_sid=sid):

@@ -74,7 +74,7 @@ class Attempts:
         if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
             return Report.given_back(claim.ticket)
         if self._held.is_set():
-            return Report.deferred(claim.ticket, timedelta(0), "hold")
+            return Report.deferred(claim.ticket, timedelta(0), reason="hold")
         match before_sending(claim, claim.claimed_at + timedelta(seconds=age)):
             case Go(valid_for=valid_for):
                 return self._judged(claim, self._send(claim, valid_for))

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
-from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Ticket, Unsettled, Verdict
-
-
-class Stock(NamedTuple):
-    """The start of a tick: claims taken back from dead workers, and messages due, counted up to a limit."""
-
-    recovered: int
-    due: int
+from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Stock, Ticket, Unsettled, Verdict
 
 
 class Store(Readings):
@@ -76,7 +69,7 @@ class Store(Readings):
         return Stock(int(recovered), int(due))
 
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
-        """Write reports; returns the new status of each queue row. A report without one there changed nothing."""
+        """Write reports; returns the new status of each queue row. A missing ticket means that nothing changed."""
         if not reports:
             return {}
         columns = [_array(column) for column in zip(*map(_report, reports), strict=True)]

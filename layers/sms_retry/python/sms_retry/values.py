@@ -217,7 +217,7 @@ class Report:
     @classmethod
     def given_back(cls, ticket: Ticket) -> Report:
         """The worker has no time left to send the message, which is due again at once."""
-        return cls.deferred(ticket, timedelta(0), "given_back")
+        return cls.deferred(ticket, timedelta(0), reason="given_back")
 
     @classmethod
     def expired(cls, ticket: Ticket) -> Report:
@@ -237,6 +237,13 @@ class State:
     provider_sid: str | None
     next_attempt_at: datetime | None
     error_code: int | None
+
+
+class Stock(NamedTuple):
+    """The queue at the start of a tick: rows recovered from dead workers, and due rows, counted up to a limit."""
+
+    recovered: int
+    due: int
 
 
 class Unsettled(NamedTuple):
