@@ -151,12 +151,12 @@ def ladder() -> list[tuple[timedelta, str, str]]:
             "`recover_stuck_sms_retries`",
         ),
         (
-            timedelta(minutes=_stated(release, r"'resend' then interval '(\d+) minutes'")),
+            timedelta(minutes=_stated(release, r"interval '(\d+) minutes'")),
             "An unknown message that Twilio does not know is sent again.",
             "`release_unknown_sms`",
         ),
         (
-            timedelta(hours=_stated(release, r"else interval '(\d+) hours'")),
+            timedelta(hours=_stated(release, r"interval '(\d+) hours'")),
             "A parked message is asked about for this long. Then only a person can send it again.",
             "`release_unknown_sms`",
         ),
