@@ -1,40 +1,64 @@
-"""The pages of docs/ that are made from data: `make docs` writes them, and a test holds them to the data."""
+"""The pages and sections of docs/ that are made from data: `make docs` writes them, and a test holds them to the data.
+
+docs/errors.md and docs/hours.md are made as a whole. docs/how-it-works.md is written by hand, except between markers.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from datetime import timedelta
 from pathlib import Path
 
-from sms_retry import codes, hours
+from samcli.yamlhelper import yaml_parse
 
-DOCS = Path(__file__).parents[1] / "docs"
+from sms_retry import attempt, codes, hours, twilio, worker
+from tests.transitions import MAY, STEPS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+HOW_IT_WORKS = "how-it-works.md"
 
 VERDICTS = {
     "retry": "try again",
-    "final": "never again",
-    "opt_out": "never again, and nothing else to this person",
-    "hold": "hold everything there, then probe",
-    "unknown": "ask Twilio first",
+    "final": "final",
+    "opt_out": "final; the person is opted out",
+    "hold": "set a hold",
+    "unknown": "ask Twilio",
 }
+STATUSES = ("new", "pending", "processing", "unknown", "completed", "failed", "cancelled", "expired", "gone")
 
 
 def pages() -> dict[str, str]:
     """Each generated page's text, by its file name."""
-    return {"errors.md": errors(), "hours.md": sending_hours()}
+    how_it_works = (DOCS / HOW_IT_WORKS).read_text()
+    for section, text in {"transitions": transitions(), "times": times()}.items():
+        how_it_works = _between(how_it_works, section, text)
+    return {"errors.md": errors(), "hours.md": sending_hours(), HOW_IT_WORKS: how_it_works}
 
 
 def errors() -> str:
     rows = [f"| {rule.code} | {VERDICTS[rule.verdict]} | {_when(rule)} | {rule.reason} |" for rule in by_code()]
     return "\n".join(
         [
-            "# What each code means to us",
+            "# Error codes",
             "",
-            "Made by `make docs` from `sms_retry/error_policy.csv`. Codes are Twilio's, verdicts and reasons are",
-            "ours. A code that is not here is final, and counted. A wait is the least: up to half of it, or 90",
-            "seconds where that is more, is added by lot. To decide otherwise without a deploy, write a line into",
-            "`sms_retry.sms_error_overrides`, whose columns are those of the file.",
+            "`make docs` writes this page from `sms_retry/error_policy.csv`. The codes are Twilio's; the verdicts and",
+            "reasons are ours.",
             "",
-            "| code | verdict | when | why |",
+            "- *try again*: the message waits and is sent again. The waits are minimums. A random extra is added: up",
+            "  to half of the wait, or up to 90 seconds where that is longer. Each try spends a retry unless the table",
+            "  says otherwise.",
+            "- *final*: the message has failed. A code that is not in the table is final too, and is counted in",
+            "  `UnlistedMessages`. After some codes the person is opted out as well.",
+            "- *set a hold*: every message would fail in the same way, so nothing is sent in that scope for the given",
+            "  time. Then one message probes the hold. The message itself waits and spends no retry.",
+            "- *ask Twilio*: the message may have been sent, so it is unknown until Twilio answers.",
+            "",
+            "To change a verdict for good, change the line of the code in `error_policy.csv`. To change it without a",
+            "deploy, insert a row into `sms_retry.sms_error_overrides`, which has the same columns.",
+            "",
+            "| code | verdict | waits | reason, and the action to take |",
             "|---|---|---|---|",
             *rows,
             "",
@@ -50,13 +74,18 @@ def sending_hours() -> str:
     ]
     return "\n".join(
         [
-            "# When people may be texted",
+            "# Sending hours",
             "",
-            "Made by `make docs` from `sms_retry/sending_hours.csv`, in the recipient's own time. Every line that",
-            "applies must be open, in every zone in which the recipient may be: the message's zone, else the",
-            "recipient's, else all that the number allows. `otp` and `emergency` ignore hours. The lines of the states",
-            "of the US are what third parties say of their laws, the most restrictive where they differ: have yours",
-            "checked. A number of no known state keeps the hours of all.",
+            "`make docs` writes this page from `sms_retry/sending_hours.csv`. All times are in the recipient's time",
+            "zone.",
+            "",
+            "A message is sent only when every line that applies to it is open in every time zone in which the",
+            "recipient may be. The zone is the message's `time_zone`, or else the recipient's, or else every zone that",
+            "the number allows. `otp` and `emergency` messages ignore the hours.",
+            "",
+            "The lines of the states of the US come from third parties, not from the laws themselves. Where the third",
+            "parties differ, the most restrictive hours are used. Have a lawyer check the states that matter to you. A",
+            "US number that belongs to no known state keeps the hours of all states.",
             "",
             "| region | kind | weekdays | saturdays | sundays | federal holidays |",
             "|---|---|---|---|---|---|",
@@ -66,8 +95,85 @@ def sending_hours() -> str:
     )
 
 
+def transitions() -> str:
+    """Every change of a queue row's status, with the steps that may make it."""
+    by_change: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for step in STEPS:
+        for change in MAY[step].split():
+            was, _, becomes = change.partition(">")
+            by_change[was, becomes].append(step)
+    changes = sorted(by_change, key=lambda change: tuple(map(STATUSES.index, change)))
+    return "\n".join(
+        [
+            "| from | to | steps |",
+            "|---|---|---|",
+            *(f"| {was} | {becomes} | {_words(by_change[was, becomes])} |" for was, becomes in changes),
+            "",
+            "| step | meaning |",
+            "|---|---|",
+            *(f"| {_words([step])} | {meaning} |" for step, meaning in STEPS.items()),
+        ]
+    )
+
+
+def ladder() -> list[tuple[timedelta, str, str]]:
+    """The times that depend on each other, shortest first: the time, its meaning, and the place that defines it."""
+    release = _sql("release_unknown_sms")
+    return [
+        (
+            timedelta(seconds=twilio.CONNECT_TIMEOUT + twilio.READ_TIMEOUT),
+            "Connecting to Twilio and waiting for its answer take at most this long.",
+            "`CONNECT_TIMEOUT` and `READ_TIMEOUT` in `twilio.py`",
+        ),
+        (
+            timedelta(seconds=attempt.SLOWEST_SEND),
+            "A worker starts a POST only when its invocation has this much time left.",
+            "`SLOWEST_SEND` in `attempt.py`",
+        ),
+        (
+            timedelta(seconds=worker.CLAIMING),
+            "A worker claims rows for this long. Then the next tick starts, and this worker only finishes its claims.",
+            "`CLAIMING` in `worker.py`",
+        ),
+        (
+            timedelta(seconds=attempt.OLDEST_CLAIM),
+            "The lease check: a worker gives a row back, instead of sending it, when its claim is older.",
+            "`OLDEST_CLAIM` in `attempt.py`",
+        ),
+        (
+            timedelta(seconds=_timeout("functions/process_retries/")),
+            "Lambda ends the worker.",
+            "`Timeout` of `ProcessRetriesFunction` in `template.yaml`",
+        ),
+        (
+            timedelta(minutes=_stated(_sql("recover_stuck_sms_retries"), r"stale_minutes int default (\d+)")),
+            "A claim is stuck: its worker must be dead, and recovery makes the row unknown.",
+            "`recover_stuck_sms_retries`",
+        ),
+        (
+            timedelta(minutes=_stated(release, r"interval '(\d+) minutes'")),
+            "An unknown message that Twilio does not know is sent again.",
+            "`release_unknown_sms`",
+        ),
+        (
+            timedelta(hours=_stated(release, r"interval '(\d+) hours'")),
+            "A parked message is asked about for this long. Then only a person can send it again.",
+            "`release_unknown_sms`",
+        ),
+    ]
+
+
+def times() -> str:
+    rows = [f"| {_time(time)} | {meaning} | {place} |" for time, meaning, place in ladder()]
+    return "\n".join(["| time | meaning | defined by |", "|---|---|---|", *rows])
+
+
 def by_code() -> list[codes.CodeRule]:
     return sorted(codes.code_rules().values(), key=lambda rule: rule.code)
+
+
+def _words(steps: list[str]) -> str:
+    return ", ".join(step.replace("_", " ") for step in steps)
 
 
 def _when(rule: codes.CodeRule) -> str:
@@ -93,6 +199,33 @@ def _time(wait: timedelta) -> str:
 
 def _hours(hours: hours.Hours) -> str:
     return f"{hours[0]:%H:%M}-{hours[1]:%H:%M}" if hours else "closed"
+
+
+def _between(page: str, section: str, text: str) -> str:
+    """The page with `text` between the section's markers."""
+    begin, end = f"<!-- {section} -->\n", f"<!-- /{section} -->"
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"the page has no {begin.strip()} ... {end}")
+    return f"{before}{begin}{text}\n{end}{after}"
+
+
+def _sql(function: str) -> str:
+    return next((ROOT / "sql" / "functions").rglob(f"{function}.sql")).read_text()
+
+
+def _timeout(folder: str) -> int:
+    functions = yaml_parse((ROOT / "template.yaml").read_text())["Resources"].values()
+    return next(int(f["Properties"]["Timeout"]) for f in functions if f["Properties"].get("CodeUri") == folder)
+
+
+def _stated(text: str, pattern: str) -> int:
+    """The number that a file states in its text."""
+    found = re.search(pattern, text)
+    if not found:
+        raise ValueError(f"nothing in the file looks like {pattern}")
+    return int(found[1])
 
 
 if __name__ == "__main__":

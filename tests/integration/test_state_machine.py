@@ -1,7 +1,7 @@
 """Any order of events, on two connections: whatever happens to a message, the guarantees hold after every step.
 
-Hypothesis chooses the steps. What each may do to a row in the queue is written down in `MAY`; which statuses go
-together in `AGREE`; the rest of what must hold is in the invariants. HYPOTHESIS_PROFILE=long takes minutes over it.
+Hypothesis chooses the steps. tests/transitions.py has the transitions of a queue row that each step may make, `AGREE`
+the statuses that go together; the invariants check the rest. HYPOTHESIS_PROFILE=long takes minutes over it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sms_retry import operate
 from sms_retry.store import Store
 from sms_retry.values import Claim, Hold, Message, Report, Ticket
 from tests.integration.examples import MINUTE, number, one, receipt, sid
+from tests.transitions import MAY
 
 REAL_DATABASE: dict[str, Any] = {
     "deadline": None,
@@ -34,41 +35,6 @@ PROFILES = {
     "long": settings(max_examples=1500, stateful_step_count=60, **REAL_DATABASE),
 }
 PROFILE = PROFILES["long" if os.environ.get("HYPOTHESIS_PROFILE") == "long" else "quick"]
-
-# What each step may make of the status of a row in the queue. An acceptance may find a receipt that came before it,
-# and a failure a delivery.
-ACCEPTED = (
-    "processing>completed unknown>completed pending>completed processing>pending unknown>pending processing>failed"
-    " unknown>failed pending>failed processing>cancelled unknown>cancelled pending>cancelled processing>expired"
-    " unknown>expired pending>expired"
-)
-MAY = {
-    "queue": "",
-    "hold": "",
-    "claim": "pending>processing",
-    "recover": "processing>unknown processing>completed",
-    "unknown": "processing>unknown processing>completed",
-    "accepted": ACCEPTED,
-    "receipt taken": ACCEPTED,
-    "refused": "processing>pending processing>failed processing>expired processing>completed"
-    " unknown>pending unknown>failed unknown>expired unknown>completed",
-    "opted_out": "processing>failed unknown>failed processing>completed unknown>completed pending>failed",
-    "deferred": "processing>pending unknown>pending processing>expired unknown>expired processing>completed",
-    "expired": "processing>expired unknown>expired processing>completed",
-    "receipt delivered": "processing>completed unknown>completed pending>completed failed>completed"
-    " cancelled>completed expired>completed",
-    "receipt failed": "processing>pending unknown>pending completed>pending processing>failed unknown>failed"
-    " completed>failed pending>failed processing>expired unknown>expired completed>expired pending>expired"
-    " processing>completed unknown>completed pending>completed",
-    "receipt canceled": "processing>cancelled unknown>cancelled completed>cancelled pending>cancelled"
-    " processing>completed unknown>completed pending>completed",
-    "cancel": "pending>cancelled",
-    "retry": "failed>pending unknown>pending",
-    "consent": "pending>failed",
-    "release": "unknown>pending",
-    "cleanup": "completed>gone failed>gone cancelled>gone expired>gone unknown>gone",
-    "erase": "",
-}
 
 # Which status of a message goes with which of its row in the queue. It may be delivered by an older attempt than the
 # one that is under way.
@@ -255,6 +221,8 @@ class Sending(RuleBasedStateMachine):
             _stands_right(row)
         for message_id, was in self.rows.items():
             _changed_rightly(self.doing, was, rows[message_id])
+        for message_id in rows.keys() - self.rows.keys():
+            assert f"new>{rows[message_id].queue}" in MAY[self.doing].split()
         self.rows = rows
 
     def queue(self, to: str, code: int | None, on_unknown: str, hours: int | None) -> None:
