@@ -53,7 +53,8 @@ MAY = {
     "refused": "processing>pending processing>failed processing>expired processing>completed"
     " unknown>pending unknown>failed unknown>expired unknown>completed",
     "opted_out": "processing>failed unknown>failed processing>completed unknown>completed pending>failed",
-    "deferred": "processing>pending unknown>pending processing>expired unknown>expired processing>completed",
+    "deferred": "processing>pending unknown>pending processing>expired unknown>expired processing>completed"
+    " unknown>failed",
     "expired": "processing>expired unknown>expired processing>completed",
     "receipt delivered": "processing>completed unknown>completed pending>completed failed>completed"
     " cancelled>completed expired>completed",
