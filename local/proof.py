@@ -26,17 +26,19 @@ DID_NOT_ARRIVE = ("undelivered", "failed", "canceled")
 FREE_CODES = frozenset({20003, 20429, 20503})
 
 MESSAGES = """
-select m.id, m.to_number, m.body, m.status, m.provider_sid, m.on_unknown,
+select m.id, m.to_number, m.body, m.status, m.provider_sid,
+    m.on_unknown = 'hold' or sms_retry.sms_resend_forbidden(q.reason) as is_parked,
     q.status as queue_status, q.finished_at, q.retry_count, q.max_retries, q.reason, exists (
         select from sms_retry.sms_attempts a where a.queue_id = q.id and a.attempt = 0) as failed_before
 from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id = m.id order by m.id
 """
 
-# Queue rows that have not ended, without the parked ones.
+# Queue rows that have not ended, without the unknown ones that are parked or must not be resent.
 UNSETTLED = """
 select q.id from sms_retry.sms_retry_queue q join sms_retry.sms_messages m on m.id = q.message_id
 where q.finished_at is null
-    and not (q.status = 'unknown' and m.on_unknown = 'hold' and q.claimed_at < now() - interval '30 minutes')
+    and not (q.status = 'unknown' and (m.on_unknown = 'hold' or sms_retry.sms_resend_forbidden(q.reason))
+        and q.claimed_at < now() - interval '30 minutes')
 """
 
 
@@ -105,7 +107,7 @@ def checks(evidence: Evidence, queued: int, opt_outs: Mapping[str, int]) -> list
 
 
 def _nothing_is_lost(evidence: Evidence, queued: int) -> Check:
-    parked = [m for m in evidence.messages if m.queue_status == "unknown" and m.on_unknown == "hold"]
+    parked = [m for m in evidence.messages if m.queue_status == "unknown" and m.is_parked]
 
     def faults() -> Iterator[str]:
         if len(evidence.messages) != queued:

@@ -1,5 +1,5 @@
--- What a message's columns may hold. Domains and not checks of the table: those Postgres reads anew, from its catalogue's
--- text, for each statement that writes a row, and a message is written at every step.
+-- The values that a message's columns may have. They are domains because Postgres parses the check constraints of a
+-- table again for each statement that writes a row, and a message is written at every step.
 -- squawk-ignore ban-create-domain-with-constraint
 create domain sms_retry.phone_number as text check (value ~ '^\+[1-9][0-9]{1,14}$');
 -- squawk-ignore ban-create-domain-with-constraint
@@ -37,19 +37,19 @@ create table sms_retry.sms_messages (
     constraint delivered_has_a_time check ((status = 'delivered') = (delivered_at is not null))
 );
 
--- The same key twice is one message.
+-- Two calls with the same key are one message.
 create unique index sms_messages_key on sms_retry.sms_messages (business_id, message_key)
     where message_key is not null;
--- Whatever waits for one person.
+-- All messages to one person.
 create index sms_messages_recipient on sms_retry.sms_messages (to_number);
--- Sent, and nothing was heard of it since.
+-- Silent messages: sent, without a final receipt since.
 create index sms_messages_silent on sms_retry.sms_messages (ask_at) where status = 'sent';
 
--- The state of a message's sending: narrow, and rewritten at every step.
+-- The sending state of one message. The row is narrow, because every step rewrites it.
 create table sms_retry.sms_retry_queue (
     id              bigint generated always as identity primary key,
     message_id      bigint not null unique references sms_retry.sms_messages,
-    -- The business, as a number: those whose numbers meet share a lane.
+    -- A hash of the business_id: businesses with equal hashes share a lane.
     lane            int not null default 0,
     status          text not null check (status in
                         ('pending', 'processing', 'completed', 'failed', 'unknown', 'cancelled', 'expired')),
@@ -66,25 +66,25 @@ create table sms_retry.sms_retry_queue (
     constraint ended_has_a_time
         check (finished_at is not null or status not in ('completed', 'failed', 'cancelled', 'expired'))
 ) with (
-    -- Every row is rewritten several times in its life, so dead tuples are cleared early and without a pause.
+    -- Every row is rewritten several times, so vacuum removes the dead rows early and without a pause.
     fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.02, autovacuum_analyze_threshold = 500
 );
 
--- The claim walks this index, in this order.
+-- The claim reads this index in its order.
 create index sms_retry_queue_due on sms_retry.sms_retry_queue (scheduled_for, id) where status = 'pending';
--- The longest due of each lane, so that one business's million does not keep another's single message waiting.
+-- The longest due message of each lane, so that a million messages of one business do not delay one message of another.
 create index sms_retry_queue_lanes on sms_retry.sms_retry_queue (lane, scheduled_for, id) where status = 'pending';
--- The claims that a dead worker may hold.
+-- Claims, the oldest first: a dead worker may hold them.
 create index sms_retry_queue_leased on sms_retry.sms_retry_queue (claimed_at) where status = 'processing';
--- Unknown, and due to be asked about.
+-- Unknown messages by the time of the next question to Twilio.
 create index sms_retry_queue_unknown on sms_retry.sms_retry_queue (scheduled_for)
     where status = 'unknown' and finished_at is null;
--- Ended, the longest ago first: what the clean-up takes.
+-- Ended rows, the oldest first, for the clean-up.
 create index sms_retry_queue_finished on sms_retry.sms_retry_queue (finished_at) where finished_at is not null;
 
--- One POST and what came of it. An unknown that is settled later adds a second line; nothing is rewritten.
+-- One outcome of one attempt. An unknown attempt that is settled later gets a second row; no row is rewritten.
 create table sms_retry.sms_attempts (
     queue_id          bigint not null,
     attempt           int not null,
@@ -99,10 +99,10 @@ create table sms_retry.sms_attempts (
     constraint accepted_has_a_sid check ((outcome = 'accepted') = (message_sid is not null))
 );
 
--- A callback without a ticket finds its attempt by the SID; one SID belongs to one attempt.
+-- A receipt without a ticket finds its attempt by the SID. One SID belongs to one attempt.
 create unique index sms_attempts_sid on sms_retry.sms_attempts (message_sid) where message_sid is not null;
 
--- What is known of a person. business_id '*' speaks for every business.
+-- Consent and time zone of a person. business_id '*' is every business.
 create table sms_retry.sms_recipients (
     business_id        text not null,
     phone_number       text not null,
@@ -112,7 +112,7 @@ create table sms_retry.sms_recipients (
     primary key (phone_number, business_id)
 );
 
--- One callback, as it came, with the waits that its error was granted.
+-- One delivery receipt as it came, with the delays that the policy granted its error.
 create table sms_retry.sms_delivery_events (
     message_sid text not null,
     status      text not null,
@@ -125,10 +125,10 @@ create table sms_retry.sms_delivery_events (
     constraint sms_delivery_events_once unique nulls not distinct (message_sid, status, error_code)
 );
 
--- In the order in which they came, as the table is: what the clean-up looks for costs a callback next to nothing.
+-- The table is in the order of arrival, so this index for the clean-up costs a receipt almost nothing.
 create index sms_delivery_events_received on sms_retry.sms_delivery_events using brin (received_at);
 
--- A circuit breaker that is open. When its time is up one message probes it, and it stays shut for `wait` more.
+-- A hold that is set. When its time is up, one message probes it, and the hold continues for another `wait`.
 create table sms_retry.sms_holds (
     scope          text not null check (scope in ('account', 'sender', 'country', 'recipient')),
     key            text not null,
@@ -141,7 +141,7 @@ create table sms_retry.sms_holds (
     primary key (scope, key)
 );
 
--- What an operator has decided about a code, instead of the release's own line; the columns are those of its table.
+-- An operator's override of one line of the release's table of codes; the columns are those of that table.
 create table sms_retry.sms_error_overrides (
     code         int primary key check (code > 0),
     verdict      text not null check (verdict in ('retry', 'final', 'hold', 'opt_out', 'unknown')),
@@ -156,13 +156,13 @@ create table sms_retry.sms_error_overrides (
     constraint growing_has_a_base check (strategy not in ('linear', 'exponential') or base_seconds > 0 and retries > 0)
 );
 
--- At most so many messages to one number in 24 hours, emergencies aside. business_id '*' counts for all together.
+-- The most messages to one number in 24 hours, without emergencies. business_id '*' limits all businesses together.
 create table sms_retry.sms_limits (
     business_id    text primary key,
     messages_a_day int not null check (messages_a_day > 0)
 );
 
--- All that is needed to judge a claimed message and to send it.
+-- A claimed message with all that a worker needs to judge and send it.
 create type sms_retry.claimed_sms as (
     id                  bigint,
     attempt             int,

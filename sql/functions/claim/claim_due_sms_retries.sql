@@ -1,9 +1,9 @@
--- Claims what is due, at most limit_count, and nothing that another worker is claiming: the longest due of each business
--- first, as far as half of what is asked for goes, and then whatever is due the longest.
+-- Claims at most limit_count due messages, and passes over the rows that another worker is claiming. Up to half of them
+-- are the longest due message of a lane each; the others are the longest due messages of all.
 create or replace function sms_retry.claim_due_sms_retries(limit_count int default 50)
 returns setof sms_retry.claimed_sms
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
--- The indexes already have the order: a plan that sorts would read every row that waits.
+-- pinned, see sql/README.md: the indexes have the order already, and a plan that sorts would read every waiting row
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
 declare
@@ -11,7 +11,7 @@ declare
     start   int := floor(random() * 4294967296)::bigint - 2147483648;
     ids     bigint[];
 begin
-    -- Round the circle of lanes, from a place drawn by lot: every lane has its turn, however many there are.
+    -- Visits the lanes in circular order from a random start, so that every lane gets its turn.
     with recursive lanes as (
         select coalesce(
             (select q.lane from sms_retry_queue q where q.status = 'pending' and q.lane >= start order by q.lane limit 1),
@@ -33,7 +33,7 @@ begin
         select first.id
         from lanes
         cross join lateral (
-            -- Asked so that only the index of lanes has the order: the other would read a million to find one lane's.
+            -- `between` leaves only the index of lanes: in the index of due rows a million others may come first.
             select id from sms_retry_queue q
             where q.status = 'pending' and q.lane between lanes.lane and lanes.lane and q.scheduled_for <= now()
             order by q.lane, q.scheduled_for, q.id

@@ -1,4 +1,4 @@
--- Claims this one message, if it is due, nobody else is claiming it, and no hold stands in its way.
+-- Claims this one message if it is due, no other worker is claiming it, and the holds on account and sender allow it.
 create or replace function sms_retry.claim_sms_now(message_id bigint) returns setof sms_retry.claimed_sms
 language plpgsql set search_path = sms_retry, pg_temp
 as $$

@@ -1,6 +1,7 @@
--- How many messages are due, counted no further than limit_count.
+-- Counts the due messages, up to limit_count.
 create or replace function sms_retry.count_due_sms(limit_count int) returns int
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_sort = off set jit = off
 as $$
     select count(*) from (

@@ -1,5 +1,5 @@
--- How many messages the holds on the account and the sender let through now: all while none is open, none while one is
--- shut, and one, the probe, when the time of every one of them is up.
+-- How many of the wanted messages the holds on the account and the sender allow now: all without a hold, one (the
+-- probe) when the time of every hold is up, none otherwise.
 create or replace function sms_retry.let_through_sms_holds(wanted int) returns int
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 as $$
@@ -11,7 +11,7 @@ begin
     if open_holds = 0 then
         return wanted;
     end if;
-    -- Another worker that is probing holds the locks: then there is nothing to do here.
+    -- A hold that another worker has locked is being probed: then this worker claims nothing.
     select count(*) into probing from (
         select from sms_holds where scope in ('account', 'sender') and until <= now() for update skip locked
     ) locked;

@@ -1,7 +1,8 @@
--- Takes back the claims of workers that must be dead by now. Each may have been sent, so each is unknown, and keeps its
--- ticket: its callback, Twilio's list or the worker itself may still settle it.
+-- Makes the claims of dead workers unknown, since each message may have been sent. The ticket stays the same: a
+-- receipt, Twilio's list or the slow worker itself can still settle the row.
 create or replace function sms_retry.recover_stuck_sms_retries(stale_minutes int default 10) returns int
 language plpgsql set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set jit = off
 as $$
 declare

@@ -1,4 +1,4 @@
--- What an operator has decided about codes, in the columns of the release's own table.
+-- The operator's overrides of the release's table of codes, in the columns of that table.
 create or replace function sms_retry.sms_policy_overrides()
 returns table (code int, verdict text, strategy text, base_seconds int, retries int, scope text, spends boolean, reason text)
 language sql stable set search_path = sms_retry, pg_temp

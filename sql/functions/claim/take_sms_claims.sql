@@ -1,8 +1,9 @@
--- Claims messages that the caller has locked: a new ticket each, and, in its order, all that is needed to judge and send.
--- A message that meets a hold whose time is up becomes its probe, and the hold stays shut for everybody else.
+-- Claims the rows that the caller has locked. Each gets a new ticket, and comes back, in the caller's order, with all
+-- that a worker needs to judge and send it. When the time of a hold is up, the first message in its scope
+-- becomes its probe, and the hold continues for all other messages.
 create or replace function sms_retry.take_sms_claims(ids bigint[]) returns setof sms_retry.claimed_sms
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
--- Always by key, whatever the statistics say: they may have been taken while the queue was empty.
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
@@ -34,9 +35,9 @@ begin
         coalesce(own.time_zone, everybodys.time_zone),
         sms_consent(own.consent, everybodys.consent),
         m.expires_at, hold.until,
-        -- Not looked for where nothing is limited, as nearly everywhere.
+        -- Skipped when sms_limits is empty, as it is nearly everywhere.
         case when exists (select from sms_limits) and m.kind <> 'emergency' then (
-            -- Sent within a day, and those before it in this claim, which are about to be.
+            -- Counts the messages of the last day, and the earlier ones of this claim, which are about to be sent.
             select max(coalesce(
                 (select sent.sent_at + interval '1 day' from sms_messages sent
                     where sent.to_number = m.to_number and l.business_id in ('*', sent.business_id)
@@ -54,15 +55,13 @@ begin
         ) end,
         q.claimed_at
     from taken q
-    -- By an array of one: no plan can merge that, and so none walks the whole of an index whose table was empty when its
-    -- statistics were taken.
     join sms_messages m on m.id = any (array[q.message_id])
     left join sms_recipients own
         on own.phone_number = any (array[m.to_number]) and own.business_id = any (array[m.business_id])
     left join sms_recipients everybodys
         on everybodys.phone_number = any (array[m.to_number]) and everybodys.business_id = '*'
     left join lateral (
-        -- While a probe is out its answer is near: wait for that, and not for the whole of the hold.
+        -- While a probe is out its answer is near: wait a minute for that answer, not for the whole hold.
         select max(case when h.probe_id is not null and h.until - h.wait > now() - interval '5 minutes'
             then least(h.until, now() + interval '1 minute') else h.until end) as until
         from sms_holds h

@@ -1,5 +1,5 @@
 -- Takes in a message that the application has sent itself, so that a failed delivery of it is retried like any other.
--- Without a SID nobody knows whether it went: Twilio is asked, as after a send of our own that had no answer.
+-- Without a SID the message is unknown: Twilio is asked, as after a POST of our own that got no answer.
 create or replace function sms_retry.log_sent_sms(
     provider_sid text,
     to_number    text,
@@ -29,14 +29,14 @@ begin
         message_key => log_sent_sms.message_key, business_id => log_sent_sms.business_id, kind => log_sent_sms.kind,
         on_unknown => log_sent_sms.on_unknown, time_zone => log_sent_sms.time_zone, expires_at => log_sent_sms.expires_at);
 
-    -- Never claimed: nobody else has sent it or is about to.
+    -- Attempt 0: no worker has claimed the row, so no worker has sent the message or is about to.
     update sms_retry_queue q set status = 'processing',
-        -- It may have been tried a while ago, and what Twilio lists is looked at from here on.
+        -- The application may have sent it a while ago, and Twilio's list is searched from this instant on.
         claimed_at = now() - interval '5 minutes',
         finished_at = null
-    -- Also one that we would not have sent, since its person refused.
-    where q.message_id = this.id and (q.status = 'pending' or q.reason = 'opted_out' and not q.body_erased)
-        and q.attempt = 0
+    -- Also a message that queue_sms_retry has just ended because the person opted out: the application has sent it.
+    where q.message_id = this.id and q.attempt = 0
+        and (q.status = 'pending' or q.status = 'failed' and q.reason = 'opted_out' and not q.body_erased)
     returning q.id into this.queue_id;
     if this.queue_id is not null then
         perform finish_sms_retries(array[this.queue_id], array[0],

@@ -1,4 +1,5 @@
--- Takes a message in and claims it in one call. The id is always there; the claim only where the message may go now.
+-- Takes a message in and claims it in one call. The row always has the message_id; its other columns are null when the
+-- message cannot be claimed now.
 create or replace function sms_retry.queue_and_claim_sms(
     to_number     text,
     body          text,

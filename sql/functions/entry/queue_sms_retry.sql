@@ -1,6 +1,8 @@
--- The sender's door: takes a message in, once per key, and gives its id. One that its person refused has failed at once.
--- With an error_code its first send has failed already: it waits for the first of `delays` (a minute where there are none)
--- and has spent a retry; given a scheduled_for it waits until then and has spent none; with empty delays it has failed.
+-- The entry for applications: takes a message in, once per key, and returns its id. After an opt-out of the person
+-- the message fails at once. With an error_code the first send has failed already:
+--   with delays, or null       it waits for the first delay (null: one minute), and has spent a retry
+--   with a scheduled_for       it waits until then, and has spent no retry
+--   with empty delays          it has failed
 create or replace function sms_retry.queue_sms_retry(
     to_number     text,
     body          text,
@@ -29,7 +31,7 @@ declare
                        then now() + coalesce(queue_sms_retry.delays[1], interval '1 minute') end,
                    now());
     expiry     timestamptz := coalesce(queue_sms_retry.expires_at, now() + interval '3 days');
-    refused    boolean := (
+    opted_out  boolean := (
                    select sms_consent(own.consent, everybodys.consent) = 'opted_out' or queue_sms_retry.kind = 'marketing'
                        and sms_consent(own.consent, everybodys.consent) <> 'opted_in'
                    from (values (queue_sms_retry.to_number)) person (phone_number)
@@ -37,7 +39,8 @@ declare
                        and own.business_id = queue_sms_retry.business_id
                    left join sms_recipients everybodys on everybodys.phone_number = person.phone_number
                        and everybodys.business_id = '*');
-    queued     text := case when refused or is_final then 'failed' when has_failed and due >= expiry then 'expired' else 'pending' end;
+    queued     text := case when opted_out or is_final then 'failed' when has_failed and due >= expiry then 'expired'
+                   else 'pending' end;
     faults     text := sms_faults(queue_sms_retry.to_number, queue_sms_retry.body, queue_sms_retry.business_id,
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
                    queue_sms_retry.expires_at);
@@ -45,7 +48,7 @@ begin
     if faults is not null then
         raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
     end if;
-    -- Refuses what is no time zone.
+    -- Raises an error when the text is not a time zone.
     perform now() at time zone queue_sms_retry.time_zone;
 
     insert into sms_messages
@@ -69,7 +72,7 @@ begin
         (message_id, lane, status, scheduled_for, retry_count, last_error_code, reason, finished_at)
     values (this.id, hashtext(queue_sms_retry.business_id), queued, due, (has_failed and queued = 'pending')::int,
             queue_sms_retry.error_code,
-            case when refused then 'opted_out' when queue_sms_retry.error_code is not null then 'first_send_failed' end,
+            case when opted_out then 'opted_out' when queue_sms_retry.error_code is not null then 'first_send_failed' end,
             case when queued <> 'pending' then now() end)
     returning sms_retry_queue.id into this.queue_id;
 

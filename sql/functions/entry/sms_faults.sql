@@ -1,4 +1,4 @@
--- Every argument at the door that is wrong, by name; null where none is. What was given is not repeated: it is private.
+-- Names every invalid argument of queue_sms_retry in one text, or returns null. It repeats no value: they are private.
 create or replace function sms_retry.sms_faults(
     to_number     text,
     body          text,
@@ -18,7 +18,7 @@ as $$
         case when (kind in ('transactional', 'marketing', 'otp', 'emergency')) is not true
             then 'kind must be transactional, marketing, otp or emergency' end,
         case when (on_unknown in ('resend', 'hold')) is not true then 'on_unknown must be resend or hold' end,
-        -- Beyond these years, and at infinity, Python has no instants: nobody could read the claim.
+        -- Python cannot represent an instant beyond these years, or infinity: a worker could not read the claim.
         case when not scheduled_for between '2000-01-01 00:00+00' and '9999-01-01 00:00+00'
             then 'scheduled_for must lie between the years 2000 and 9999' end,
         case when not expires_at between '2000-01-01 00:00+00' and '9999-01-01 00:00+00'

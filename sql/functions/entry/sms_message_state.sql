@@ -1,4 +1,4 @@
--- How one message stands: what a sender is told.
+-- The state of one message, for the application that queued it.
 create or replace function sms_retry.sms_message_state(message_id bigint)
 returns table (message_id bigint, status text, provider_sid text, next_attempt_at timestamptz, error_code int)
 language sql stable set search_path = sms_retry, pg_temp

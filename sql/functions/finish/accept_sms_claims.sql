@@ -1,5 +1,5 @@
--- Writes down that Twilio has these messages, as far as their claims are still open: what nearly every send comes to. Any
--- other acceptance is left to finish_sms_retries.
+-- The short way of nearly every send: records that Twilio accepted these messages, if their claims are still open. It
+-- leaves every other acceptance to settle_sms_reports, and comes to the same result.
 create or replace function sms_retry.accept_sms_claims(
     ids           bigint[],
     attempts      int[],
@@ -8,28 +8,28 @@ create or replace function sms_retry.accept_sms_claims(
     request_ids   text[]
 ) returns table (id bigint, attempt int, message_id bigint, status text, scheduled_for timestamptz)
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
 begin
     return query
-    with told as materialized (
+    with reports as materialized (
         select t.*
         from unnest(ids, attempts, message_sids, http_statuses, request_ids)
             as t (id, attempt, sid, http_status, request_id)
-        -- Whoever writes locks in this order, and so nobody deadlocks.
+        -- Every function that locks several queue rows locks them in this order, so that no two deadlock.
         order by t.id
     ),
     queue as (
         update sms_retry_queue q
-        set status = 'completed', claimed_at = null, reason = null, finished_at = now()
-        from told t
-        -- By an array of one, here and below: no plan can merge that, and so none walks the whole of an index whose table
-        -- was empty when its statistics were taken.
+        set status = 'completed', claimed_at = null, finished_at = now(),
+            reason = case when sms_resend_forbidden(q.reason) then q.reason end
+        from reports t
         where q.id = any (array[t.id]) and q.attempt = t.attempt and q.claimed_at is not null
         returning q.id, q.attempt, q.message_id, q.status, q.scheduled_for, t.sid, t.http_status, t.request_id
     ),
-    story as (
+    attempted as (
         insert into sms_attempts (queue_id, attempt, outcome, message_sid, http_status, twilio_request_id)
         select q.id, q.attempt, 'accepted', q.sid, q.http_status, q.request_id from queue q
         on conflict do nothing

@@ -1,10 +1,12 @@
--- Writes down what became of claimed messages, each under its ticket (id, attempt), and decides what follows: the only
--- place that knows when the retries are spent. Old news changes nothing; what is returned are the tickets that did.
---   outcomes   accepted, refused, unknown       what came of a POST
---              deferred, expired, opted_out     there was none: not now, or never
---              delivered, undelivered, failed, canceled   what Twilio says of a message that it has accepted
---   delays     the waits a failure is granted, each an interval[] literal: after the first failure, the second ...; none
---              is final. Where it spends no retry only the first counts; a deferral's counts from the claim
+-- Records the outcomes of claimed messages, each under its ticket (id, attempt), and decides what follows. The rules
+-- are sms_report_is_believed, sms_next_try and sms_status_after. A stale report changes nothing. Returns the tickets
+-- of the rows that changed.
+--   outcomes   accepted, refused, unknown                  outcomes of a POST
+--              deferred, expired, opted_out                nothing was sent: not now, or never
+--              delivered, undelivered, failed, canceled    Twilio's final status of a message that it accepted
+--   delays     the waits that a failure is granted, as an interval[] literal: after the first failure, the second ...;
+--              without one the failure is final. Only the first wait counts for a failure that spends no retry, and for a
+--              deferral: it begins at the claim
 create or replace function sms_retry.finish_sms_retries(
     ids            bigint[],
     attempts       int[],
@@ -19,9 +21,9 @@ create or replace function sms_retry.finish_sms_retries(
     reasons        text[] = null
 ) returns table (id bigint, attempt int, message_id bigint, status text, scheduled_for timestamptz)
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
-#variable_conflict use_column
 declare
     settled int := 0;
 begin
@@ -33,27 +35,11 @@ begin
         return query select * from settle_sms_reports(ids, attempts, outcomes, message_sids, error_codes, error_messages,
             http_statuses, request_ids, delays, spends, reasons);
     end if;
-
     if 'opted_out' = any (reasons) then
-        perform set_sms_consent('*', stop.to_number, 'opted_out')
-        from (
-            select distinct m.to_number
-            from unnest(ids, outcomes, reasons) as t (id, outcome, reason)
-            join sms_retry_queue q on q.id = t.id
-            join sms_messages m on m.id = q.message_id
-            where t.reason = 'opted_out' and t.outcome in ('refused', 'undelivered', 'failed')
-        ) stop;
+        perform opt_out_sms_refusers(ids, outcomes, reasons);
     end if;
-
-    -- Callbacks that came before anybody knew whose SID it was.
     if exists (select from sms_delivery_events e where e.message_sid = any (message_sids)) then
-        perform settle_sms_receipt(a.queue_id, a.attempt, e)
-        from unnest(outcomes, message_sids) as t (outcome, sid)
-        cross join lateral (select e from sms_delivery_events e where e.message_sid = t.sid offset 0) early (e)
-        cross join lateral (select a.queue_id, a.attempt from sms_attempts a where a.message_sid = t.sid offset 0) a
-        where t.outcome = 'accepted' and sms_receipt_outcome((e).status) <> 'accepted'
-            or t.outcome in ('undelivered', 'failed', 'canceled') and sms_receipt_outcome((e).status) = 'delivered'
-        order by (e).received_at;
+        perform settle_early_sms_receipts(outcomes, message_sids);
     end if;
 end
 $$;

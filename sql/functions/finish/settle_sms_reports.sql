@@ -1,5 +1,5 @@
--- Judges reports of every kind against how their messages stand now, and writes down what follows. The arguments are those
--- of finish_sms_retries, which tells what each means.
+-- Judges reports of every kind by the present state of their messages, and records the result. finish_sms_retries
+-- explains the arguments.
 create or replace function sms_retry.settle_sms_reports(
     ids            bigint[],
     attempts       int[],
@@ -14,12 +14,14 @@ create or replace function sms_retry.settle_sms_reports(
     reasons        text[]
 ) returns table (id bigint, attempt int, message_id bigint, status text, scheduled_for timestamptz)
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
 begin
-    -- Whoever writes locks first, and in this order: what is judged below cannot change meanwhile, and nobody deadlocks.
-    -- Not so what is stale, and remains so: whoever holds that may wait for what accept_sms_claims has locked for us.
+    -- The rows are locked before they are judged, in the order of accept_sms_claims, so that no two functions deadlock.
+    -- Rows of stale reports are not locked: their holder may wait for a row that accept_sms_claims locked in this
+    -- transaction, and the two would deadlock.
     perform from unnest(ids, attempts, outcomes) as t (id, attempt, outcome)
     join sms_retry_queue q on q.id = any (array[t.id])
     where q.attempt = t.attempt or t.outcome = 'delivered'
@@ -27,54 +29,32 @@ begin
     for update of q;
 
     return query
-    with told as materialized (
+    with reports as materialized (
         select t.id, t.attempt, t.outcome, t.sid, t.code, t.message, t.http_status, t.request_id, t.reason,
-            coalesce(t.spends, true) as spends, t.delays::interval[] as delays,
+            coalesce(t.spends, true) and t.outcome <> 'deferred' as spends, t.delays::interval[] as delays,
             t.outcome in ('delivered', 'undelivered', 'failed', 'canceled') as is_receipt
         from unnest(ids, attempts, outcomes, message_sids, error_codes, error_messages, http_statuses, request_ids,
                     delays, spends, reasons)
             as t (id, attempt, outcome, sid, code, message, http_status, request_id, delays, spends, reason)
     ),
-    news as materialized (
+    believed as materialized (
         select t.*, q.message_id, q.status as was, q.attempt as latest, m.status as message_was, m.expires_at,
-            case
-                -- Its text is erased: whatever comes of it, it is not sent again.
-                when q.body_erased then null
-                when t.outcome = 'deferred' then q.claimed_at + t.delays[1]
-                when t.outcome not in ('refused', 'undelivered', 'failed') then null
-                when not t.spends then now() + t.delays[1]
-                when q.retry_count < q.max_retries then now() + t.delays[q.retry_count + 1]
-            end as next
-        from told t
+            sms_next_try(t.outcome, t.delays, t.spends, q.retry_count, q.max_retries, q.claimed_at,
+                resend_forbidden => q.body_erased or sms_resend_forbidden(q.reason)) as next_try
+        from reports t
         join sms_retry_queue q on q.id = any (array[t.id])
         join sms_messages m on m.id = any (array[q.message_id])
-        where case
-            -- The latest claim, not settled yet.
-            when t.attempt = q.attempt and q.claimed_at is not null then t.outcome <> 'unknown' or q.status = 'processing'
-            when t.outcome = 'delivered' then t.attempt <= q.attempt and m.status <> 'delivered'
-            when t.attempt <> q.attempt then false
-            when t.is_receipt and m.status = 'sent' then true
-            -- It waits to be sent again, and here is an acceptance that nobody knew of.
-            when (t.is_receipt or t.outcome = 'accepted') and q.status = 'pending' then not exists (
-                select from sms_attempts a where a.queue_id = t.id and a.attempt = t.attempt and a.outcome = 'accepted')
-            else false
-        end
+        where sms_report_is_believed(t.outcome, t.attempt, q.attempt, q.status, m.status, is_accepted => exists (
+            select from sms_attempts a where a.queue_id = t.id and a.attempt = t.attempt and a.outcome = 'accepted'
+            offset 0))
     ),
     judged as materialized (
-        select n.*,
-            case
-                -- A newer attempt is on its way, and its own worker will report.
-                when n.outcome = 'delivered' and n.attempt < n.latest and n.was = 'processing' then 'processing'
-                when n.outcome in ('accepted', 'delivered') or n.message_was = 'delivered' then 'completed'
-                when n.outcome = 'unknown' then 'unknown'
-                when n.outcome = 'canceled' then 'cancelled'
-                when n.outcome = 'expired' or n.next >= n.expires_at then 'expired'
-                when n.next is not null then 'pending'
-                else 'failed'
-            end as becomes
-        from news n
+        select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int as spent
+        from believed n
+        cross join lateral (select sms_status_after(n.outcome, n.attempt, n.latest, n.was, n.message_was, n.next_try,
+            n.expires_at) as status) after
     ),
-    story as (
+    attempted as (
         insert into sms_attempts
             (queue_id, attempt, outcome, message_sid, error_code, error_message, http_status, twilio_request_id)
         select j.id, j.attempt, case when j.is_receipt then 'accepted' else j.outcome end, j.sid,
@@ -88,7 +68,7 @@ begin
         delete from sms_holds h using judged j
         where h.probe_id = j.id and h.probe_attempt = j.attempt
             and (j.outcome = 'accepted' or j.is_receipt or j.outcome = 'refused' and (
-                -- Whoever says that we are too fast is not down.
+                -- An answer other than 503, such as 429, shows that Twilio is up.
                 j.spends or h.reason = 'twilio_down' and j.http_status <> 503))
     ),
     handed_back as (
@@ -110,8 +90,7 @@ begin
                 else coalesce(m.provider_sid, j.sid) end,
             error_code = case when j.outcome <> 'accepted' then coalesce(j.code, m.error_code) end,
             error_message = case when j.outcome <> 'accepted' then coalesce(j.message, m.error_message) end,
-            retry_count = m.retry_count
-                + (j.becomes = 'pending' and j.spends and j.outcome <> 'deferred')::int,
+            retry_count = m.retry_count + j.spent,
             ask_at = case when j.outcome = 'accepted' then now() + interval '1 hour' else m.ask_at end,
             sent_at = case when j.outcome = 'accepted' then now() when j.is_receipt then coalesce(m.sent_at, now())
                 else m.sent_at end,
@@ -122,11 +101,12 @@ begin
     )
     update sms_retry_queue q
     set status = j.becomes,
-        scheduled_for = case j.becomes when 'pending' then j.next when 'unknown' then now() + interval '1 minute'
+        scheduled_for = case j.becomes when 'pending' then j.next_try when 'unknown' then now() + interval '1 minute'
             else q.scheduled_for end,
-        retry_count = q.retry_count + (j.becomes = 'pending' and j.spends and j.outcome <> 'deferred')::int,
+        retry_count = q.retry_count + j.spent,
         claimed_at = case when j.becomes in ('processing', 'unknown') then q.claimed_at end,
         reason = case
+            when sms_resend_forbidden(q.reason) then q.reason
             when j.becomes in ('completed', 'processing') then null
             when j.becomes = 'failed' and cardinality(j.delays) > 0
                 then case when q.body_erased then 'body_erased' else 'retries_spent' end

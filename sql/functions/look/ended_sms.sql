@@ -1,5 +1,5 @@
--- The messages that ended in this way since then, with this code where one is given, the latest first, from behind the
--- row of the queue that ended `before`.
+-- Lists the messages that ended with the status `ending` from `since` on, the latest first, one page at a time: the
+-- page starts after the row (before, before_id). With a code it lists only the messages with that code.
 create or replace function sms_retry.ended_sms(
     ending      text,
     code        int,
@@ -9,9 +9,10 @@ create or replace function sms_retry.ended_sms(
     limit_count int
 ) returns setof bigint
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
-    -- Only one of the two runs. In one, a code could not be looked for in the index.
+    -- Only one of the two branches runs. A single branch for both cases could not use the index to find a code.
     (select message_id from sms_retry_queue
     where code is null and status = ending and finished_at >= since and not body_erased
         and (finished_at, id) < (before, before_id)

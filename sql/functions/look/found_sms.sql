@@ -1,10 +1,11 @@
--- The messages that a word may mean: an id, a sender's own key, a SID, or a number, of whose messages the latest is given.
+-- Finds messages by a word: an id, an application's message_key, a SID, or a phone number (its latest message).
 create or replace function sms_retry.found_sms(word text, number text) returns table (message_id bigint, found_by text)
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set jit = off
 as $$
     with recursive businesses as (
-        -- From one to the next along the index of keys, which begins with them.
+        -- Steps from business to business along the index of keys: its first column is business_id.
         (select business_id from sms_messages where message_key is not null order by business_id limit 1)
         union all
         select (select m.business_id from sms_messages m

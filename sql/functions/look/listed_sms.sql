@@ -1,4 +1,4 @@
--- Messages as a list shows them, in the order of the ids. `at` is when one is due, was claimed, or ended.
+-- The columns of a list of these messages, in the order of ids. `at` is when a message ended, was claimed or is due.
 create or replace function sms_retry.listed_sms(message_ids bigint[])
 returns table (
     message_id   bigint,
@@ -16,7 +16,7 @@ returns table (
     error_code   int
 )
 language sql stable set search_path = sms_retry, pg_temp
--- Always by key: the statistics may have been taken while the queue was empty.
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
     select m.id, m.business_id, m.kind, masked_sms_number(m.to_number), m.status, q.id, q.status,

@@ -1,5 +1,5 @@
--- For how long somebody's transaction has kept vacuums from removing what is dead (seconds). Of other roles' transactions
--- only a member of pg_monitor sees anything.
+-- The age (seconds) of the oldest transaction that keeps vacuum from removing dead rows. Only a member of pg_monitor
+-- sees the transactions of other roles.
 create or replace function sms_retry.oldest_snapshot_seconds() returns int
 language sql stable
 as $$

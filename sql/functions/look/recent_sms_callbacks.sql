@@ -1,7 +1,8 @@
--- How many callbacks came within the last hour, counted to 1,000, and how many seconds after its send half of them came:
--- null where none did.
+-- Counts the delivery receipts of the last hour, up to 1,000, with the median of the seconds from acceptance to receipt
+-- (null without a receipt).
 create or replace function sms_retry.recent_sms_callbacks() returns table (callbacks bigint, lag_seconds int)
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
     select count(*),

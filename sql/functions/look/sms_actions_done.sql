@@ -1,4 +1,4 @@
--- What was done by hand, the latest first, from behind the action `before_id`; to one subject alone where it is given.
+-- Lists operators' actions, the latest first, one page at a time (after `before_id`); with a subject, only those on it.
 create or replace function sms_retry.sms_actions_done(subject text, before_id bigint, limit_count int)
 returns setof sms_retry.sms_actions
 language sql stable set search_path = sms_retry, pg_temp

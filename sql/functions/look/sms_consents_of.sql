@@ -1,4 +1,4 @@
--- What the person of this message has agreed to, by business; '*' is for every business.
+-- The consents of this message's person, one row a business; '*' is every business.
 create or replace function sms_retry.sms_consents_of(message_id bigint)
 returns table (business_id text, consent text, consent_changed_at timestamptz, time_zone text)
 language sql stable set search_path = sms_retry, pg_temp

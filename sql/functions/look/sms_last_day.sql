@@ -1,7 +1,8 @@
--- How the messages of the last 24 hours of the clock ended, by hour and code.
+-- Counts the messages that ended in the last 24 clock hours by hour, status and code.
 create or replace function sms_retry.sms_last_day()
 returns table (hour timestamptz, status text, error_code int, messages bigint)
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
     select date_trunc('hour', finished_at), status, last_error_code, count(*)

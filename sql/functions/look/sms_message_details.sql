@@ -1,4 +1,4 @@
--- All that is known of one message, but for its text and whose number it is.
+-- Everything about one message except its text; the phone number is masked.
 create or replace function sms_retry.sms_message_details(message_id bigint)
 returns table (
     message_id    bigint,

@@ -1,4 +1,5 @@
--- One message's story, in order: taken in, each POST and what came of it, each callback, and what it waits for.
+-- The history of one message in order: when it was queued, each attempt with its outcome, each receipt, and the next
+-- due time with its reason.
 create or replace function sms_retry.sms_message_story(message_id bigint)
 returns table (at timestamptz, what text, ticket text, message_sid text, error_code int, detail text)
 language sql stable set search_path = sms_retry, pg_temp

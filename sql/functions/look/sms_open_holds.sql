@@ -1,4 +1,4 @@
--- The holds that are open, the wider before the narrower.
+-- Lists the holds that are set, from the widest scope to the narrowest.
 create or replace function sms_retry.sms_open_holds()
 returns table (
     scope      text,

@@ -1,8 +1,9 @@
--- How the queue is: what waits and how long past due, what is claimed, unknown and held, how the last day's sends ended,
--- and what stands in a vacuum's way. Read from indexes alone, and of what waits no more than 10,000: beyond that `pending`
--- is as many as the last vacuum saw, and `due` and `overdue` are at least so many.
+-- The health of the queue: messages that wait, are overdue, claimed, unknown and parked; the endings of the last day;
+-- and the dead rows with the age of the snapshot that keeps them. It reads only indexes, and at most 10,000 waiting
+-- rows: beyond that `pending` is the estimate of the last vacuum, and `due` and `overdue` stay at 10,000.
 create or replace function sms_retry.sms_retry_health() returns jsonb
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
 set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$

@@ -1,13 +1,14 @@
--- The messages that somebody should look at, at most so many of each: due for more than two minutes; claimed for longer
--- than a worker lives; unknown, and being asked about; and those of the last day that ended so and wait for a person.
--- Not those that were called off.
+-- Lists the messages that need attention, at most limit_count of each kind: ended as unknown within the last day, which
+-- wait for a person; claimed for longer than a worker runs; overdue for more than two minutes; unknown, while Twilio is
+-- asked. Messages that must not be resent are left out, as in held_sms.
 create or replace function sms_retry.stuck_sms(limit_count int) returns setof bigint
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
     (select message_id from sms_retry_queue
     where status = 'unknown' and finished_at > now() - interval '1 day' and not body_erased
-        and reason is distinct from 'called_off'
+        and not sms_resend_forbidden(reason)
     order by finished_at desc limit limit_count)
     union all
     (select message_id from sms_retry_queue
@@ -19,6 +20,6 @@ as $$
     order by scheduled_for, id limit limit_count)
     union all
     (select message_id from sms_retry_queue
-    where status = 'unknown' and finished_at is null and reason is distinct from 'called_off'
+    where status = 'unknown' and finished_at is null and not sms_resend_forbidden(reason)
     order by scheduled_for limit limit_count);
 $$;

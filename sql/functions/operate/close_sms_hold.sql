@@ -1,4 +1,4 @@
--- Closes a hold by hand; says whether there was one.
+-- Clears a hold; returns false if no such hold is set.
 create or replace function sms_retry.close_sms_hold(scope text, key text) returns boolean
 language sql set search_path = sms_retry, pg_temp
 as $$

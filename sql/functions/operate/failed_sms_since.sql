@@ -1,7 +1,8 @@
--- How many failed with this code since then, and the instant up to which they were counted.
+-- Counts the messages that failed with this code from `since` on, and returns the instant of the count.
 create or replace function sms_retry.failed_sms_since(error_code int, since timestamptz)
 returns table (failed bigint, until timestamptz)
 language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
     select count(*), now() from sms_retry_queue q

@@ -1,4 +1,4 @@
--- Writes down what somebody did by hand and what came of it, in the statement that does it; gives the result back.
+-- Logs an operator's action and its result, in the statement that performs the action; returns the result.
 create or replace function sms_retry.note_sms_action(actor text, action text, subject text, result text) returns text
 language sql set search_path = sms_retry, pg_temp
 as $$

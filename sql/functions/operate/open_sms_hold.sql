@@ -1,4 +1,4 @@
--- Opens a hold, or keeps an open one shut for longer: nothing goes there until its time is up and a probe went through.
+-- Sets a hold, or extends one that is set: nothing is sent in its scope until its time is up and a probe got an answer.
 create or replace function sms_retry.open_sms_hold(scope text, key text, wait interval, reason text) returns void
 language sql set search_path = sms_retry, pg_temp
 as $$

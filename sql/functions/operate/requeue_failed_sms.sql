@@ -1,5 +1,6 @@
--- Gives what failed with this code between two instants one more try each, at most limit_count, the latest first. What
--- is too late to be sent, or has lost its text, stays as it ended. Says how many are due now; call it until none is.
+-- Gives messages that failed with this code between two instants one more try each: at most limit_count, the latest
+-- first. Messages that have expired, were called off or lost their text are left out. Returns how many are due now:
+-- call it until it returns 0.
 create or replace function sms_retry.requeue_failed_sms(
     error_code  int,
     since       timestamptz,
@@ -7,6 +8,7 @@ create or replace function sms_retry.requeue_failed_sms(
     limit_count int = 1000
 ) returns int
 language plpgsql set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
@@ -18,7 +20,7 @@ begin
         from sms_retry_queue q join sms_messages m on m.id = q.message_id
         where q.status = 'failed' and not q.body_erased and q.last_error_code = requeue_failed_sms.error_code
             and q.finished_at >= since and q.finished_at < coalesce(until, now())
-            and m.expires_at > now()
+            and q.reason is distinct from 'called_off' and m.expires_at > now()
         order by q.finished_at desc
         limit limit_count
         for update of q skip locked

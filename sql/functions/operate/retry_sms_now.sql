@@ -1,5 +1,5 @@
--- Makes one message due now, by somebody's wish: one that waits, one that failed, which gets one more try, and one that
--- may have been sent only by force. Any other, and one whose text is erased, is left as it is. Says whether it is due.
+-- Makes one message due now by hand: a waiting message, a failed one, which gets one more try, or, only with force, an
+-- unknown one. Any other message, and one with an erased text, stays unchanged. Returns whether the message is due.
 create or replace function sms_retry.retry_sms_now(message_id bigint, force boolean = false) returns boolean
 language plpgsql set search_path = sms_retry, pg_temp
 as $$

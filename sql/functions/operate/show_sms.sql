@@ -1,4 +1,4 @@
--- Shows whose a message is and what it says, to somebody who asked; that they asked is written down with it.
+-- Returns a message's phone number and text to an operator, and logs that the operator saw them.
 create or replace function sms_retry.show_sms(message_id bigint, actor text) returns table (phone_number text, body text)
 language sql set search_path = sms_retry, pg_temp
 as $$

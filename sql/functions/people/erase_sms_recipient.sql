@@ -1,9 +1,10 @@
--- Erases a person: their messages, whether they wait or have ended, with attempts, callbacks and holds, at most 1,000
--- messages in one call. What is on its way to Twilio now stays until its worker has reported, and goes no second time.
--- A refusal stays, or the next message would go to somebody who said stop; nothing else that was known of them does.
--- Gives how much went, how many messages are left, and how many of those are on their way.
+-- Erases a person: their messages, waiting or ended, with attempts, receipts and holds, at most 1,000 messages in one
+-- call. A claimed message stays until its worker reports, and expires at once, so that no later claim sends it again.
+-- An opt-out stays, so that no later message is sent to the person; every other consent is removed. Returns the number
+-- of rows removed from each table, of messages left, and of those that are claimed (on_their_way).
 create or replace function sms_retry.erase_sms_recipient(phone_number text) returns jsonb
 language plpgsql set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
@@ -19,7 +20,7 @@ begin
         for update of q
     ) rows;
 
-    update sms_messages m set expires_at = now(), on_unknown = 'hold'
+    update sms_messages m set expires_at = now()
     from sms_retry_queue q where q.id = any (locked) and q.status = 'processing' and m.id = q.message_id;
 
     select array_agg(id) into theirs from (

@@ -1,5 +1,5 @@
--- Writes down that a person agreed or refused, to one business or ('*') to all. Whatever waits for somebody who refused
--- ends as failed; what may have been sent already is not sent again.
+-- Records a person's consent to one business or ('*') to every business. After an opt-out each waiting message to the
+-- person fails, and no unknown one is sent again. Returns how many messages failed.
 create or replace function sms_retry.set_sms_consent(business_id text, phone_number text, consent text) returns int
 language plpgsql set search_path = sms_retry, pg_temp
 as $$
@@ -18,14 +18,18 @@ begin
     end if;
 
     with theirs as materialized (
-        -- A row that somebody has locked is being claimed; the claim sees the refusal, or the next one does.
+        -- A locked row is being claimed or settled: this claim or the next one sees the opt-out.
         select q.id, q.message_id, q.status
         from sms_retry_queue q join sms_messages m on m.id = q.message_id
         where m.to_number = set_sms_consent.phone_number
             and set_sms_consent.business_id in ('*', m.business_id)
-            and (q.status = 'pending' or q.status = 'unknown' and q.finished_at is null)
+            and q.status in ('pending', 'unknown')
         order by q.id
         for update of q skip locked
+    ),
+    unknown as (
+        update sms_retry_queue q set reason = 'opted_out'
+        from theirs where q.id = theirs.id and theirs.status = 'unknown' and q.reason is distinct from 'called_off'
     ),
     ended as (
         update sms_retry_queue q set status = 'failed', reason = 'opted_out', finished_at = now()
@@ -33,10 +37,8 @@ begin
         returning q.message_id
     ),
     messages as (
-        update sms_messages m
-        set status = case theirs.status when 'pending' then 'failed' else m.status end,
-            on_unknown = 'hold', updated_at = now()
-        from theirs where m.id = theirs.message_id
+        update sms_messages m set status = 'failed', updated_at = now()
+        from ended where m.id = ended.message_id
     )
     select count(*) into stopped from ended;
     return stopped;

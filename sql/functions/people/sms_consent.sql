@@ -1,5 +1,5 @@
--- What a person has agreed to, of what one business and what everybody was told: a stop for everybody outweighs one
--- business's yes, which outweighs what is general.
+-- A person's effective consent, from the row of one business (own) and the row of every business ('*'): an opt-out from
+-- every business comes first, then the business's own row, then the row of every business.
 create or replace function sms_retry.sms_consent(own text, everybodys text) returns text
 language sql immutable
 as $$

@@ -1,5 +1,5 @@
--- Takes in one callback: keeps it, once, and settles the attempt that its ticket names, or else the one with its SID.
--- Answers settled, noted (it changes nothing), repeated, or unheard_of (kept until somebody knows the SID).
+-- Records one delivery receipt, once, and settles the attempt that owns its SID, or else the attempt of its ticket.
+-- Returns settled, noted (nothing changed), repeated, or unheard_of (kept until an attempt with this SID is known).
 create or replace function sms_retry.record_sms_delivery(
     message_sid text,
     status      text,
@@ -11,6 +11,7 @@ create or replace function sms_retry.record_sms_delivery(
     reason      text = null
 ) returns text
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
@@ -29,12 +30,12 @@ begin
         on conflict do nothing
         returning e.error_code
     ),
-    -- Whose SID it is; asked for by value from here on, so that no plan joins, and walks a whole index that was empty once.
+    -- The attempt that owns this SID. Below it is read by value, never joined: see "pinned plans" in sql/README.md.
     owner as materialized (
         select a.queue_id, a.attempt from sms_attempts a where a.message_sid = record_sms_delivery.message_sid
     ),
-    -- Nearly every message ends here: its latest attempt, which Twilio has accepted, has arrived. The lock comes first, as
-    -- in settle_sms_reports, so that nobody says otherwise meanwhile.
+    -- Nearly every message ends here: its latest attempt, which Twilio accepted, is delivered. The row is locked first,
+    -- as in settle_sms_reports, so that no other report changes it in between.
     latest as materialized (
         select q.message_id
         from sms_retry_queue q
@@ -56,17 +57,17 @@ begin
 
     select a.queue_id, a.attempt into ticket from sms_attempts a where a.message_sid = record_sms_delivery.message_sid;
     if found and told = 'accepted' then
-        -- Most callbacks are this one: that Twilio has it is known already.
+        -- Most receipts end here: the acceptance is known already.
         return 'noted';
     elsif not found then
         select q.id as queue_id, record_sms_delivery.attempt into ticket
         from sms_retry_queue q
         where q.id = record_sms_delivery.ticket_id and record_sms_delivery.attempt between 1 and q.attempt
-            -- A ticket that has its SID is about another message: one from before the database was set back, say.
+            -- An attempt that has another SID is another message: its ticket was used before the database was restored.
             and not exists (select from sms_attempts a where a.queue_id = q.id
                 and a.attempt = record_sms_delivery.attempt and a.outcome = 'accepted');
         if not found then
-            -- Or it has its own by now: whoever wrote that down since we looked has not seen this callback.
+            -- Perhaps the attempt was accepted since the first look; that transaction did not see this receipt.
             select a.queue_id, a.attempt into ticket
             from sms_attempts a where a.message_sid = record_sms_delivery.message_sid;
         end if;
@@ -75,12 +76,16 @@ begin
         end if;
     end if;
 
-    -- As it was told first: it may have come while nobody knew its SID. What it has settled before stays as it is.
+    -- A repeated receipt is settled as it came first, with the delays of then. One that was settled before is stale.
     select e.* into event from sms_delivery_events e
     where e.message_sid = record_sms_delivery.message_sid and e.status = record_sms_delivery.status
         and e.error_code is not distinct from record_sms_delivery.error_code;
+    is_settled := settle_sms_receipt(ticket.queue_id, ticket.attempt, event);
+    if told <> 'delivered' then
+        perform settle_early_sms_receipts(array[told], array[record_sms_delivery.message_sid]);
+    end if;
     return case
-        when settle_sms_receipt(ticket.queue_id, ticket.attempt, event) then 'settled'
+        when is_settled then 'settled'
         when is_news then 'noted'
         else 'repeated'
     end;

@@ -1,7 +1,8 @@
--- The unknown messages that Twilio is to be asked about now; each is asked about again later, the older the later.
+-- Returns unknown messages that are due for a question to Twilio. The next question comes later the older the claim is.
 create or replace function sms_retry.unknown_sms_due(limit_count int default 100)
 returns table (id bigint, attempt int, to_number text, body text, claimed_at timestamptz)
 language sql set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_sort = off set jit = off
 as $$
     with due as materialized (
@@ -13,7 +14,7 @@ as $$
     ),
     asked as (
         update sms_retry_queue q
-        -- And once more when the 72 hours of a held one are over.
+        -- One question is due when the 72 hours of a parked message are over: then release_unknown_sms ends it.
         set scheduled_for = least(
             now() + greatest(interval '5 minutes', (now() - q.claimed_at) / 8),
             greatest(now() + interval '5 minutes', q.claimed_at + interval '72 hours'))

@@ -1,4 +1,4 @@
--- Of these SIDs the ones that none of our attempts owns.
+-- Returns those of the given SIDs that no attempt owns.
 create or replace function sms_retry.unowned_sms_sids(sids text[]) returns setof text
 language sql stable set search_path = sms_retry, pg_temp
 as $$

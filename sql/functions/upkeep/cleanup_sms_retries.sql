@@ -1,9 +1,10 @@
--- Removes what ended longer ago than days_old, with its attempts and callbacks: in one call at most 5,000 messages whose
--- text is erased and, unless only_erased is asked for, as many that have theirs. When none is left, callbacks that nobody
--- ever knew. The log keeps the messages. Says how much went; 0 is all.
+-- Removes queue rows that ended more than days_old days ago, with their attempts and receipts: at most 5,000 with an
+-- erased text and, unless only_erased, 5,000 with their text. Once no such row is left, it removes old receipts that no
+-- attempt owns. sms_messages keeps the messages. Returns how many rows were removed: call it until it returns 0.
 create or replace function sms_retry.cleanup_sms_retries(days_old int default 7, only_erased boolean default false)
 returns int
 language plpgsql set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare
@@ -35,7 +36,7 @@ begin
         return removed;
     end if;
 
-    -- Only now, when few are left that somebody knows.
+    -- Comes last, when few old receipts are left that an attempt owns and that this scan would have to skip.
     with old as materialized (
         select e.message_sid, e.status, e.error_code from sms_delivery_events e
         where e.received_at < before and not exists (select from sms_attempts a where a.message_sid = e.message_sid)

@@ -1,7 +1,8 @@
--- Erases the text of what ended longer ago than days_old, at most 5,000 messages in one call, the longest ago first; what
--- is erased can never be sent again. Says how many; 0 is all.
+-- Erases the texts of messages that ended more than days_old days ago, at most 5,000 in one call, the oldest first. A
+-- message without its text can never be sent again. Returns how many texts were erased: call it until it returns 0.
 create or replace function sms_retry.erase_sms_bodies(days_old int) returns int
 language plpgsql set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
 set enable_seqscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare

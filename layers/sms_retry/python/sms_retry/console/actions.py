@@ -19,6 +19,8 @@ PREFIX = re.compile(r"\+[1-9][0-9]{0,6}")
 LONGEST_HOLD = timedelta(days=400_000)
 # An HTTP API waits 30 seconds, so a form stops after this many batches; the same form continues.
 MOST_BATCHES = 20
+# The reasons of SQL's sms_resend_forbidden.
+RESEND_FORBIDDEN = ("called_off", "opted_out")
 
 NOTICES = {
     "due": "The message is due now. It is sent within a minute.",
@@ -130,7 +132,7 @@ def possible(message: MessageDetails) -> frozenset[str]:
     found = {
         "retry": waits or (message.queue_status == "failed" and has_text),
         "force": is_unknown and has_text,
-        "cancel": waits or (is_unknown and message.on_unknown == "resend"),
+        "cancel": waits or (is_unknown and message.reason not in RESEND_FORBIDDEN),
     }
     return frozenset(action for action, can in found.items() if can)
 

@@ -1,5 +1,4 @@
--- A number as somebody may see it who has not asked for it: +49176123456 as +4917*****56; of a
--- short one only how it begins. As operate.py masks it.
+-- Masks a phone number as operate.py does: +49176123456 becomes +4917*****56; a short number keeps two characters.
 create or replace function sms_retry.masked_sms_number(number text) returns text
 language sql immutable
 as $$

@@ -1,4 +1,4 @@
--- Whose message it is: for what is done to a person by way of one of their messages.
+-- The phone number of a message, for an action on its person.
 create or replace function sms_retry.sms_number_of(message_id bigint) returns table (phone_number text)
 language sql stable set search_path = sms_retry, pg_temp
 as $$

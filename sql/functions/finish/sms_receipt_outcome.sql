@@ -1,4 +1,5 @@
--- What a Twilio message status says of the attempt: it went through, it did not, or Twilio has it and is at it.
+-- The outcome of an attempt that a Twilio message status means. Every status that is not final means that Twilio has
+-- the message.
 create or replace function sms_retry.sms_receipt_outcome(status text) returns text
 language sql immutable
 as $$

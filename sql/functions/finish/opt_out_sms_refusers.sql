@@ -1,0 +1,17 @@
+-- Opts out, from every business, the people of reports with the reason opted_out: Twilio says that they sent a stop.
+create or replace function sms_retry.opt_out_sms_refusers(ids bigint[], outcomes text[], reasons text[]) returns void
+language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+-- pinned, see sql/README.md
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+begin
+    perform set_sms_consent('*', stop.to_number, 'opted_out')
+    from (
+        select distinct m.to_number
+        from unnest(ids, outcomes, reasons) as t (id, outcome, reason)
+        join sms_retry_queue q on q.id = t.id
+        join sms_messages m on m.id = q.message_id
+        where t.reason = 'opted_out' and t.outcome in ('refused', 'undelivered', 'failed')
+    ) stop;
+end
+$$;
