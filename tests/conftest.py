@@ -18,6 +18,9 @@ from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
 from tests.tables import truncate_all
 
+# An assertion in it fails with a diff, like one in a test file.
+pytest.register_assert_rewrite("tests.integration.examples")
+
 # Hypothesis tries the same examples in each run, and a slow machine fails none of them.
 settings.register_profile("short", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 settings.register_profile("long", deadline=None, max_examples=2_000, suppress_health_check=list(HealthCheck))
@@ -29,7 +32,7 @@ WEBHOOK_URL = "https://sms.example.com"
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """The embedded PostgreSQL 18, the one whose programs are in POSTGRES_BIN, or the running one at DATABASE_URL."""
+    """PostgreSQL: the embedded version 18, the programs in POSTGRES_BIN, or the running server at DATABASE_URL."""
     programs = os.environ.get("POSTGRES_BIN")
     with postgres(Path(programs) if programs else None, durable=False) as server:
         yield server

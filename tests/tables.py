@@ -25,5 +25,5 @@ def truncate_all(db: psycopg.Connection, restart_ids: bool = True) -> None:
 
 
 def delete_all(db: psycopg.Connection) -> None:
-    """Many times faster than truncate_all where the tables have few rows. The ids go on, and cached plans stay valid."""
+    """Many times faster than truncate_all if there are few rows. Ids do not restart, and cached plans stay valid."""
     db.execute(STATEMENT.format(statement=DELETE))
