@@ -1,4 +1,4 @@
-"""What the tests share: one database a session, emptied before each test, and a Twilio stand-in."""
+"""Fixtures for all tests: one database per session, emptied before each test, and a Twilio stand-in."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ from sms_retry import twilio
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
+from tests.tables import truncate_all
 
-# Each run tries the same examples, and a slow machine fails none of them.
+# An assertion in it fails with a diff, like one in a test file.
+pytest.register_assert_rewrite("tests.integration.examples")
+
+# Hypothesis tries the same examples in each run, and a slow machine fails none of them.
 settings.register_profile("short", deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 settings.register_profile("long", deadline=None, max_examples=2_000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
@@ -28,7 +32,7 @@ WEBHOOK_URL = "https://sms.example.com"
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """The embedded PostgreSQL 18; POSTGRES_BIN names the programs of another, DATABASE_URL one that runs."""
+    """PostgreSQL: the embedded version 18, the programs in POSTGRES_BIN, or the running server at DATABASE_URL."""
     programs = os.environ.get("POSTGRES_BIN")
     with postgres(Path(programs) if programs else None, durable=False) as server:
         yield server
@@ -36,7 +40,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def migrated(server: Server, worker_id: str) -> str:
-    """A database with this release in it; a lock that is waited for fails a test instead of hanging it."""
+    """A migrated database. Its timeouts make a test that waits for a lock fail instead of hang."""
     url = server.create_database(f"sms_retry_{worker_id}")
     with psycopg.connect(url, autocommit=True) as connection:
         name = connection.info.dbname
@@ -48,26 +52,22 @@ def migrated(server: Server, worker_id: str) -> str:
 
 @pytest.fixture
 def database_url(migrated: str) -> str:
-    """A database with no row in it."""
+    """A migrated database with empty tables."""
     with psycopg.connect(migrated, autocommit=True) as connection:
-        connection.execute(
-            "truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,"
-            " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds,"
-            " sms_retry.sms_limits, sms_retry.sms_error_overrides, sms_retry.sms_actions restart identity"
-        )
+        truncate_all(connection)
     return migrated
 
 
 @pytest.fixture
 def db(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection to look with, and to move time with."""
+    """The connection with which a test reads tables and lets time pass."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
 def open_store(database_url: str) -> Iterator[Callable[[], Store]]:
-    """Makes a store with a connection of its own, as each container has."""
+    """Opens stores. Each has a separate connection, as in each Lambda container."""
     stores: list[Store] = []
 
     def open_one() -> Store:
@@ -86,14 +86,14 @@ def store(open_store: Callable[[], Store]) -> Store:
 
 @pytest.fixture
 def stand_in() -> Iterator[TwilioStandIn]:
-    """Twilio, whose callbacks go out when a test says so."""
+    """A Twilio that sends its callbacks only when the test asks for them."""
     with TwilioStandIn(callbacks="manual") as stand_in:
         yield stand_in
 
 
 @pytest.fixture
 def send(stand_in: TwilioStandIn) -> Iterator[Send]:
-    """Sends to the stand-in, over real HTTP."""
+    """Sends to the stand-in over real HTTP."""
     credentials = Credentials(ACCOUNT_SID, AUTH_TOKEN)
     with twilio.open_sender(credentials, stand_in.url, SENDER, WEBHOOK_URL) as send:
         yield send

@@ -19,16 +19,13 @@ from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.values import Report, Ticket
 from tests.benchmarks.peers import Rate, peers
+from tests.tables import truncate_all
 
 # The stand-in's time for an answer (seconds).
 LATENCY = 0.1
 CREDENTIALS = twilio.Credentials(ACCOUNT_SID, AUTH_TOKEN)
 SENDER, WEBHOOK_URL = "+15005550006", "https://sms.example.com"
 HOUR = timedelta(hours=1)
-
-TABLES = ", ".join(
-    f"sms_retry.{table}" for table in ("sms_messages", "sms_retry_queue", "sms_attempts", "sms_delivery_events")
-)
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def fill(url: str, count: int, business_id: str = "'default'", due: str = "now()
     `business_id` and `due` are SQL expressions; `n` in them is the number of the message, from 1.
     """
     with psycopg.connect(url, autocommit=True) as db:
-        db.execute(f"truncate {TABLES} restart identity")
+        truncate_all(db)
         db.execute(
             f"""with messages as (
                 insert into sms_retry.sms_messages

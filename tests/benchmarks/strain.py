@@ -63,7 +63,6 @@ def behind_a_hold(url: str) -> Iterator[Row]:
             sent += sum(claim.business_id == "free" for claim in claims)
             deferral = {"delays": (timedelta(hours=1),), "reason": "hold"}
             store.finish([Report(claim.ticket, "deferred", **deferral) for claim in claims])
-        db.execute("truncate sms_retry.sms_holds")
     medians = [statistics.median(claimed[n::RUNS]) for n in range(RUNS)]
     yield Row("strain", f"claim of 100, {BEHIND:,} behind a country's hold", "ms", medians, "no hold", without_hold)
     name = f"until the last of 100 others that wait behind {BEHIND:,} held ones is claimed"

@@ -21,6 +21,7 @@ from local.twilio.plan import StepFor
 from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Hang, Refuse, Reset, mix
 from local.waiting import let_time_pass
 from tests.chaos.worker import DATABASE_AWAY, DURING, KILLED, STEPS, Kill, start
+from tests.tables import truncate_all
 
 AT_ANY_MOMENT, WITH_A_RESTART = "at any moment", "while Postgres restarts"
 # Minutes of the clock: between two runs of the functions; the minimum and the maximum until all messages are settled.
@@ -128,10 +129,7 @@ def _prepare(stack: Stack, plan: Plan, rng: Random) -> None:
         seed=plan.seed,
     )
     with psycopg.connect(stack.database_url, autocommit=True) as db:
-        db.execute(
-            "truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,"
-            " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds"
-        )
+        truncate_all(db, restart_ids=False)
         db.execute(
             """select sms_retry.queue_sms_retry('+49176' || lpad(n::text, 8, '0'), 'Your code is ' || n, kind => 'otp')
             from generate_series(1, %s) n""",

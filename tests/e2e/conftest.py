@@ -16,6 +16,7 @@ from local.postgres.server import Server
 from local.stack import Stack
 from local.stack import stack as local_stack
 from tests.e2e.messages import private_lines
+from tests.tables import truncate_all
 
 
 @pytest.fixture(scope="package")
@@ -41,11 +42,7 @@ def stack(
     """An empty database and an empty Twilio; afterwards, no number, text or token may have been logged."""
     stack = stack_of_the_session
     stack.twilio.reset()
-    stack.db.execute(
-        "truncate sms_retry.sms_messages, sms_retry.sms_retry_queue, sms_retry.sms_attempts,"
-        " sms_retry.sms_recipients, sms_retry.sms_delivery_events, sms_retry.sms_holds, sms_retry.sms_actions"
-        " restart identity"
-    )
+    truncate_all(stack.db)
     already = len(log.getvalue())
     yield stack
     printed = capsys.readouterr()

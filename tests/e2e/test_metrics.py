@@ -98,7 +98,6 @@ def test_deferrals_are_counted_by_reason(stack: Stack, log: io.StringIO, capsys:
     for _ in range(2):
         stack.db.execute(queue_one, ["+14155550002", "otp", "limited", None])
     stack.invoke("process_retries")
-    stack.db.execute("delete from sms_retry.sms_limits")
 
     counted = read(log, capsys, since)
     reasons = ("HoldDeferrals", "QuietHoursDeferrals", "DailyLimitDeferrals", "GivenBackDeferrals")

@@ -1,4 +1,4 @@
-"""What the examples of the database's public face are made of."""
+"""The shared vocabulary of the integration tests: messages in a given state, and the state of a message by name."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ Found = TypeVar("Found")
 MINUTE = timedelta(minutes=1)
 
 
-class Standing(NamedTuple):
-    """How one message and its row in the queue stand; `wait` is in whole minutes from now, None when nothing waits."""
+class State(NamedTuple):
+    """One message and its queue row. `message` and `queue` are their statuses.
+
+    `wait` is in whole minutes from now, and None unless the queue row is pending.
+    """
 
     message: str
     queue: str
@@ -37,8 +40,8 @@ class Standing(NamedTuple):
     provider_sid: str | None
 
 
-def plenty() -> float:
-    """So many seconds are left that time does not matter."""
+def five_minutes_left() -> float:
+    """The seconds that a worker has left: enough for everything in a test."""
     return 300.0
 
 
@@ -51,11 +54,12 @@ def sid(n: int = 1) -> str:
 
 
 def take_in(store: Store, n: int = 1, **fields: str) -> int:
+    """Queue a message to `number(n)`, an otp unless `kind` says otherwise; returns its id."""
     return store.queue(Message(number(n), "Your parcel is here.", **{"kind": "otp", **fields}))
 
 
 def fill(db: psycopg.Connection, count: int, due: str = "now() - interval '1 hour'") -> None:
-    """Many messages at once, `due` at an SQL expression of `n`, which counts from 1."""
+    """Queue `count` messages in one statement. `due` is an SQL expression of `n`, from 1."""
     db.execute(
         f"""with messages as (
             insert into sms_retry.sms_messages
@@ -70,28 +74,28 @@ def fill(db: psycopg.Connection, count: int, due: str = "now() - interval '1 hou
 
 
 def claimed(store: Store, n: int = 1, **fields: str) -> Claim:
-    """A message that is taken in and claimed."""
+    """A queued and claimed message."""
     claim = store.claim_now(take_in(store, n, **fields))
     assert claim
     return claim
 
 
 def accepted(store: Store, n: int = 1, **fields: str) -> Claim:
-    """A message that Twilio has, under `sid(n)`."""
+    """A message that Twilio accepted as `sid(n)`."""
     claim = claimed(store, n, **fields)
     assert finish(store, claim, "accepted", sid=sid(n)) == "completed"
     return claim
 
 
 def unknown(store: Store, n: int = 1, **fields: str) -> Claim:
-    """A message of which nobody knows whether it went."""
+    """A message with the outcome unknown."""
     claim = claimed(store, n, **fields)
     assert finish(store, claim, "unknown") == "unknown"
     return claim
 
 
 def finish(store: Store, claim: Claim, outcome: str, **facts: Any) -> str | None:
-    """Report one outcome; gives the queue's new status, or None where the ticket is stale."""
+    """Report one outcome; returns the new status of the queue row, or None if the ticket is stale."""
     return store.finish([Report(claim.ticket, outcome, **facts)]).get(claim.ticket)
 
 
@@ -103,11 +107,19 @@ def receipt(
     ticket: Ticket | None = None,
     delays: Sequence[timedelta] | None = (),
 ) -> str:
+    """Record a delivery receipt; returns the answer of the store, as "settled" or "unheard_of"."""
     verdict = Retry(tuple(delays), None) if delays else None
     return store.record_delivery(Receipt(message_sid, status, code, ticket, number()), verdict)
 
 
-def standing(db: psycopg.Connection, message_id: int = 1) -> Standing:
+def assert_state(db: psycopg.Connection, message_id: int = 1, **expected: object) -> None:
+    """Compare the given fields of `State`, and no others."""
+    __tracebackhide__ = True
+    found = state_of(db, message_id)._asdict()
+    assert {name: found[name] for name in expected} == expected
+
+
+def state_of(db: psycopg.Connection, message_id: int = 1) -> State:
     with db.cursor(row_factory=namedtuple_row) as cursor:
         row = cursor.execute(
             """select m.status as message, q.status as queue, q.attempt, q.retry_count,
@@ -119,7 +131,7 @@ def standing(db: psycopg.Connection, message_id: int = 1) -> Standing:
         ).fetchone()
     assert row
     assert row[-1] == row.retry_count
-    return Standing(*row[:-1])
+    return State(*row[:-1])
 
 
 def statuses(db: psycopg.Connection) -> Counter[str]:
@@ -137,8 +149,8 @@ def one(db: psycopg.Connection, statement: str, given: Sequence[Any] = ()) -> An
     return row[0]
 
 
-def at_once(threads: int, work: Callable[[int], Found]) -> list[Found]:
-    """What `work` gave in each of so many threads that began together."""
+def in_parallel(threads: int, work: Callable[[int], Found]) -> list[Found]:
+    """The results of `work(0)`, `work(1)`, …, run in as many threads that begin at the same moment."""
     together = Barrier(threads)
 
     def begin(n: int) -> Found:
@@ -150,13 +162,13 @@ def at_once(threads: int, work: Callable[[int], Found]) -> list[Found]:
 
 
 def wait_until_blocked(db: psycopg.Connection, by: psycopg.Connection) -> None:
-    """Returns once somebody waits for a lock that `by` holds."""
+    """Returns as soon as a connection waits for a lock that `by` holds."""
     waiting = "select exists (select from pg_locks where %s = any (pg_blocking_pids(pid)))"
     wait_until(lambda: one(db, waiting, [by.info.backend_pid]))
 
 
-def send_again(db: psycopg.Connection, store: Store, message_id: int = 1, **time: float) -> Claim:
-    """Let time pass, after which this message is due, and claim it."""
+def claim_again(db: psycopg.Connection, store: Store, message_id: int = 1, **time: float) -> Claim:
+    """Let time pass until this message is due, and claim it."""
     let_time_pass(db, **time)
     claim = store.claim_now(message_id)
     assert claim
@@ -164,7 +176,7 @@ def send_again(db: psycopg.Connection, store: Store, message_id: int = 1, **time
 
 
 def end_connections(db: psycopg.Connection) -> None:
-    """As an administrator or a failover does; returns when they are gone."""
+    """End the connections of all stores, as an administrator or a failover does; returns when they are gone."""
     db.execute(
         "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
         " where application_name = 'sms_retry' and datname = current_database()"
@@ -172,7 +184,7 @@ def end_connections(db: psycopg.Connection) -> None:
 
 
 def after_sending(send: Send, happens: Callable[[], object]) -> Send:
-    """A send after whose first answer something happens, before anybody can write that answer down."""
+    """A send that calls `happens` after its first answer, before the worker can write that answer."""
     once = Lock()
 
     def send_then(claim: Claim, valid_for: timedelta) -> Answer:
@@ -185,5 +197,5 @@ def after_sending(send: Send, happens: Callable[[], object]) -> Send:
 
 
 def freeze(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour in which the container does nothing, and only the wall clock goes on."""
+    """Lambda freezes the container for an hour: only the wall clock goes on."""
     monkeypatch.setattr(store._connection, "_used_at", time.time() - 3600)

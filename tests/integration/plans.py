@@ -1,4 +1,4 @@
-"""How a statement inside one of our SQL functions runs, under the settings that the function gives itself."""
+"""Execution plans of the statements inside our SQL functions, under the settings of the function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.integration.examples import one
 def plan(
     db: psycopg.Connection, function: str, statement: Callable[[str], str] = lambda source: source
 ) -> dict[str, Any]:
-    """The plan as it was executed and undone; `statement` finds it in the source of, say, `sms_retry_health()`."""
+    """Execute the statement, roll it back, and return its plan. `statement` finds it in the source of the function."""
     source, settings = db.execute(
         f"select prosrc, proconfig from pg_proc where oid = 'sms_retry.{function}'::regprocedure"
     ).fetchone() or ("", [])
@@ -28,7 +28,7 @@ def plan(
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A plan's node and all below it."""
+    """The node at the top of a plan and all nodes below it."""
     yield plan
     for below in plan.get("Plans", []):
         yield from nodes(below)

@@ -1,4 +1,4 @@
-"""The claim: each row to one worker, never more than asked, the longest due first, and as cheap however many wait."""
+"""The claim gives each queue row to one worker, the longest due first, at a cost that does not grow with the queue."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from sms_retry.store import Store
 from sms_retry.values import Claim, Hold, Message
 from tests.integration.examples import (
     MINUTE,
-    at_once,
+    assert_state,
     count,
     fill,
     finish,
+    in_parallel,
     number,
     one,
-    standing,
     take_in,
 )
 from tests.integration.plans import nodes, plan
 
-TABLES = [f"sms_retry.{name}" for name in ("sms_messages", "sms_retry_queue", "sms_holds", "sms_recipients")]
+CLAIM_TABLES = [f"sms_retry.{name}" for name in ("sms_messages", "sms_retry_queue", "sms_holds", "sms_recipients")]
 
 
 @pytest.fixture(params=["fresh", "stale"])
 def statistics(request: pytest.FixtureRequest, db: psycopg.Connection) -> Iterator[Callable[[], None]]:
-    """Takes the planner's statistics once the tables are full; stale, they stay those of the empty tables."""
+    """Analyzes the filled tables. With the parameter "stale" the statistics stay those of the empty tables."""
 
     def analyze() -> None:
-        db.execute(f"analyze {', '.join(TABLES)}")
+        db.execute(f"analyze {', '.join(CLAIM_TABLES)}")
 
-    for table in TABLES:
+    for table in CLAIM_TABLES:
         db.execute(f"alter table {table} set (autovacuum_enabled = false)")
     analyze()
     yield analyze if request.param == "fresh" else lambda: None
-    for table in TABLES:
+    for table in CLAIM_TABLES:
         db.execute(f"alter table {table} reset (autovacuum_enabled)")
 
 
@@ -64,14 +64,16 @@ def test_eight_workers_claim_each_row_once(
                 return mine
             mine += claims
 
-    tickets = [claim.ticket for mine in at_once(8, work) for claim in mine]
+    tickets = [claim.ticket for mine in in_parallel(8, work) for claim in mine]
 
     assert len(tickets) == 5000
     assert len({ticket.id for ticket in tickets}) == 5000
     assert {ticket.attempt for ticket in tickets} == {1}
 
 
-def test_never_more_than_asked(db: psycopg.Connection, store: Store, statistics: Callable[[], None]) -> None:
+def test_a_claim_takes_at_most_the_rows_it_was_asked_for(
+    db: psycopg.Connection, store: Store, statistics: Callable[[], None]
+) -> None:
     fill(db, 600)
     statistics()
     for calls in range(1, 6):
@@ -80,7 +82,7 @@ def test_never_more_than_asked(db: psycopg.Connection, store: Store, statistics:
 
 
 @pytest.mark.parametrize("limit", [0, 1])
-def test_few_may_be_asked_for(db: psycopg.Connection, store: Store, limit: int) -> None:
+def test_a_claim_may_ask_for_no_row_or_for_one(db: psycopg.Connection, store: Store, limit: int) -> None:
     fill(db, 20)
     assert len(store.claim_due(limit)) == limit
 
@@ -102,7 +104,7 @@ def test_a_claim_reads_as_many_rows_as_it_takes(
     assert read["sms_messages by index"] <= 2 * 20
 
 
-def test_a_hundred_thousand_behind_a_hold_do_not_make_the_claim_dearer(db: psycopg.Connection, store: Store) -> None:
+def test_a_hundred_thousand_held_messages_do_not_slow_the_claim(db: psycopg.Connection, store: Store) -> None:
     fill(db, 100_000)
     store.set_hold(Hold("country", "+49", timedelta(hours=1), "error_21408"))
     with db.transaction():
@@ -134,7 +136,7 @@ def test_a_claim_walks_the_due_index_in_order(db: psycopg.Connection, statistics
     assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {node["Node Type"] for node in read}
 
 
-def test_the_longest_due_goes_first(db: psycopg.Connection, store: Store) -> None:
+def test_the_longest_due_message_is_claimed_first(db: psycopg.Connection, store: Store) -> None:
     fill(db, 200, due="now() - make_interval(mins => (n * 7919) % 200 + 1)")
 
     claims = [claim for _ in range(4) for claim in store.claim_due(50)]
@@ -144,7 +146,7 @@ def test_the_longest_due_goes_first(db: psycopg.Connection, store: Store) -> Non
     assert all(due[earlier.id] <= due[later.id] for earlier, later in pairwise(claims))
 
 
-def test_one_business_does_not_keep_another_waiting(db: psycopg.Connection, store: Store) -> None:
+def test_a_business_with_many_messages_does_not_delay_another(db: psycopg.Connection, store: Store) -> None:
     fill(db, 3_000)
     late = [store.queue(Message(number(n), "Hello.", kind="otp", business_id=f"b{n}")) for n in range(5)]
 
@@ -154,13 +156,13 @@ def test_one_business_does_not_keep_another_waiting(db: psycopg.Connection, stor
     assert len(taken) == 20
 
 
-def test_the_turn_of_each_business_comes_before_the_rest(db: psycopg.Connection, store: Store) -> None:
+def test_one_message_of_each_business_comes_before_the_others(db: psycopg.Connection, store: Store) -> None:
     fill(db, 120)
     single = store.queue(Message(number(500), "Hello.", kind="otp", business_id="small"))
     assert single in [claim.message_id for claim in store.claim_due(30)[:2]]
 
 
-def test_of_more_businesses_than_a_claim_has_room_for_each_has_its_turn(db: psycopg.Connection, store: Store) -> None:
+def test_each_of_more_businesses_than_rows_in_a_claim_has_its_turn(db: psycopg.Connection, store: Store) -> None:
     fill(db, 3_000)
     late = {store.queue(Message(number(n), "Hello.", kind="otp", business_id=f"b{n}")) for n in range(60)}
     for _ in range(100):
@@ -168,7 +170,7 @@ def test_of_more_businesses_than_a_claim_has_room_for_each_has_its_turn(db: psyc
     assert not late
 
 
-def test_what_is_not_due_is_not_claimed(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_is_not_claimed_before_it_is_due(db: psycopg.Connection, store: Store) -> None:
     fill(db, 20, due="now() + make_interval(mins => n - 10)")
     assert len(store.claim_due(50)) == 10
     assert store.claim_due(50) == []
@@ -177,12 +179,12 @@ def test_what_is_not_due_is_not_claimed(db: psycopg.Connection, store: Store) ->
     assert len(store.claim_due(50)) == 1
 
 
-def test_one_that_is_not_due_cannot_be_claimed_by_name(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_that_is_not_due_cannot_be_claimed_by_id(db: psycopg.Connection, store: Store) -> None:
     fill(db, 1, due="now() + interval '1 minute'")
     assert store.claim_now(1) is None
 
 
-def test_a_locked_row_is_skipped_and_not_waited_for(db: psycopg.Connection, store: Store, database_url: str) -> None:
+def test_a_claim_skips_a_locked_row(db: psycopg.Connection, store: Store, database_url: str) -> None:
     fill(db, 3)
     with psycopg.connect(database_url) as other:
         other.execute("select from sms_retry.sms_retry_queue where id = 1 for update")
@@ -191,7 +193,7 @@ def test_a_locked_row_is_skipped_and_not_waited_for(db: psycopg.Connection, stor
     assert [claim.id for claim in store.claim_due(10)] == [1]
 
 
-def test_a_claim_says_all_that_is_needed_to_send(db: psycopg.Connection, store: Store) -> None:
+def test_a_claim_contains_all_that_a_send_needs(db: psycopg.Connection, store: Store) -> None:
     db.execute(
         "insert into sms_retry.sms_recipients (business_id, phone_number, consent, time_zone)"
         " values ('acme', %s, 'opted_in', 'Asia/Tokyo')",
@@ -208,7 +210,7 @@ def test_a_claim_says_all_that_is_needed_to_send(db: psycopg.Connection, store: 
     assert claim.expires_at == one(db, "select expires_at from sms_retry.sms_messages")
 
 
-def test_an_attempt_is_counted_at_each_claim_and_never_taken_back(db: psycopg.Connection, store: Store) -> None:
+def test_each_claim_raises_the_attempt_and_nothing_lowers_it(db: psycopg.Connection, store: Store) -> None:
     take_in(store)
     endings = [
         ("deferred", {"delays": (MINUTE,)}),
@@ -223,12 +225,12 @@ def test_an_attempt_is_counted_at_each_claim_and_never_taken_back(db: psycopg.Co
         finish(store, claim, outcome, **facts)
         let_time_pass(db, minutes=31)
         store.release_unknown([claim.ticket])
-        assert standing(db).attempt == attempt
-    assert standing(db).message == "sent"
+        assert_state(db, attempt=attempt)
+    assert_state(db, message="sent")
 
 
 @pytest.mark.parametrize(
-    ("of_one_business", "of_all", "consent"),
+    ("to_one_business", "to_all", "consent"),
     [
         (None, None, "unknown"),
         ("opted_in", None, "opted_in"),
@@ -239,11 +241,11 @@ def test_an_attempt_is_counted_at_each_claim_and_never_taken_back(db: psycopg.Co
         ("unknown", "opted_in", "opted_in"),
     ],
 )
-def test_a_stop_to_everybody_outweighs_a_yes_to_one(
-    db: psycopg.Connection, store: Store, of_one_business: str | None, of_all: str | None, consent: str
+def test_an_opt_out_from_all_businesses_outweighs_an_opt_in_to_one(
+    db: psycopg.Connection, store: Store, to_one_business: str | None, to_all: str | None, consent: str
 ) -> None:
     message_id = take_in(store)
-    for business_id, said in (("default", of_one_business), ("*", of_all)):
+    for business_id, said in (("default", to_one_business), ("*", to_all)):
         if said:
             row = [business_id, number(), said]
             db.execute(
@@ -265,28 +267,28 @@ def test_a_stop_to_everybody_outweighs_a_yes_to_one(
         ("marketing", "opted_in", "queued"),
     ],
 )
-def test_what_a_person_refused_is_not_even_taken_in(
+def test_a_message_without_consent_fails_at_the_entry(
     db: psycopg.Connection, store: Store, kind: str, consent: str, status: str
 ) -> None:
     store.set_consent("*", number(), consent)
-    assert standing(db, take_in(store, kind=kind)).message == status
+    assert_state(db, take_in(store, kind=kind), message=status)
 
 
-def test_a_stop_ends_whatever_waits_for_that_person(db: psycopg.Connection, store: Store) -> None:
-    theirs, other_business, other_person = take_in(store), take_in(store, business_id="acme"), take_in(store, 2)
+def test_an_opt_out_ends_the_waiting_messages_of_that_person(db: psycopg.Connection, store: Store) -> None:
+    same_person, other_business, other_person = take_in(store), take_in(store, business_id="acme"), take_in(store, 2)
 
     assert store.set_consent("acme", number(), "opted_out") == 1
-    assert standing(db, other_business)[:2] == ("failed", "failed")
-    assert standing(db, theirs).message == "queued"
+    assert_state(db, other_business, message="failed", queue="failed")
+    assert_state(db, same_person, message="queued")
 
     assert store.set_consent("*", number(), "opted_out") == 1
-    assert (standing(db, theirs).message, standing(db, theirs).reason) == ("failed", "opted_out")
-    assert standing(db, other_person).message == "queued"
+    assert_state(db, same_person, message="failed", reason="opted_out")
+    assert_state(db, other_person, message="queued")
     assert count(db, "sms_recipients") == 2
 
 
 def _rows_read(db: psycopg.Connection) -> dict[str, int]:
-    """How many rows this transaction has read so far, of each table and through the due index."""
+    """The rows that this transaction has read so far, by table and through the due index."""
     read: dict[str, int] = {}
     for table in ("sms_retry_queue", "sms_messages"):
         of = f"'sms_retry.{table}'::regclass"

@@ -25,14 +25,14 @@ from sms_retry.values import Hold
 from tests.integration.examples import (
     MINUTE,
     accepted,
+    claim_again,
     claimed,
     count,
     finish,
     number,
     one,
-    send_again,
     sid,
-    standing,
+    state_of,
     take_in,
     unknown,
 )
@@ -115,7 +115,7 @@ def test_show_prints_the_story_of_a_message(db: psycopg.Connection, store: Store
     claim = claimed(store, message_key="parcel-17")
     finish(store, claim, "refused", code=30003, message=f"{number()} is off", delays=(MINUTE,))
     run("retry", claim.message_id)
-    finish(store, send_again(db, store, seconds=1), "accepted", sid=sid())
+    finish(store, claim_again(db, store, seconds=1), "accepted", sid=sid())
 
     output = run("show", claim.message_id)
 
@@ -145,7 +145,7 @@ def test_show_prints_number_and_text_only_with_the_option_and_records_that(
 def test_retry_makes_a_message_due(db: psycopg.Connection, store: Store, run: Run) -> None:
     message_id = failed(store)
     assert run("retry", message_id) == ("Message 1 is due now: the next tick sends it.\n", "", 0)
-    assert standing(db, message_id).queue == "pending"
+    assert state_of(db, message_id).queue == "pending"
 
 
 def test_retry_names_the_reason_if_it_changes_nothing(db: psycopg.Connection, store: Store, run: Run) -> None:
@@ -181,7 +181,7 @@ def test_requeue_retries_every_message_that_failed_with_a_code(db: psycopg.Conne
     output = run("requeue", 30005, "--since", "1h")
 
     assert output.out == "Due now: 2 messages. Too late to send: 1 message.\n"
-    assert [standing(db, n).queue for n in (1, 2, 3, 4)] == ["pending", "pending", "failed", "failed"]
+    assert [state_of(db, n).queue for n in (1, 2, 3, 4)] == ["pending", "pending", "failed", "failed"]
 
 
 def test_a_large_requeue_needs_a_confirmation(db: psycopg.Connection, store: Store, run: Run) -> None:
@@ -194,7 +194,7 @@ def test_a_large_requeue_needs_a_confirmation(db: psycopg.Connection, store: Sto
         "Give 101 messages that failed with 30005 one more try? The input is not a terminal: confirm with --yes"
         in output.err
     )
-    assert standing(db, 1).queue == "failed"
+    assert state_of(db, 1).queue == "failed"
 
     assert facts_of(run("requeue", 30005, "--since", "1h", "--yes", "--json")) == {"requeued": 101, "failed": 101}
 
@@ -219,9 +219,9 @@ def test_opting_out_ends_waiting_messages_and_opting_in_allows_new_ones(
 ) -> None:
     take_in(store)
     assert run("opt-out", number()).out == "Recorded. Waiting messages that ended: 1.\n"
-    assert standing(db, take_in(store)).message == "failed"
+    assert state_of(db, take_in(store)).message == "failed"
     run("opt-in", number())
-    assert standing(db, take_in(store)).message == "queued"
+    assert state_of(db, take_in(store)).message == "queued"
     assert one(db, "select array_agg(business_id || ' ' || consent) from sms_retry.sms_recipients") == ["* opted_in"]
 
     assert facts_of(run("opt-out", number(), "--business", "shop", "--json")) == {

@@ -30,10 +30,10 @@ from tests.integration.examples import (
     after_sending,
     claimed,
     end_connections,
+    five_minutes_left,
     freeze,
     one,
-    plenty,
-    standing,
+    state_of,
     statuses,
     take_in,
     wait_until_blocked,
@@ -45,7 +45,7 @@ QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 def ask_twilio(store: Store, stand_in: TwilioStandIn) -> None:
     record = partial(delivery.record, store, now=datetime.now(UTC))
     with listing.open_listing(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url) as (sent_to, look_up):
-        reconcile.reconcile(store, sent_to, look_up, record, plenty)
+        reconcile.reconcile(store, sent_to, look_up, record, five_minutes_left)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_an_answer_is_written_although_the_connection_ended_after_the_post(
     for n in range(2):
         take_in(store, n)
 
-    tally = worker.drain(store, after_sending(send, lambda: end_connections(db)), plenty, concurrency=2)
+    tally = worker.drain(store, after_sending(send, lambda: end_connections(db)), five_minutes_left, concurrency=2)
 
     assert (tally.success, tally.stale) == (2, 0)
     assert statuses(db) == {"sent": 2}
@@ -87,7 +87,7 @@ def test_an_answer_is_written_although_postgres_crashed_after_the_post(
         for n in range(2):
             take_in(store, n)
 
-        tally = worker.drain(store, after_sending(send, server.restart), plenty, concurrency=2)
+        tally = worker.drain(store, after_sending(send, server.restart), five_minutes_left, concurrency=2)
 
         assert (tally.success, tally.stale) == (2, 0)
         with psycopg.connect(url) as db:
@@ -108,7 +108,7 @@ def test_an_answer_is_written_although_the_server_is_a_standby_for_a_moment(
 
     take_in(store)
 
-    assert worker.drain(store, after_sending(send, fail_over), plenty, concurrency=2).success == 1
+    assert worker.drain(store, after_sending(send, fail_over), five_minutes_left, concurrency=2).success == 1
     assert statuses(db) == {"sent": 1}
 
 
@@ -122,7 +122,7 @@ def test_an_interrupted_write_is_repeated(db: psycopg.Connection, database_url: 
         other.rollback()
 
         assert claim.ticket in written.result()
-    assert standing(db).message == "failed"
+    assert state_of(db).message == "failed"
 
 
 def test_a_write_that_is_repeated_after_a_lost_confirmation_changes_nothing(
@@ -134,7 +134,7 @@ def test_a_write_that_is_repeated_after_a_lost_confirmation_changes_nothing(
     waits = (timedelta(minutes=1), timedelta(minutes=5))
     assert far_store.finish([Report(claim.ticket, "refused", code=30001, delays=waits)]) == {}
 
-    found = standing(db)
+    found = state_of(db)
     assert (found.queue, found.retry_count, found.wait) == ("pending", 1, 1)
 
 
@@ -149,7 +149,7 @@ def test_an_interrupted_claim_is_not_repeated(db: psycopg.Connection, database_u
 
         with pytest.raises(psycopg.OperationalError):
             claims.result()
-    assert (standing(db).queue, standing(db).attempt) == ("pending", 0)
+    assert (state_of(db).queue, state_of(db).attempt) == ("pending", 0)
 
 
 def test_a_claim_is_not_repeated_after_a_lost_answer(db: psycopg.Connection, cable: Cable, far_store: Store) -> None:
@@ -170,7 +170,7 @@ def test_a_connection_that_ended_while_the_container_was_frozen_is_replaced_befo
 ) -> None:
     for n in range(3):
         take_in(store, n)
-        assert worker.drain(store, send, plenty, concurrency=2).success == 1
+        assert worker.drain(store, send, five_minutes_left, concurrency=2).success == 1
         end_connections(db)
     take_in(store, 3)
     end_connections(db)
@@ -190,7 +190,7 @@ def test_a_silently_dropped_flow_is_replaced_before_the_claim(
     freeze(far_store, monkeypatch)
 
     assert len(far_store.claim_due(1)) == 1
-    assert (standing(db).queue, standing(db).attempt) == ("processing", 1)
+    assert (state_of(db).queue, state_of(db).attempt) == ("processing", 1)
 
 
 def test_only_a_statement_that_must_not_run_twice_probes_an_idle_connection_first(
@@ -224,14 +224,14 @@ def test_a_drain_raises_if_the_database_stays_away_and_later_ticks_settle_its_me
         take_in(store, n)
 
     with pytest.raises(psycopg.OperationalError):
-        worker.drain(far_store, after_sending(send, cable.pull_out), plenty, concurrency=2)
+        worker.drain(far_store, after_sending(send, cable.pull_out), five_minutes_left, concurrency=2)
     assert stand_in.accepted()
     assert one(db, QUEUE + "status = 'processing'") >= len(stand_in.accepted())
 
     for _ in range(10):
         let_time_pass(db, minutes=5)
         stand_in.let_time_pass(300)
-        worker.drain(store, send, plenty, concurrency=2)
+        worker.drain(store, send, five_minutes_left, concurrency=2)
         ask_twilio(store, stand_in)
     assert statuses(db) == {"sent": 6}
     assert sorted(stand_in.times_accepted().values()) == [1] * 6

@@ -10,7 +10,7 @@ from sms_retry import delivery
 from sms_retry.delivery import Recorded
 from sms_retry.store import Store
 from sms_retry.values import Receipt
-from tests.integration.examples import accepted, number, sid, standing
+from tests.integration.examples import accepted, number, sid, state_of
 
 NOW = datetime(2026, 6, 15, 16, 0, tzinfo=UTC)
 UNLISTED = 39999
@@ -26,7 +26,7 @@ def test_a_code_without_a_rule_is_final_and_counted_once(db: psycopg.Connection,
     assert delivery.record(store, failed(UNLISTED), NOW) == Recorded("settled", hold_set=False, unlisted=True)
     assert delivery.record(store, failed(UNLISTED), NOW) == Recorded("repeated", hold_set=False, unlisted=False)
 
-    assert standing(db).queue == "failed"
+    assert state_of(db).queue == "failed"
 
 
 def test_a_code_that_an_operator_has_given_a_rule_is_not_counted_as_unlisted(
@@ -41,7 +41,7 @@ def test_a_code_that_an_operator_has_given_a_rule_is_not_counted_as_unlisted(
 
     assert delivery.record(store, failed(UNLISTED), NOW) == Recorded("settled", hold_set=False, unlisted=False)
 
-    assert standing(db).queue == "pending"
+    assert state_of(db).queue == "pending"
 
 
 def test_a_failure_that_concerns_the_account_sets_a_hold(db: psycopg.Connection, store: Store) -> None:
@@ -52,4 +52,4 @@ def test_a_failure_that_concerns_the_account_sets_a_hold(db: psycopg.Connection,
     assert db.execute("select scope, key, reason from sms_retry.sms_holds").fetchall() == [
         ("account", "*", "error_30002")
     ]
-    assert (standing(db).queue, standing(db).retry_count) == ("pending", 0)
+    assert (state_of(db).queue, state_of(db).retry_count) == ("pending", 0)

@@ -12,7 +12,7 @@ from samcli.yamlhelper import yaml_parse
 from sms_retry import health, metrics
 from sms_retry.__main__ import command_line
 from sms_retry.store import Store
-from tests.integration.examples import standing, take_in
+from tests.integration.examples import state_of, take_in
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("sql/*.md")]
@@ -80,7 +80,7 @@ def test_the_kill_switch_stops_every_claim_until_it_is_cleared(db: psycopg.Conne
 
     db.execute("select sms_retry.close_sms_hold('account', '*')")
     assert len(store.claim_due(10)) == 1
-    assert standing(db, message_id).queue == "processing"
+    assert state_of(db, message_id).queue == "processing"
 
 
 # The changes name files of earlier releases too.

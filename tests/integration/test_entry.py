@@ -1,4 +1,4 @@
-"""The sender's door: what it takes in, what it refuses, and that the same key is one message."""
+"""The entry: messages that it stores, faults that it reports, and one message per key."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from sms_retry.values import Message
 from tests.integration.examples import (
     MINUTE,
     accepted,
-    at_once,
+    assert_state,
     claimed,
     count,
     finish,
+    in_parallel,
     number,
     one,
     sid,
-    standing,
+    state_of,
     statuses,
     take_in,
     unknown,
@@ -36,7 +37,7 @@ QUEUE_PARCEL = "select sms_retry.queue_sms_retry(to_number => %s, body => 'Your 
 OpenStore = Callable[[], Store]
 
 
-def test_the_same_key_twice_is_one_message(db: psycopg.Connection, store: Store) -> None:
+def test_the_same_key_twice_queues_one_message(db: psycopg.Connection, store: Store) -> None:
     assert store.queue(PARCEL) == store.queue(PARCEL)
     assert (count(db, "sms_messages"), count(db, "sms_retry_queue")) == (1, 1)
 
@@ -46,11 +47,11 @@ def test_two_businesses_may_use_the_same_key(db: psycopg.Connection, store: Stor
     assert len(ids) == 2
 
 
-def test_without_a_key_the_same_text_twice_is_two_messages(store: Store) -> None:
+def test_the_same_text_twice_without_a_key_queues_two_messages(store: Store) -> None:
     assert take_in(store) != take_in(store)
 
 
-def test_a_key_is_spent_for_good(db: psycopg.Connection, store: Store) -> None:
+def test_a_key_cannot_be_used_again_after_the_cleanup(db: psycopg.Connection, store: Store) -> None:
     message_id, claim = store.queue_and_claim(PARCEL)
     assert claim
     finish(store, claim, "accepted", sid=sid())
@@ -60,24 +61,22 @@ def test_a_key_is_spent_for_good(db: psycopg.Connection, store: Store) -> None:
     assert store.queue_and_claim(PARCEL) == (message_id, None)
 
 
-def test_callers_at_the_same_moment_get_one_message_and_one_claim(
-    db: psycopg.Connection, open_store: OpenStore
-) -> None:
+def test_concurrent_callers_get_one_message_and_one_claim(db: psycopg.Connection, open_store: OpenStore) -> None:
     stores = [open_store() for _ in range(8)]
 
-    answers = at_once(8, lambda n: stores[n].queue_and_claim(PARCEL))
+    answers = in_parallel(8, lambda n: stores[n].queue_and_claim(PARCEL))
 
     [message_id] = {message_id for message_id, _ in answers}
     assert len([claim for _, claim in answers if claim]) == 1
-    assert standing(db, message_id).attempt == 1
+    assert_state(db, message_id, attempt=1)
 
 
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
-def test_a_caller_waits_for_an_open_transaction_with_its_key(
+def test_a_caller_waits_for_an_open_transaction_with_the_same_key(
     db: psycopg.Connection, store: Store, database_url: str, ending: str
 ) -> None:
     with psycopg.connect(database_url) as application, ThreadPoolExecutor(1) as thread:
-        first = one(application, "select message_id from sms_retry.queue_and_claim_sms(%s, %s, %s)", _given(PARCEL))
+        first = one(application, "select message_id from sms_retry.queue_and_claim_sms(%s, %s, %s)", _arguments(PARCEL))
         second = thread.submit(store.queue_and_claim, PARCEL)
         wait_until_blocked(db, by=application)
         getattr(application, ending)()
@@ -87,16 +86,17 @@ def test_a_caller_waits_for_an_open_transaction_with_its_key(
     assert (message_id == first, claim is None) == ((True, True) if ending == "commit" else (False, False))
 
 
-def test_a_message_goes_with_the_transaction_of_its_application(db: psycopg.Connection) -> None:
+def test_a_rollback_of_the_application_removes_its_message(db: psycopg.Connection) -> None:
     with db.transaction(force_rollback=True):
         db.execute(QUEUE_PARCEL, [number()])
     assert count(db, "sms_messages") == count(db, "sms_retry_queue") == 0
 
 
-def test_a_message_is_due_at_once_and_good_for_three_days(db: psycopg.Connection) -> None:
+def test_a_new_message_is_due_at_once_and_expires_after_three_days(db: psycopg.Connection) -> None:
     message_id = one(db, QUEUE_PARCEL, [number()])
 
-    assert standing(db, message_id) == ("queued", "pending", 0, 0, 0, None, None, None)
+    assert_state(db, message_id, message="queued", queue="pending", attempt=0, retry_count=0, wait=0)
+    assert_state(db, message_id, reason=None, error_code=None, provider_sid=None)
     assert one(db, "select expires_at - created_at from sms_retry.sms_messages") == timedelta(days=3)
 
 
@@ -110,30 +110,32 @@ def test_a_scheduled_message_is_not_claimed_before_its_time(db: psycopg.Connecti
     assert [due.message_id for due in store.claim_due(10)] == [message_id]
 
 
-def test_a_failed_first_send_waits_a_minute_and_has_spent_a_retry(db: psycopg.Connection, store: Store) -> None:
+def test_a_failed_first_send_spends_a_retry_and_waits_a_minute(db: psycopg.Connection, store: Store) -> None:
     store.queue(PARCEL, error_code=30001, error_message="Queue overflow")
 
-    assert standing(db) == ("queued", "pending", 0, 1, 1, "first_send_failed", 30001, None)
+    assert_state(db, message="queued", queue="pending", attempt=0, retry_count=1, wait=1)
+    assert_state(db, reason="first_send_failed", error_code=30001, provider_sid=None)
     first_send = db.execute("select attempt, outcome, error_code, error_message from sms_retry.sms_attempts").fetchall()
     assert first_send == [(0, "refused", 30001, "Queue overflow")]
 
 
 def test_a_failed_first_send_waits_the_first_of_its_delays(db: psycopg.Connection, store: Store) -> None:
     store.queue(PARCEL, 30003, delays=[5 * MINUTE, 10 * MINUTE])
-    assert (standing(db).wait, standing(db).retry_count) == (5, 1)
+    assert_state(db, wait=5, retry_count=1)
 
 
-def test_a_failed_first_send_without_any_delay_has_failed(db: psycopg.Connection, store: Store) -> None:
+def test_a_failed_first_send_without_delays_fails_the_message(db: psycopg.Connection, store: Store) -> None:
     store.queue(PARCEL, 21211, delays=[])
 
-    assert standing(db) == ("failed", "failed", 0, 0, None, "first_send_failed", 21211, None)
+    assert_state(db, message="failed", queue="failed", attempt=0, retry_count=0, wait=None)
+    assert_state(db, reason="first_send_failed", error_code=21211, provider_sid=None)
     assert store.claim_due(10) == []
 
 
-def test_a_first_wait_beyond_the_expiry_has_expired(db: psycopg.Connection, store: Store) -> None:
+def test_a_first_wait_beyond_the_expiry_expires_the_message(db: psycopg.Connection, store: Store) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=4)
     store.queue(Message(number(), "Soon.", expires_at=soon), 30003, delays=[5 * MINUTE])
-    assert standing(db)[:4] == ("expired", "expired", 0, 0)
+    assert_state(db, message="expired", queue="expired", attempt=0, retry_count=0)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_first_wait_beyond_the_expiry_has_expired(db: psycopg.Connection, stor
     ],
     ids=str,
 )
-def test_what_is_wrong_is_refused_and_nothing_is_stored(
+def test_a_wrong_field_is_named_and_nothing_is_stored(
     db: psycopg.Connection, store: Store, wrong: dict[str, str | None]
 ) -> None:
     given = {"to_number": number(), "body": "Hello."} | wrong
@@ -171,7 +173,7 @@ def test_what_is_wrong_is_refused_and_nothing_is_stored(
     assert not any(private in str(refusal.value) for private in (number(), "Hello."))
 
 
-def test_all_that_is_wrong_is_named_at_once(db: psycopg.Connection) -> None:
+def test_all_wrong_fields_are_named_in_one_error(db: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.InvalidParameterValue) as refusal:
         db.execute(
             "select sms_retry.queue_sms_retry('1', '', kind => '?', on_unknown => '?', expires_at => 'infinity')"
@@ -181,7 +183,7 @@ def test_all_that_is_wrong_is_named_at_once(db: psycopg.Connection) -> None:
         assert name in str(refusal.value)
 
 
-def test_the_longest_body_is_taken_in_whole(db: psycopg.Connection, store: Store) -> None:
+def test_the_longest_body_is_stored_unchanged(db: psycopg.Connection, store: Store) -> None:
     _, claim = store.queue_and_claim(Message(number(), "\u00e4" * 1600))
     assert claim
     assert claim.body == "\u00e4" * 1600
@@ -191,57 +193,55 @@ def test_the_longest_body_is_taken_in_whole(db: psycopg.Connection, store: Store
     ("code", "status", "wait"),
     [(30003, "queued", 5), (20429, "queued", 0), (20003, "queued", 5), (21211, "failed", None), (1, "failed", None)],
 )
-def test_a_failed_first_send_of_an_application_is_judged_like_one_of_ours(
+def test_a_failed_first_send_of_an_application_is_judged_like_a_failed_attempt(
     db: psycopg.Connection, store: Store, code: int, status: str, wait: int | None
 ) -> None:
     first_send.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
-    assert standing(db).message == status
-    assert (standing(db).wait is None) == (wait is None)
-    assert wait is None or wait <= (standing(db).wait or 0) <= wait + 3
+    state = state_of(db)
+    assert state.message == status
+    assert (state.wait is None) == (wait is None)
+    assert wait is None or wait <= (state.wait or 0) <= wait + 3
     assert count(db, "sms_holds") == 0
 
 
 @pytest.mark.parametrize(("code", "retries"), [(20429, 0), (20003, 0), (30001, 1)])
-def test_a_first_send_spends_a_retry_only_where_it_failed_for_its_own_sake(
+def test_a_first_send_spends_a_retry_only_if_its_code_concerns_the_message(
     db: psycopg.Connection, store: Store, code: int, retries: int
 ) -> None:
     first_send.take_failed(store, PARCEL, intake.Failed(code, None), datetime.now(UTC))
 
-    assert (standing(db).queue, standing(db).retry_count) == ("pending", retries)
+    assert_state(db, queue="pending", retry_count=retries)
     assert store.claim_due(1) == []
     assert count(db, "sms_holds") == 0
 
 
-def test_a_first_send_that_failed_for_good_has_failed_whatever_it_was_scheduled_for(
-    db: psycopg.Connection, store: Store
-) -> None:
+def test_a_first_send_that_failed_for_good_fails_a_scheduled_message(db: psycopg.Connection, store: Store) -> None:
     later = replace(PARCEL, scheduled_for=datetime.now(UTC) + MINUTE)
     first_send.take_failed(store, later, intake.Failed(21211, None), datetime.now(UTC))
     assert statuses(db) == {"failed": 1}
 
 
-def test_a_first_send_that_met_a_stop_is_the_last_to_that_person(db: psycopg.Connection, store: Store) -> None:
+def test_a_first_send_to_an_opted_out_person_blocks_later_messages(db: psycopg.Connection, store: Store) -> None:
     first_send.take_failed(store, PARCEL, intake.Failed(21610, None), datetime.now(UTC))
     take_in(store, message_key="another")
     assert statuses(db) == {"failed": 2}
 
 
-def test_a_message_sent_by_its_application_is_logged_once(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_sent_by_the_application_is_logged_once(db: psycopg.Connection, store: Store) -> None:
     message_id = store.log_sent(PARCEL, sid())
 
     assert store.log_sent(PARCEL, sid()) == message_id
-    assert standing(db, message_id)[:3] == ("sent", "completed", 0)
-    assert standing(db, message_id).provider_sid == sid()
+    assert_state(db, message_id, message="sent", queue="completed", attempt=0, provider_sid=sid())
     assert store.claim_due(10) == []
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_message_that_was_called_off_stays_so(db: psycopg.Connection, store: Store, force: bool) -> None:
+def test_a_cancelled_message_cannot_be_retried(db: psycopg.Connection, store: Store, force: bool) -> None:
     message_id = store.queue(PARCEL)
     one(db, "select sms_retry.cancel_sms_retry(%s)", [message_id])
 
     assert operate.retry(store, "anna", message_id, force) is False
-    assert standing(db, message_id)[:2] == ("cancelled", "cancelled")
+    assert_state(db, message_id, message="cancelled", queue="cancelled")
     assert store.claim_due(10) == []
 
 
@@ -250,7 +250,7 @@ def test_retry_now_makes_a_waiting_message_due(db: psycopg.Connection, store: St
 
     assert operate.retry(store, "anna", message_id, force=False)
 
-    assert (standing(db).wait, standing(db).retry_count) == (0, 1)
+    assert_state(db, wait=0, retry_count=1)
     assert store.claim_now(message_id)
 
 
@@ -275,25 +275,25 @@ def test_retry_now_sends_an_unknown_message_only_by_force(db: psycopg.Connection
     assert statuses(db) == {"queued": 1}
 
 
-def test_retry_now_leaves_any_other_message_as_it_is(db: psycopg.Connection, store: Store) -> None:
+def test_retry_now_changes_no_sent_claimed_or_missing_message(db: psycopg.Connection, store: Store) -> None:
     sent, processing = accepted(store, 1), claimed(store, 2)
     for claim in (sent, processing):
-        before = standing(db, claim.message_id)
+        before = state_of(db, claim.message_id)
         assert not operate.retry(store, "anna", claim.message_id, force=True)
-        assert standing(db, claim.message_id) == before
+        assert state_of(db, claim.message_id) == before
     assert not operate.retry(store, "anna", 99, force=True)
 
 
-def test_a_message_that_is_called_off_is_never_sent(db: psycopg.Connection, store: Store) -> None:
+def test_a_cancelled_message_is_never_sent(db: psycopg.Connection, store: Store) -> None:
     message_id = take_in(store)
 
     assert _cancel(db, message_id) == "cancelled"
 
-    assert standing(db)[:2] == ("cancelled", "cancelled")
+    assert_state(db, message="cancelled", queue="cancelled")
     assert store.claim_due(10) == []
 
 
-def test_an_unknown_message_that_is_called_off_is_not_sent_again(db: psycopg.Connection, store: Store) -> None:
+def test_a_cancelled_unknown_message_is_not_sent_again(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     assert _cancel(db, claim.message_id) == "unknown"
 
@@ -303,7 +303,7 @@ def test_an_unknown_message_that_is_called_off_is_not_sent_again(db: psycopg.Con
     assert store.release_unknown([claim.ticket]) == ["unknown"]
 
 
-def test_what_twilio_has_cannot_be_called_off(db: psycopg.Connection, store: Store) -> None:
+def test_a_sent_message_cannot_be_cancelled(db: psycopg.Connection, store: Store) -> None:
     assert _cancel(db, accepted(store).message_id) == "sent"
     assert _cancel(db, 99) is None
 
@@ -313,5 +313,5 @@ def _cancel(db: psycopg.Connection, message_id: int) -> str | None:
     return status
 
 
-def _given(message: Message) -> list[str | None]:
+def _arguments(message: Message) -> list[str | None]:
     return [message.to_number, message.body, message.message_key]

@@ -1,4 +1,4 @@
-"""The health check: what it counts, what it makes of it, and that it stays cheap however many wait."""
+"""The health check: its counts, its status, and a cost that does not grow with the queue."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sms_retry.values import Hold
 from tests.integration.examples import (
     MINUTE,
     accepted,
+    claim_again,
     claimed,
     fill,
     finish,
     number,
     one,
     receipt,
-    send_again,
     sid,
     take_in,
     unknown,
@@ -28,7 +28,7 @@ from tests.integration.plans import nodes, plan
 QUEUE = "'sms_retry.sms_retry_queue'::regclass"
 
 
-def test_it_counts_what_waits_and_how_the_last_day_went(db: psycopg.Connection, store: Store) -> None:
+def test_it_counts_waiting_messages_and_the_endings_of_the_last_day(db: psycopg.Connection, store: Store) -> None:
     assert store.health()["success_rate"] is None
     for n in range(1, 4):
         accepted(store, n)
@@ -53,7 +53,7 @@ def test_it_counts_what_waits_and_how_the_last_day_went(db: psycopg.Connection, 
 
 
 @pytest.mark.parametrize(
-    ("rate", "word"),
+    ("rate", "status"),
     [
         (None, "healthy"),
         (1.0, "healthy"),
@@ -63,8 +63,8 @@ def test_it_counts_what_waits_and_how_the_last_day_went(db: psycopg.Connection, 
         (0.5999, "critical"),
     ],
 )
-def test_the_success_rate_in_one_word(rate: float | None, word: str) -> None:
-    assert health.status(rate) == word
+def test_the_success_rate_gives_the_health_status(rate: float | None, status: str) -> None:
+    assert health.status(rate) == status
 
 
 def test_an_empty_queue_is_healthy_and_has_no_rate(store: Store) -> None:
@@ -74,7 +74,7 @@ def test_an_empty_queue_is_healthy_and_has_no_rate(store: Store) -> None:
     assert set(health.gauges(found)) == (health.GAUGES.keys() | health.PERCENTAGES.keys()) - absent
 
 
-def test_a_rate_is_published_in_percent_even_where_it_is_none(db: psycopg.Connection, store: Store) -> None:
+def test_the_success_rate_is_published_in_percent_also_if_it_is_zero(db: psycopg.Connection, store: Store) -> None:
     finish(store, claimed(store, 1), "refused", code=21211)
     assert health.gauges(health.check(store))["SuccessRate"] == 0
     for n in (2, 3, 4):
@@ -82,11 +82,11 @@ def test_a_rate_is_published_in_percent_even_where_it_is_none(db: psycopg.Connec
     assert health.gauges(health.check(store))["SuccessRate"] == 75
 
 
-def test_how_the_retried_went_is_told_apart(db: psycopg.Connection, store: Store) -> None:
+def test_retried_messages_have_a_separate_success_rate(db: psycopg.Connection, store: Store) -> None:
     accepted(store, 1)
     for n, code in ((2, None), (3, 21211)):
         finish(store, claimed(store, n), "refused", code=30001, delays=(MINUTE,))
-        again = send_again(db, store, n, minutes=2)
+        again = claim_again(db, store, n, minutes=2)
         finish(store, again, "refused" if code else "accepted", code=code, sid=None if code else sid(n))
 
     found = health.gauges(health.check(store))
@@ -94,17 +94,17 @@ def test_how_the_retried_went_is_told_apart(db: psycopg.Connection, store: Store
     assert (found["RetrySuccessRate"], found["RetriesPerMessage"]) == (50, 0.6667)
 
 
-def test_what_ended_more_than_a_day_ago_no_longer_counts(db: psycopg.Connection, store: Store) -> None:
+def test_endings_of_more_than_a_day_ago_are_not_counted(db: psycopg.Connection, store: Store) -> None:
     finish(store, claimed(store), "refused", code=21211)
     let_time_pass(db, hours=25)
     found = health.check(store)
     assert (found["failed_last_day"], found["success_rate"], found["errors_last_day"]) == (0, None, {})
 
 
-def test_an_unknown_that_waits_for_a_person_is_told_apart(db: psycopg.Connection, store: Store) -> None:
-    ended = unknown(store, 1, on_unknown="hold")
+def test_parked_messages_that_have_ended_are_counted_separately(db: psycopg.Connection, store: Store) -> None:
+    parked = unknown(store, 1, on_unknown="hold")
     let_time_pass(db, hours=73)
-    assert store.release_unknown([ended.ticket]) == ["unknown"]
+    assert store.release_unknown([parked.ticket]) == ["unknown"]
     unknown(store, 2)
     unknown(store, 3, on_unknown="hold")
 
@@ -115,23 +115,23 @@ def test_an_unknown_that_waits_for_a_person_is_told_apart(db: psycopg.Connection
     assert health.check(store)["held_unknowns"] == 1
 
 
-def test_an_unknown_that_was_called_off_or_refused_waits_for_nobody(db: psycopg.Connection, store: Store) -> None:
-    called_off, refused = unknown(store, 1, on_unknown="hold"), unknown(store, 2)
-    operate.cancel(store, "anna", called_off.message_id)
+def test_an_unknown_message_that_was_cancelled_or_opted_out_is_not_parked(db: psycopg.Connection, store: Store) -> None:
+    cancelled, opted_out = unknown(store, 1, on_unknown="hold"), unknown(store, 2)
+    operate.cancel(store, "anna", cancelled.message_id)
     store.set_consent("*", number(2), "opted_out")
     assert health.check(store)["held_unknowns"] == 0
 
     let_time_pass(db, hours=73)
-    assert store.release_unknown([called_off.ticket, refused.ticket]) == ["unknown", "unknown"]
+    assert store.release_unknown([cancelled.ticket, opted_out.ticket]) == ["unknown", "unknown"]
     assert health.check(store)["held_unknowns"] == 0
 
 
-def test_open_holds_are_counted(store: Store) -> None:
+def test_holds_are_counted(store: Store) -> None:
     store.set_hold(Hold("country", "+44", MINUTE, "error_21408"))
     assert health.check(store)["holds"] == 1
 
 
-def test_callbacks_are_counted_and_how_late_they_come(db: psycopg.Connection, store: Store) -> None:
+def test_receipts_and_their_lag_are_measured(db: psycopg.Connection, store: Store) -> None:
     for n in (1, 2, 3):
         accepted(store, n)
         let_time_pass(db, seconds=10)
@@ -148,23 +148,23 @@ def test_callbacks_are_counted_and_how_late_they_come(db: psycopg.Connection, st
     assert (silent["sent_last_hour"], silent["callbacks_last_hour"], silent["callback_lag_seconds"]) == (0, 0, None)
 
 
-def test_a_transaction_that_keeps_the_dead_from_being_removed_is_seen(
+def test_a_transaction_that_keeps_dead_rows_from_vacuum_is_reported(
     db: psycopg.Connection, store: Store, database_url: str
 ) -> None:
     assert health.check(store)["oldest_snapshot_seconds"] == 0
-    with psycopg.connect(database_url) as forgotten:
-        forgotten.execute("set transaction isolation level repeatable read")
-        forgotten.execute("select pg_sleep(1.6)")
+    with psycopg.connect(database_url) as idle:
+        idle.execute("set transaction isolation level repeatable read")
+        idle.execute("select pg_sleep(1.6)")
         assert health.check(store)["oldest_snapshot_seconds"] >= 1
 
 
-def test_the_dead_rows_are_those_that_postgres_counts(db: psycopg.Connection, store: Store) -> None:
+def test_dead_rows_are_reported_as_postgres_counts_them(db: psycopg.Connection, store: Store) -> None:
     seen = health.check(store)["dead_tuples"]
     assert seen == one(db, f"select pg_stat_get_dead_tuples({QUEUE})")
 
 
 @pytest.mark.parametrize("waiting", [10_000, 30_000])
-def test_of_what_waits_it_counts_ten_thousand_and_then_reckons(
+def test_it_counts_ten_thousand_waiting_messages_and_estimates_beyond(
     db: psycopg.Connection, store: Store, waiting: int
 ) -> None:
     fill(db, waiting)
@@ -179,7 +179,7 @@ def test_of_what_waits_it_counts_ten_thousand_and_then_reckons(
 
 @pytest.mark.parametrize("analyzed", [True, False])
 @pytest.mark.parametrize("ended", [100, 10_000])
-def test_it_reads_indexes_and_no_more_of_them_than_it_counts(
+def test_it_reads_only_index_entries_and_only_those_that_it_counts(
     db: psycopg.Connection, store: Store, analyzed: bool, ended: int
 ) -> None:
     _many(db, waiting=30_000, ended_today=ended, ended_before=20_000)
@@ -193,13 +193,13 @@ def test_it_reads_indexes_and_no_more_of_them_than_it_counts(
 
     assert read["rows by scan"] == 0
     assert read["sms_retry_queue_due"] == 10_001
-    # The day once, and its last hour for what was sent and what is held.
+    # It reads the last day once, and the last hour again for the sent and for the parked messages.
     assert read["sms_retry_queue_ended"] <= 3 * ended
-    assert read["rows by index"] == 0, "the table was looked at as well"
+    assert read["rows by index"] == 0, "it read table rows too"
 
 
 @pytest.mark.parametrize("function", ["sms_retry_health", "held_sms", "recent_sms_callbacks"])
-def test_no_statement_of_it_scans_the_queue(db: psycopg.Connection, function: str) -> None:
+def test_none_of_its_statements_scans_the_queue(db: psycopg.Connection, function: str) -> None:
     _many(db, waiting=3_000, ended_today=1_000, ended_before=1_000)
     read = list(nodes(plan(db, f"{function}()")))
     scans = {node["Node Type"] for node in read if node.get("Relation Name") == "sms_retry_queue"}
@@ -208,7 +208,7 @@ def test_no_statement_of_it_scans_the_queue(db: psycopg.Connection, function: st
 
 
 def _many(db: psycopg.Connection, waiting: int, ended_today: int, ended_before: int) -> None:
-    """So many rows, of which a tenth of what ended has failed."""
+    """Fill the queue; a tenth of the ended rows have failed."""
     fill(db, waiting + ended_today + ended_before)
     db.execute(
         f"""update sms_retry.sms_retry_queue
@@ -220,7 +220,7 @@ def _many(db: psycopg.Connection, waiting: int, ended_today: int, ended_before: 
 
 
 def _read(db: psycopg.Connection) -> dict[str, int]:
-    """How much of the queue this transaction has read so far."""
+    """The queue rows and index entries that this transaction has read so far."""
     read = {
         "rows by scan": one(db, f"select pg_stat_get_xact_tuples_returned({QUEUE})"),
         "rows by index": one(db, f"select pg_stat_get_xact_tuples_fetched({QUEUE})"),

@@ -1,4 +1,4 @@
-"""Holds: nothing goes where it would fail for everybody, until one message has shown that it goes again."""
+"""Holds: nothing is sent in the scope of a hold until a probe is accepted."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sms_retry.store import Store
 from sms_retry.values import Claim, Hold, Message
 from tests.integration.examples import (
     MINUTE,
-    at_once,
+    assert_state,
     claimed,
     count,
     fill,
     finish,
+    in_parallel,
     number,
     one,
     receipt,
     sid,
-    standing,
     take_in,
 )
 
@@ -34,7 +34,7 @@ JAMAICA = Hold("country", "+1876", FIVE, "error_21408")
 
 
 @pytest.mark.parametrize("hold", [ACCOUNT, SENDER], ids=lambda hold: hold.scope)
-def test_a_hold_on_the_account_or_its_sender_closes_every_claim(
+def test_a_hold_on_the_account_or_the_sender_stops_every_claim(
     db: psycopg.Connection, store: Store, hold: Hold
 ) -> None:
     fill(db, 10)
@@ -44,10 +44,10 @@ def test_a_hold_on_the_account_or_its_sender_closes_every_claim(
     assert store.claim_now(1) is None
     message_id, claim = store.queue_and_claim(Message(number(99), "Hello."))
     assert claim is None
-    assert standing(db, message_id)[:4] == ("queued", "pending", 0, 0)
+    assert_state(db, message_id, message="queued", queue="pending", attempt=0, retry_count=0)
 
 
-def test_when_its_time_is_up_one_message_goes_with_four_workers_at_once(
+def test_four_workers_claim_one_probe_when_the_time_of_a_hold_is_up(
     db: psycopg.Connection, open_store: Callable[[], Store]
 ) -> None:
     fill(db, 100)
@@ -55,14 +55,14 @@ def test_when_its_time_is_up_one_message_goes_with_four_workers_at_once(
     stores[0].set_hold(ACCOUNT)
     for _ in range(2):
         let_time_pass(db, minutes=5)
-        claims = at_once(4, lambda n: stores[n].claim_due(50))
+        claims = in_parallel(4, lambda n: stores[n].claim_due(50))
 
         assert sum(map(len, claims)) == 1
         assert one(db, "select until - now() > interval '4 minutes 50 seconds' from sms_retry.sms_holds")
         assert all(store.claim_due(50) == [] for store in stores)
 
 
-def test_a_message_that_is_claimed_by_name_can_be_the_probe(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_that_is_claimed_by_id_can_be_the_probe(db: psycopg.Connection, store: Store) -> None:
     fill(db, 3)
     store.set_hold(ACCOUNT)
     let_time_pass(db, minutes=5)
@@ -71,7 +71,7 @@ def test_a_message_that_is_claimed_by_name_can_be_the_probe(db: psycopg.Connecti
     assert store.claim_now(3) is None
 
 
-def test_two_holds_open_only_when_the_time_of_both_is_up(db: psycopg.Connection, store: Store) -> None:
+def test_a_probe_under_two_holds_waits_until_the_time_of_both_is_up(db: psycopg.Connection, store: Store) -> None:
     fill(db, 10)
     store.set_hold(ACCOUNT)
     store.set_hold(SENDER)
@@ -95,7 +95,7 @@ def test_two_holds_open_only_when_the_time_of_both_is_up(db: psycopg.Connection,
         ("undelivered", {"sid": sid(), "code": 30007}),
     ],
 )
-def test_a_definite_answer_closes_the_hold(
+def test_a_definite_answer_to_the_probe_clears_the_hold(
     db: psycopg.Connection, store: Store, outcome: str, facts: dict[str, object]
 ) -> None:
     probe = _probe(db, store, ACCOUNT)
@@ -105,7 +105,7 @@ def test_a_definite_answer_closes_the_hold(
 
 
 @pytest.mark.parametrize(("http_status", "holds"), [(429, 0), (503, 1), (None, 1)])
-def test_a_twilio_that_was_down_is_up_again_when_it_answers(
+def test_only_an_answer_of_twilio_clears_the_hold_twilio_down(
     db: psycopg.Connection, store: Store, http_status: int | None, holds: int
 ) -> None:
     probe = _probe(db, store, Hold("account", "*", MINUTE, "twilio_down"))
@@ -113,7 +113,7 @@ def test_a_twilio_that_was_down_is_up_again_when_it_answers(
     assert count(db, "sms_holds") == holds
 
 
-def test_a_probe_that_got_no_answer_leaves_the_hold_shut(db: psycopg.Connection, store: Store) -> None:
+def test_a_probe_without_an_answer_keeps_the_hold(db: psycopg.Connection, store: Store) -> None:
     probe = _probe(db, store, ACCOUNT)
     finish(store, probe, "refused", delays=(MINUTE,), spends=False, message="no connection")
 
@@ -129,7 +129,7 @@ def test_a_probe_that_got_no_answer_leaves_the_hold_shut(db: psycopg.Connection,
         ("opted_out", {}),
     ],
 )
-def test_a_probe_that_was_not_used_is_handed_back(
+def test_a_probe_that_was_not_sent_leaves_its_turn_to_the_next_message(
     db: psycopg.Connection, store: Store, outcome: str, facts: dict[str, object]
 ) -> None:
     probe = _probe(db, store, ACCOUNT)
@@ -140,7 +140,9 @@ def test_a_probe_that_was_not_used_is_handed_back(
     assert store.claim_due(50) == []
 
 
-def test_an_unknown_answer_leaves_the_hold_as_it_is(db: psycopg.Connection, store: Store) -> None:
+def test_a_probe_with_the_outcome_unknown_keeps_the_hold_until_its_receipt(
+    db: psycopg.Connection, store: Store
+) -> None:
     probe = _probe(db, store, ACCOUNT)
     finish(store, probe, "unknown")
 
@@ -149,25 +151,25 @@ def test_an_unknown_answer_leaves_the_hold_as_it_is(db: psycopg.Connection, stor
     assert count(db, "sms_holds") == 0
 
 
-def test_a_probe_that_is_refused_like_the_others_keeps_the_hold_shut(db: psycopg.Connection, store: Store) -> None:
+def test_a_probe_that_is_refused_with_the_same_code_keeps_the_hold(db: psycopg.Connection, store: Store) -> None:
     probe = _probe(db, store, ACCOUNT)
     store.set_hold(ACCOUNT)
     assert finish(store, probe, "refused", code=20003, delays=(FIVE,), spends=False) == "pending"
 
-    assert standing(db, probe.message_id)[:4] == ("queued", "pending", 1, 0)
+    assert_state(db, probe.message_id, message="queued", queue="pending", attempt=1, retry_count=0)
     assert store.claim_due(50) == []
     let_time_pass(db, minutes=5)
     assert len(store.claim_due(50)) == 1
 
 
-def test_an_answer_about_another_message_does_not_close_the_hold(db: psycopg.Connection, store: Store) -> None:
+def test_an_answer_about_another_message_does_not_clear_the_hold(db: psycopg.Connection, store: Store) -> None:
     earlier = claimed(store, 50)
     store.set_hold(ACCOUNT)
     finish(store, earlier, "refused", code=21211)
     assert count(db, "sms_holds") == 1
 
 
-def test_a_hold_that_is_opened_again_is_never_shorter(db: psycopg.Connection, store: Store) -> None:
+def test_a_hold_that_is_set_again_is_not_shortened(db: psycopg.Connection, store: Store) -> None:
     store.set_hold(Hold("account", "*", timedelta(hours=2), "error_30002"))
     store.set_hold(ACCOUNT)
     assert one(db, "select until - now() > interval '119 minutes' from sms_retry.sms_holds")
@@ -182,7 +184,7 @@ def test_a_hold_that_is_opened_again_is_never_shorter(db: psycopg.Connection, st
     ],
     ids=lambda value: value.scope if isinstance(value, Hold) else "",
 )
-def test_a_narrower_hold_says_until_when_and_only_whom_it_concerns(
+def test_a_narrower_hold_marks_only_the_claims_in_its_scope(
     db: psycopg.Connection, store: Store, hold: Hold, held: list[str], free: list[str]
 ) -> None:
     for to_number in held + free:
@@ -198,7 +200,7 @@ def test_a_narrower_hold_says_until_when_and_only_whom_it_concerns(
     }
 
 
-def test_when_a_countrys_time_is_up_one_message_probes_it(db: psycopg.Connection, store: Store) -> None:
+def test_one_probe_is_claimed_when_the_time_of_a_country_hold_is_up(db: psycopg.Connection, store: Store) -> None:
     for n in range(5):
         store.queue(Message(f"+44770090000{n}", "Hello."))
     store.set_hold(BRITAIN)
@@ -212,7 +214,7 @@ def test_when_a_countrys_time_is_up_one_message_probes_it(db: psycopg.Connection
     assert count(db, "sms_holds") == 0
 
 
-def test_a_hold_can_be_closed_by_hand(db: psycopg.Connection, store: Store) -> None:
+def test_a_hold_can_be_cleared_by_hand(db: psycopg.Connection, store: Store) -> None:
     fill(db, 3)
     store.set_hold(ACCOUNT)
 
@@ -222,25 +224,25 @@ def test_a_hold_can_be_closed_by_hand(db: psycopg.Connection, store: Store) -> N
     assert len(store.claim_due(10)) == 3
 
 
-def test_a_worker_that_died_with_the_probe_leaves_the_next_one_to_try(db: psycopg.Connection, store: Store) -> None:
+def test_the_next_probe_is_claimed_after_the_worker_of_a_probe_died(db: psycopg.Connection, store: Store) -> None:
     _probe(db, store, ACCOUNT)
     let_time_pass(db, minutes=11)
     assert store.take_stock(1)[0] == 1
     assert len(store.claim_due(50)) == 1
 
 
-def test_what_a_hold_delays_is_still_there_when_it_is_over(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_survives_a_hold_that_is_set_again_and_again(db: psycopg.Connection, store: Store) -> None:
     message_id = take_in(store)
     store.set_hold(ACCOUNT)
     for _ in range(20):
         let_time_pass(db, minutes=4)
         store.set_hold(ACCOUNT)
         assert store.claim_due(1) == []
-    assert standing(db, message_id)[:4] == ("queued", "pending", 0, 0)
+    assert_state(db, message_id, message="queued", queue="pending", attempt=0, retry_count=0)
 
 
 def _probe(db: psycopg.Connection, store: Store, hold: Hold) -> Claim:
-    """The one of ten messages that goes when the time of `hold` is up."""
+    """Queue ten messages, wait until the time of `hold` is up, and claim the probe."""
     fill(db, 10)
     store.set_hold(hold)
     let_time_pass(db, minutes=5)

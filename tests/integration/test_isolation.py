@@ -1,8 +1,8 @@
-"""Two at the same row at once: each function that changes state against each other, on two connections.
+"""Each pair of functions that change the state of a message, on two connections and one row at the same time.
 
-The first has done its part in a transaction that is still open when the second begins. Whether the first then commits
-or rolls back, the tables end as if the two had come one after the other; or, where the second passes over what
-somebody has locked, as if it had come before there was anything.
+The second function starts while the transaction of the first is open. The first transaction then commits or rolls
+back. In both cases the tables end as if the two functions had run one after the other. A second function that skips
+locked rows may also end as if it had run before the message existed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import pytest
 
 from local.waiting import let_time_pass
 from sms_retry.store import Store
-from tests.integration.examples import claimed, number, one, receipt, sid, standing
+from tests.integration.examples import assert_state, claimed, number, one, receipt, sid
+from tests.tables import delete_all
 
 TAKE_IN = f"select sms_retry.queue_sms_retry('{number()}', 'Hello.', kind => 'otp')"
 FINISH = "select from sms_retry.finish_sms_retries(array[{id}], array[1], array['%s']"
@@ -43,13 +44,13 @@ ACTS = {
     "erase_bodies": "select sms_retry.erase_sms_bodies(1)",
     "erase": f"select sms_retry.erase_sms_recipient('{number()}')",
 }
-# These pass over a row that is locked: another worker has it, or the next run will.
-PASS_OVER = {"claim_due", "claim_now", "recover", "opt_out", "unknown_due", "cleanup", "requeue", "erase_bodies"}
+# These skip a locked row: another worker has claimed it, or the next run will take it.
+SKIP_LOCKED = {"claim_due", "claim_now", "recover", "opt_out", "unknown_due", "cleanup", "requeue", "erase_bodies"}
 
-# What they leave behind all the same.
-LEFT = {"opt_out": f"insert into sms_retry.sms_recipients values ('*', '{number()}', 'opted_out', now())"}
+# A function that skips the locked row may still write to another table.
+WRITES_ELSEWHERE = {"opt_out": f"insert into sms_retry.sms_recipients values ('*', '{number()}', 'opted_out', now())"}
 
-# How a row stands when the two come to it: what was done to it, and how many minutes ago.
+# The state of the row at the start: the functions that were called for it, and the minutes since then.
 STATES = {
     "waiting": ([], 1),
     "claimed": (["claim_now"], 40),
@@ -57,8 +58,8 @@ STATES = {
     "unknown": (["claim_now", UNKNOWN], 40),
     "ended": (["claim_now", FAILED], 8 * 24 * 60),
 }
-# Where each function has something to do.
-AT_HOME = {
+# A state in which each function changes something.
+CHANGES = {
     "claim_due": "waiting",
     "claim_now": "waiting",
     "accepted": "claimed",
@@ -77,8 +78,8 @@ AT_HOME = {
     "erase": "ended",
 }
 
-# All that is kept, with instants in whole minutes from now.
-TABLES = """
+# All rows of the message, with instants in whole minutes from now.
+ROWS = """
 select
     (select array_agg(concat_ws(' ', status, provider_sid, error_code, retry_count, on_unknown, minutes(ask_at),
         minutes(sent_at), minutes(delivered_at), minutes(expires_at), body is null)) from sms_retry.sms_messages),
@@ -95,28 +96,24 @@ MINUTES = """
 create or replace function pg_temp.minutes(at timestamptz) returns numeric language sql
     return round(extract(epoch from at - now()) / 60)
 """
-EMPTY = "; ".join(
-    f"delete from sms_retry.sms_{name}"
-    for name in ("delivery_events", "attempts", "retry_queue", "messages", "recipients", "holds")
-)
 
-Kept = tuple[Any, ...]
+Rows = tuple[Any, ...]
 
 
-class Two(NamedTuple):
-    """Two connections at the row, and one that looks on."""
+class Connections(NamedTuple):
+    """`first` and `second` change the row; `observer` prepares and reads it."""
 
     first: psycopg.Connection
     second: psycopg.Connection
-    onlooker: psycopg.Connection
+    observer: psycopg.Connection
 
 
 @pytest.fixture(scope="module")
-def two(migrated: str) -> Iterator[Two]:
-    onlooker = psycopg.connect(migrated, autocommit=True)
-    with psycopg.connect(migrated) as first, psycopg.connect(migrated, autocommit=True) as second, onlooker:
-        onlooker.execute(MINUTES)
-        yield Two(first, second, onlooker)
+def connections(migrated: str) -> Iterator[Connections]:
+    observer = psycopg.connect(migrated, autocommit=True)
+    with psycopg.connect(migrated) as first, psycopg.connect(migrated, autocommit=True) as second, observer:
+        observer.execute(MINUTES)
+        yield Connections(first, second, observer)
 
 
 @pytest.fixture(scope="module")
@@ -127,59 +124,63 @@ def thread() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.mark.parametrize("second", ACTS)
 @pytest.mark.parametrize("first", ACTS)
-def test_two_at_one_row_end_as_one_after_the_other(
-    two: Two, thread: ThreadPoolExecutor, first: str, second: str
+def test_two_concurrent_functions_end_as_if_run_one_after_the_other(
+    connections: Connections, thread: ThreadPoolExecutor, first: str, second: str
 ) -> None:
-    for state in sorted({AT_HOME[first], AT_HOME[second]}):
-        passed_over = second in PASS_OVER
-        after_both = [_in_turn(two, state, first, second), _in_turn(two, state, second, first)]
-        after_both += [_in_turn(two, state, first, before=second)] if passed_over else []
-        after_second = [_in_turn(two, state, second)]
-        after_second += [_in_turn(two, state, before=second)] if passed_over else []
+    for state in sorted({CHANGES[first], CHANGES[second]}):
+        skips = second in SKIP_LOCKED
+        after_both = [_in_turn(connections, state, first, second), _in_turn(connections, state, second, first)]
+        after_both += [_in_turn(connections, state, first, before=second)] if skips else []
+        after_second = [_in_turn(connections, state, second)]
+        after_second += [_in_turn(connections, state, before=second)] if skips else []
 
-        assert _at_once(two, thread, state, first, second, two.first.commit) in after_both, f"{state}, committed"
-        assert _at_once(two, thread, state, first, second, two.first.rollback) in after_second, f"{state}, rolled back"
+        assert _at_once(connections, thread, state, first, second, connections.first.commit) in after_both, (
+            f"{state}, committed"
+        )
+        assert _at_once(connections, thread, state, first, second, connections.first.rollback) in after_second, (
+            f"{state}, rolled back"
+        )
 
 
-def test_a_receipt_and_an_acceptance_that_miss_each_other_meet_when_it_is_told_again(
+def test_a_repeated_receipt_settles_an_acceptance_that_committed_meanwhile(
     db: psycopg.Connection, store: Store, database_url: str
 ) -> None:
     claim = claimed(store)
     with psycopg.connect(database_url) as worker:
         worker.execute(ACTS["accepted"].format(id=claim.id))
         assert receipt(store, sid(), "delivered") == "unheard_of"
-    assert standing(db).message == "sent"
+    assert_state(db, message="sent")
 
     assert receipt(store, sid(), "delivered") == "settled"
-    assert standing(db).message == "delivered"
+    assert_state(db, message="delivered")
 
 
 @cache
-def _in_turn(two: Two, state: str, *acts: str, before: str | None = None) -> Kept:
-    """What is kept after these acts; `before` found nothing that it could touch."""
-    with two.onlooker.transaction(force_rollback=True):
-        two.onlooker.execute(EMPTY)
-        ids = _set_up(two.onlooker, state)
-        if before in LEFT:
-            two.onlooker.execute(LEFT[before])
+def _in_turn(connections: Connections, state: str, *acts: str, before: str | None = None) -> Rows:
+    """The rows after these functions, one after the other; the function `before` runs first and finds no row."""
+    with connections.observer.transaction(force_rollback=True):
+        delete_all(connections.observer)
+        ids = _set_up(connections.observer, state)
+        if before in WRITES_ELSEWHERE:
+            connections.observer.execute(WRITES_ELSEWHERE[before])
         for act in acts:
-            two.onlooker.execute(ACTS[act].format(**ids))
-        return _kept(two.onlooker)
+            connections.observer.execute(ACTS[act].format(**ids))
+        return _rows(connections.observer)
 
 
 def _at_once(
-    two: Two, thread: ThreadPoolExecutor, state: str, first: str, second: str, end: Callable[[], None]
-) -> Kept:
-    """What is kept when `second` begins while `first` is not ended yet. No error, and no deadlock."""
-    two.onlooker.execute(EMPTY)
-    ids = _set_up(two.onlooker, state)
-    two.first.execute(ACTS[first].format(**ids))
-    running = thread.submit(two.second.execute, ACTS[second].format(**ids))
-    waits = _waits(two, running)
+    connections: Connections, thread: ThreadPoolExecutor, state: str, first: str, second: str, end: Callable[[], None]
+) -> Rows:
+    """The rows when `second` starts before `first` ends its transaction. Neither may fail or deadlock."""
+    delete_all(connections.observer)
+    ids = _set_up(connections.observer, state)
+    connections.first.execute(ACTS[first].format(**ids))
+    running = thread.submit(connections.second.execute, ACTS[second].format(**ids))
+    waits = _waits(connections, running)
     end()
     running.result(timeout=10)
-    assert not (waits and second in PASS_OVER - {"opt_out"}), f"{second} waited for {first}"
-    return _kept(two.onlooker)
+    assert not (waits and second in SKIP_LOCKED - {"opt_out"}), f"{second} waited for {first}"
+    return _rows(connections.observer)
 
 
 def _set_up(db: psycopg.Connection, state: str) -> dict[str, int]:
@@ -192,17 +193,17 @@ def _set_up(db: psycopg.Connection, state: str) -> dict[str, int]:
     return ids
 
 
-def _waits(two: Two, running: Future[Any]) -> bool:
-    """Whether the second has to wait for the first; known once it is done or does."""
+def _waits(connections: Connections, running: Future[Any]) -> bool:
+    """Whether the second function waits for the first."""
     give_up = time.monotonic() + 10
-    pids = [two.first.info.backend_pid, two.second.info.backend_pid]
+    pids = [connections.first.info.backend_pid, connections.second.info.backend_pid]
     while not running.done():
-        if one(two.onlooker, "select %s = any (pg_blocking_pids(%s))", pids):
+        if one(connections.observer, "select %s = any (pg_blocking_pids(%s))", pids):
             return True
-        assert time.monotonic() < give_up, "the second neither ends nor waits for the first"
+        assert time.monotonic() < give_up, "the second function neither ends nor waits for the first"
         time.sleep(0.001)
     return False
 
 
-def _kept(db: psycopg.Connection) -> Kept:
-    return tuple(db.execute(TABLES.replace("minutes(", "pg_temp.minutes(")).fetchone() or ())
+def _rows(db: psycopg.Connection) -> Rows:
+    return tuple(db.execute(ROWS.replace("minutes(", "pg_temp.minutes(")).fetchone() or ())

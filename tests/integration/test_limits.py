@@ -1,4 +1,4 @@
-"""What an operator decides in the database: how often a person may be texted, and what a code means."""
+"""The settings of an operator in the database: messages per person and day, and overrides of error codes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sms_retry.policy import Policy
 from sms_retry.store import Store
 from sms_retry.twilio import Send
 from sms_retry.values import Final, Hold, Refused, Retry
-from tests.integration.examples import number, one, plenty, standing, statuses, take_in
+from tests.integration.examples import five_minutes_left, number, one, state_of, statuses, take_in
 
 
 def limit(db: psycopg.Connection, business_id: str, messages_a_day: int) -> None:
     db.execute("insert into sms_retry.sms_limits values (%s, %s)", [business_id, messages_a_day])
 
 
-def test_no_more_messages_go_to_a_person_in_a_day_than_allowed(
+def test_a_person_gets_no_more_messages_a_day_than_the_limit(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     limit(db, "*", 2)
@@ -30,19 +30,19 @@ def test_no_more_messages_go_to_a_person_in_a_day_than_allowed(
         take_in(store, business_id=business)
     take_in(store, 2)
 
-    tally = worker.drain(store, send, plenty, concurrency=4)
+    tally = worker.drain(store, send, five_minutes_left, concurrency=4)
     assert (tally.success, tally.deferred) == (3, 3)
     reasons = db.execute("select distinct reason from sms_retry.sms_retry_queue where status = 'pending'").fetchall()
     assert reasons == [("daily_limit",)]
 
     let_time_pass(db, hours=23)
-    assert worker.drain(store, send, plenty, concurrency=4).processed == 0
+    assert worker.drain(store, send, five_minutes_left, concurrency=4).processed == 0
     let_time_pass(db, hours=2)
-    assert worker.drain(store, send, plenty, concurrency=4).success == 2
+    assert worker.drain(store, send, five_minutes_left, concurrency=4).success == 2
     assert one(db, "select sum(retry_count) from sms_retry.sms_messages") == 0
 
 
-def test_a_limit_of_one_business_counts_its_own_and_never_an_emergency(
+def test_the_limit_of_one_business_ignores_other_businesses_and_emergencies(
     db: psycopg.Connection, store: Store, send: Send
 ) -> None:
     limit(db, "a", 1)
@@ -51,12 +51,12 @@ def test_a_limit_of_one_business_counts_its_own_and_never_an_emergency(
         for business, kind in (("a", "otp"), ("a", "otp"), ("b", "otp"), ("b", "otp"), ("a", "emergency"))
     ]
 
-    worker.drain(store, send, plenty, concurrency=4)
+    worker.drain(store, send, five_minutes_left, concurrency=4)
 
-    assert [standing(db, id).message for id in ids] == ["sent", "queued", "sent", "sent", "sent"]
+    assert [state_of(db, id).message for id in ids] == ["sent", "queued", "sent", "sent", "sent"]
 
 
-def test_an_operators_line_outweighs_the_release_s(
+def test_an_override_of_the_operator_outweighs_the_release(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     db.execute(
@@ -68,7 +68,7 @@ def test_an_operators_line_outweighs_the_release_s(
     take_in(store, 1)
     take_in(store, 2)
 
-    worker.drain(store, send, plenty, concurrency=2)
+    worker.drain(store, send, five_minutes_left, concurrency=2)
 
     assert statuses(db) == {"queued": 1, "failed": 1}
     wait = one(db, "select scheduled_for - now() from sms_retry.sms_retry_queue where status = 'pending'")
@@ -102,6 +102,6 @@ def test_every_verdict_can_be_overridden(db: psycopg.Connection, store: Store) -
         "(1, 'never', '', 0, 0, '', true, 'x')",
     ],
 )
-def test_a_line_that_could_not_be_read_cannot_be_stored(db: psycopg.Connection, line: str) -> None:
+def test_an_invalid_override_cannot_be_stored(db: psycopg.Connection, line: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
         db.execute(f"insert into sms_retry.sms_error_overrides values {line}")

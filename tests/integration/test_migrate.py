@@ -13,7 +13,7 @@ from psycopg import sql
 
 from local.postgres.server import Server
 from sms_retry.migrate import MigrationError, migrate, sql_folder
-from tests.integration.examples import at_once, one
+from tests.integration.examples import in_parallel, one
 
 NUMBERS = count(1)
 
@@ -64,7 +64,7 @@ def test_this_release_can_be_applied_repeatedly(empty: str) -> None:
 
 
 def test_concurrent_runs_on_an_empty_database_wait_for_each_other(empty: str) -> None:
-    done = at_once(3, lambda _: migrate(empty))
+    done = in_parallel(3, lambda _: migrate(empty))
     assert sorted(len(each.migrations) for each in done) == [0, 0, len(list((sql_folder() / "migrations").iterdir()))]
 
 

@@ -13,6 +13,7 @@ from sms_retry.store import Store
 from tests.integration.examples import (
     MINUTE,
     accepted,
+    assert_state,
     claimed,
     count,
     finish,
@@ -20,7 +21,7 @@ from tests.integration.examples import (
     one,
     receipt,
     sid,
-    standing,
+    state_of,
     statuses,
     take_in,
     unknown,
@@ -109,8 +110,9 @@ def test_requeue_takes_one_code_since_a_time_in_batches(db: psycopg.Connection, 
     batches = [operate.requeue(store, "anna", 30005, AN_HOUR_AGO, limit=2) for _ in range(3)]
 
     assert batches == [2, 1, 0]
-    assert {standing(db, each)[:2] for each in later} == {("queued", "pending")}
-    assert {standing(db, each).queue for each in (before, other_code)} == {"failed"}
+    for each in later:
+        assert_state(db, each, message="queued", queue="pending")
+    assert {state_of(db, each).queue for each in (before, other_code)} == {"failed"}
 
 
 def test_a_requeued_message_has_exactly_one_more_try(db: psycopg.Connection, store: Store) -> None:
@@ -139,14 +141,14 @@ def test_an_expired_message_is_not_requeued(db: psycopg.Connection, store: Store
     message_id = failed(store)
     db.execute("update sms_retry.sms_messages set expires_at = now()")
     assert operate.requeue(store, "anna", 30005, AN_HOUR_AGO, 10) == 0
-    assert standing(db, message_id).queue == "failed"
+    assert state_of(db, message_id).queue == "failed"
 
 
 def test_an_undelivered_message_is_requeued_by_its_receipts_code(db: psycopg.Connection, store: Store) -> None:
     claim = accepted(store)
     receipt(store, sid(), "undelivered", 30008)
     assert operate.requeue(store, "anna", 30008, AN_HOUR_AGO, 10) == 1
-    assert standing(db, claim.message_id)[:2] == ("queued", "pending")
+    assert_state(db, claim.message_id, message="queued", queue="pending")
 
 
 def test_a_person_is_erased_from_every_table(db: psycopg.Connection, store: Store) -> None:
@@ -165,7 +167,7 @@ def test_a_person_is_erased_from_every_table(db: psycopg.Connection, store: Stor
 
     assert (erased.messages, erased.attempts, erased.holds, erased.consents) == (4, 1, 1, 1)
     assert (erased.left, erased.on_their_way) == (0, 0)
-    assert {standing(db, other_person).message} == {"delivered"}
+    assert {state_of(db, other_person).message} == {"delivered"}
     assert not {other_business, waiting} & {row[0] for row in db.execute("select id from sms_retry.sms_messages")}
     for table in ("messages", "retry_queue", "attempts", "delivery_events"):
         assert count(db, f"sms_{table}") == 1, table
@@ -190,7 +192,7 @@ def test_an_erased_persons_opt_out_still_holds(db: psycopg.Connection, store: St
 
     kept = db.execute("select business_id, consent, time_zone from sms_retry.sms_recipients").fetchall()
     assert kept == [("*", "opted_out", None)]
-    assert standing(db, take_in(store)).message == "failed"
+    assert state_of(db, take_in(store)).message == "failed"
 
 
 def test_a_claimed_message_is_left_to_its_worker_and_not_sent_a_second_time(

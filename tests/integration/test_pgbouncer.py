@@ -31,19 +31,19 @@ from tests.e2e.messages import message, queue
 from tests.e2e.messages import statuses as statuses_of
 from tests.integration.examples import (
     after_sending,
-    at_once,
+    claim_again,
     claimed,
     end_connections,
     fill,
     finish,
+    five_minutes_left,
     freeze,
+    in_parallel,
     number,
     one,
-    plenty,
     receipt,
-    send_again,
     sid,
-    standing,
+    state_of,
     statuses,
     take_in,
     unknown,
@@ -108,11 +108,11 @@ def test_a_message_goes_from_the_queue_to_its_delivery_receipt(db: psycopg.Conne
     take_in(store)
     (claim,) = store.claim_due(10)
     assert finish(store, claim, "refused", code=30003, delays=[timedelta(minutes=5)]) == "pending"
-    claim = send_again(db, store, minutes=5)
+    claim = claim_again(db, store, minutes=5)
     assert finish(store, claim, "accepted", sid=sid()) == "completed"
     assert receipt(store, sid(), "delivered", ticket=claim.ticket) == "settled"
 
-    found = standing(db)
+    found = state_of(db)
     assert (found.message, found.queue) == ("delivered", "completed")
     assert (found.attempt, found.retry_count) == (2, 1)
     assert finish(store, claim, "unknown") is None
@@ -174,7 +174,7 @@ def test_the_whole_stack_works_through_it(
 
 
 def test_two_concurrent_migrations_apply_the_release_once(bouncer: PgBouncer, empty: str) -> None:
-    done = at_once(2, lambda _: migrate(bouncer.to(empty)))
+    done = in_parallel(2, lambda _: migrate(bouncer.to(empty)))
 
     assert sorted(each.migrations == () for each in done) == [False, True]
     assert {each.dropped for each in done} == {()}
@@ -192,7 +192,7 @@ def test_many_workers_over_two_server_connections_claim_each_row_once(
             mine += claims
         return mine
 
-    tickets = [claim.ticket for mine in at_once(16, work) for claim in mine]
+    tickets = [claim.ticket for mine in in_parallel(16, work) for claim in mine]
 
     assert len(tickets) == len({ticket.id for ticket in tickets}) == 1000
     assert {ticket.attempt for ticket in tickets} == {1}
@@ -223,9 +223,9 @@ def test_no_session_state_is_left_on_a_server_connection(
 ) -> None:
     stores = [open_store() for _ in range(4)]
     fill(db, 40)
-    at_once(4, lambda n: worker.drain(stores[n], send, plenty, concurrency=2))
+    in_parallel(4, lambda n: worker.drain(stores[n], send, five_minutes_left, concurrency=2))
     for _ in range(20):
-        at_once(4, lambda n: stores[n].health())
+        in_parallel(4, lambda n: stores[n].health())
     migrate(bouncer.url)
 
     assert statuses(db) == {"sent": 40}
@@ -253,7 +253,7 @@ def test_results_are_written_although_pgbouncer_restarted_after_the_post(
     for n in range(2):
         take_in(store, n)
 
-    tally = worker.drain(store, after_sending(send, bouncer.restart), plenty, concurrency=2)
+    tally = worker.drain(store, after_sending(send, bouncer.restart), five_minutes_left, concurrency=2)
 
     # The reports may be written twice, and do not count as stale.
     assert (tally.success, tally.stale) == (2, 0)
@@ -273,11 +273,11 @@ def test_a_claim_that_a_restart_interrupted_is_not_repeated(
         with pytest.raises(psycopg.OperationalError):
             claims.result()
     # Postgres still makes the claim: it notices the closed connection only when it answers.
-    wait_until(lambda: standing(db).queue == "processing")
+    wait_until(lambda: state_of(db).queue == "processing")
     let_time_pass(db, minutes=11)
 
     assert store.take_stock(1)[0] == 1
-    found = standing(db)
+    found = state_of(db)
     assert (found.message, found.queue, found.attempt) == ("unknown", "unknown", 1)
 
 
@@ -313,7 +313,7 @@ def test_a_result_is_written_although_postgres_crashed_behind_pgbouncer(
         for n in (2, 3):
             take_in(store, n)
 
-        assert worker.drain(store, after_sending(send, server.restart), plenty, concurrency=2).success == 2
+        assert worker.drain(store, after_sending(send, server.restart), five_minutes_left, concurrency=2).success == 2
         with psycopg.connect(server.url) as db:
             assert statuses(db) == {"unknown": 1, "sent": 2}
     assert len(stand_in.posts()) == 2

@@ -1,7 +1,7 @@
-"""Any order of events, on two connections: whatever happens to a message, the guarantees hold after every step.
+"""Random steps on two connections: the guarantees hold after every step, in any order.
 
 Hypothesis chooses the steps. tests/transitions.py has the transitions of a queue row that each step may make, `AGREE`
-the statuses that go together; the invariants check the rest. HYPOTHESIS_PROFILE=long takes minutes over it.
+the statuses that go together; the invariants check the rest. With HYPOTHESIS_PROFILE=long this test takes minutes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sms_retry import operate
 from sms_retry.store import Store
 from sms_retry.values import Claim, Hold, Message, Report, Ticket
 from tests.integration.examples import MINUTE, number, one, receipt, sid
+from tests.tables import delete_all
 from tests.transitions import MAY
 
 REAL_DATABASE: dict[str, Any] = {
@@ -36,8 +37,8 @@ PROFILES = {
 }
 PROFILE = PROFILES["long" if os.environ.get("HYPOTHESIS_PROFILE") == "long" else "quick"]
 
-# Which status of a message goes with which of its row in the queue. It may be delivered by an older attempt than the
-# one that is under way.
+# The statuses of a message for each status of its queue row. A receipt of an older attempt may report a delivery while
+# a newer attempt is in progress.
 AGREE = {
     "pending": {"queued"},
     "processing": {"queued", "delivered"},
@@ -48,12 +49,12 @@ AGREE = {
     "expired": {"expired"},
 }
 
-# Settled for good. Only a person revives what has failed, and a delivery is believed whatever else was said.
+# Final statuses. A retry by hand may make those in BY_HAND queued again; a delivered receipt may change any of them.
 FINAL = {"delivered", "undelivered", "failed", "cancelled", "expired"}
 BY_HAND = {("failed", "queued"), ("undelivered", "queued")}
 
-# What a worker or Twilio says of one ticket is believed once, and in this order only.
-BELIEVED = {"unknown": 0, "refused": 1, "deferred": 1, "expired": 1, "opted_out": 1, "accepted": 2}
+# Each kind of report counts once per ticket, and only in this order.
+ORDER = {"unknown": 0, "refused": 1, "deferred": 1, "expired": 1, "opted_out": 1, "accepted": 2}
 
 RECEIPTS = {
     "queued": "receipt taken",
@@ -66,45 +67,45 @@ RECEIPTS = {
 
 REPORTS: dict[str, dict[str, Any]] = {
     "accepted": {"outcome": "accepted"},
-    "for a while": {"outcome": "refused", "code": 30001, "delays": (MINUTE, 5 * MINUTE, 15 * MINUTE)},
-    "for good": {"outcome": "refused", "code": 21211},
-    "for nobody's fault": {"outcome": "refused", "code": 20429, "delays": (MINUTE,), "spends": False},
-    "for they said stop": {"outcome": "refused", "code": 21610, "reason": "opted_out"},
+    "refused for now": {"outcome": "refused", "code": 30001, "delays": (MINUTE, 5 * MINUTE, 15 * MINUTE)},
+    "refused for good": {"outcome": "refused", "code": 21211},
+    "refused without spending": {"outcome": "refused", "code": 20429, "delays": (MINUTE,), "spends": False},
+    "refused by the person": {"outcome": "refused", "code": 21610, "reason": "opted_out"},
     "unknown": {"outcome": "unknown"},
-    "for a hold": {"outcome": "deferred", "delays": (30 * MINUTE,), "reason": "hold"},
+    "deferred by a hold": {"outcome": "deferred", "delays": (30 * MINUTE,), "reason": "hold"},
     "given back": {"outcome": "deferred", "delays": (timedelta(0),), "reason": "given_back"},
     "expired": {"outcome": "expired"},
     "opted out": {"outcome": "opted_out"},
 }
 
 NUMBERS = st.sampled_from([number(1), number(2)])
-WHO = st.sampled_from([0, 1])
-# Which message; which ticket, counted back from the latest that was given out; and whether the one before that counts.
+WORKERS = st.sampled_from([0, 1])
+# The index of a message; of a ticket, counted back from the newest; and how many attempts older the ticket is.
 MESSAGE = st.integers(0, 4)
 TICKET = st.sampled_from([0, 1, 2, 3])
 OLDER = st.sampled_from([0, 0, 1])
 MINUTES = st.sampled_from([0, 1, 5, 11, 25, 31, 120, 73 * 60, 8 * 24 * 60])
 SCOPES = st.sampled_from([("account", "*"), ("sender", "*"), ("country", "+49"), ("recipient", number(1))])
 
-# What can happen, how often, and what there is to choose.
+# Each step: its weight, and its arguments.
 STEPS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
-    "claim": (4, {"who": WHO, "after": MINUTES, "limit": st.integers(1, 3)}),
-    "claim_this": (1, {"who": WHO, "after": MINUTES, "message": MESSAGE}),
-    "finish": (5, {"who": WHO, "ticket": TICKET, "older": OLDER, "said": st.sampled_from(list(REPORTS))}),
-    "recover": (2, {"who": WHO, "after": MINUTES}),
+    "claim": (4, {"worker": WORKERS, "after": MINUTES, "limit": st.integers(1, 3)}),
+    "claim_this": (1, {"worker": WORKERS, "after": MINUTES, "message": MESSAGE}),
+    "finish": (5, {"worker": WORKERS, "ticket": TICKET, "older": OLDER, "report": st.sampled_from(list(REPORTS))}),
+    "recover": (2, {"worker": WORKERS, "after": MINUTES}),
     "receive": (
         5,
         {
-            "who": WHO,
+            "worker": WORKERS,
             "about": TICKET,
             "older": OLDER,
-            "names": st.sampled_from(["its own", "its own", "none", "another"]),
+            "ticket_in_url": st.sampled_from(["its own", "its own", "none", "another"]),
             "another": TICKET,
             "status": st.sampled_from(list(RECEIPTS)),
             "waits": st.sampled_from([(), (MINUTE, 5 * MINUTE, 15 * MINUTE)]),
         },
     ),
-    "release": (2, {"who": WHO, "after": MINUTES, "tickets": st.lists(TICKET, max_size=2)}),
+    "release": (2, {"worker": WORKERS, "after": MINUTES, "tickets": st.lists(TICKET, max_size=2)}),
     "queue": (
         2,
         {
@@ -116,25 +117,25 @@ STEPS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
     ),
     "retry_now": (2, {"message": MESSAGE, "force": st.booleans()}),
     "cancel": (1, {"message": MESSAGE}),
-    "consent": (1, {"to": NUMBERS, "to_all": st.booleans(), "says": st.sampled_from(["start", "start", "stop"])}),
-    "hold": (1, {"where": SCOPES, "wait": st.sampled_from([None, None, MINUTE, 60 * MINUTE])}),
-    "cleanup": (1, {"who": WHO, "after": MINUTES}),
+    "consent": (1, {"to": NUMBERS, "to_all": st.booleans(), "reply": st.sampled_from(["start", "start", "stop"])}),
+    "hold": (1, {"scope": SCOPES, "wait": st.sampled_from([None, None, MINUTE, 60 * MINUTE])}),
+    "cleanup": (1, {"worker": WORKERS, "after": MINUTES}),
     "requeue": (1, {"after": MINUTES, "code": st.sampled_from([21211, 30001, 30003])}),
-    "erase_bodies": (2, {"who": WHO, "after": MINUTES}),
+    "erase_bodies": (2, {"worker": WORKERS, "after": MINUTES}),
     "erase": (1, {"to": NUMBERS}),
 }
-# One rule that draws among them all: of many rules Hypothesis leaves about half out of each example.
-STEP = st.sampled_from([name for name, (often, _) in STEPS.items() for _ in range(often)]).flatmap(
+# One rule draws from all steps, because Hypothesis omits about half of the rules in each example.
+STEP = st.sampled_from([name for name, (weight, _) in STEPS.items() for _ in range(weight)]).flatmap(
     lambda name: st.fixed_dictionaries({"do": st.just(name), **STEPS[name][1]})
 )
 
 
 class Row(NamedTuple):
-    """One message and its row in the queue; `queue` is None once that is cleaned up."""
+    """One message and its queue row; `queue` is None after the cleanup."""
 
     message_id: int
     message: str
-    of_message: int
+    retry_count_of_message: int
     queue: str | None
     attempt: int | None
     retry_count: int | None
@@ -159,11 +160,6 @@ select (select array_agg(t::text order by id) from sms_retry.sms_messages t),
     (select array_agg(t::text order by t::text) from sms_retry.sms_holds t),
     (select array_agg(t::text order by t::text) from sms_retry.sms_recipients t)
 """
-# Many times faster than to truncate.
-EMPTY = "; ".join(
-    f"delete from sms_retry.sms_{name}"
-    for name in ("delivery_events", "attempts", "retry_queue", "messages", "recipients", "holds")
-)
 WAITING = """
 select count(*) from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id = m.id
 where q.status = 'pending' and m.to_number = %s
@@ -178,17 +174,17 @@ select coalesce(bool_or(until > now()), false), count(*) from sms_retry.sms_hold
 
 
 class Sending(RuleBasedStateMachine):
-    """Two workers, Twilio, the people they text, and those who run it: each may do anything at any time."""
+    """Two workers, Twilio, the recipients and the operators: each may take any of its steps at any time."""
 
     def __init__(self, db: psycopg.Connection, stores: Sequence[Store]) -> None:
         super().__init__()
         self.db, self.stores = db, stores
-        self.db.execute(EMPTY)
+        delete_all(self.db)
         self.doing = "queue"
         self.rows: dict[int, Row] = {}
         self.tickets: list[Ticket] = []
-        self.believed: dict[Ticket, list[str]] = defaultdict(list)
-        # What takes long to come by is there from the start: a last retry, and a yes that a stop has to outweigh.
+        self.counted: dict[Ticket, list[str]] = defaultdict(list)
+        # Two rare states are there from the start: a message on its last retry, and an opt-in.
         for n, code in ((1, None), (2, 30003), (1, 30003)):
             self.stores[0].queue(Message(number(n), "Hello."), code)
         self.db.execute("update sms_retry.sms_retry_queue set max_retries = 1")
@@ -196,7 +192,7 @@ class Sending(RuleBasedStateMachine):
 
     @rule(step=STEP)
     def step(self, step: dict[str, Any]) -> None:
-        """Do one step; one about a ticket is left out while none is given out."""
+        """Do one step. Steps about a ticket do nothing until the first claim."""
         chosen = {name: choice for name, choice in step.items() if name != "do"}
         if minutes := chosen.pop("after", 0):
             let_time_pass(self.db, minutes=minutes)
@@ -218,9 +214,9 @@ class Sending(RuleBasedStateMachine):
     def the_guarantees_hold(self) -> None:
         rows = self._rows()
         for row in rows.values():
-            _stands_right(row)
+            _check_row(row)
         for message_id, was in self.rows.items():
-            _changed_rightly(self.doing, was, rows[message_id])
+            _check_change(self.doing, was, rows[message_id])
         for message_id in rows.keys() - self.rows.keys():
             assert f"new>{rows[message_id].queue}" in MAY[self.doing].split()
         self.rows = rows
@@ -230,45 +226,45 @@ class Sending(RuleBasedStateMachine):
         expires_at = datetime.now(UTC) + timedelta(hours=hours) if hours else None
         self.stores[0].queue(Message(to, "Hello.", on_unknown=on_unknown, expires_at=expires_at), code)
 
-    def claim(self, who: int, limit: int) -> None:
-        self._claims(limit, lambda: self.stores[who].claim_due(limit))
+    def claim(self, worker: int, limit: int) -> None:
+        self._claims(limit, lambda: self.stores[worker].claim_due(limit))
 
-    def claim_this(self, who: int, message: int) -> None:
-        self._claims(1, lambda: [claim] if (claim := self.stores[who].claim_now(message)) else [])
+    def claim_this(self, worker: int, message: int) -> None:
+        self._claims(1, lambda: [claim] if (claim := self.stores[worker].claim_now(message)) else [])
 
-    def recover(self, who: int) -> None:
+    def recover(self, worker: int) -> None:
         self.doing = "recover"
         stuck = [row for row in self.rows.values() if row.queue == "processing" and _age(row) > 10 * MINUTE]
-        assert self.stores[who].take_stock(1)[0] == len(stuck)
+        assert self.stores[worker].take_stock(1)[0] == len(stuck)
 
-    def finish(self, who: int, ticket: Ticket, said: str) -> None:
-        report = Report(ticket, sid=_sid(ticket) if said == "accepted" else None, **REPORTS[said])
-        self.doing = report.reason if report.reason == "opted_out" else report.outcome
+    def finish(self, worker: int, ticket: Ticket, report: str) -> None:
+        made = Report(ticket, sid=_sid(ticket) if report == "accepted" else None, **REPORTS[report])
+        self.doing = made.reason if made.reason == "opted_out" else made.outcome
         before = self._everything()
-        if self.stores[who].finish([report]):
-            self.believed[ticket].append(report.outcome)
-            order = [BELIEVED[outcome] for outcome in self.believed[ticket]]
-            assert order == sorted(set(order)), f"{self.believed[ticket]} were all believed of one ticket"
-        elif report.reason != "opted_out":  # that somebody refused is heeded whoever brings word of it
-            assert self._everything() == before, "what was stale changed something"
+        if self.stores[worker].finish([made]):
+            self.counted[ticket].append(made.outcome)
+            order = [ORDER[outcome] for outcome in self.counted[ticket]]
+            assert order == sorted(set(order)), f"the reports {self.counted[ticket]} of one ticket all counted"
+        elif made.reason != "opted_out":  # a stale report still opts the person out
+            assert self._everything() == before, "a stale report changed something"
 
     def receive(
-        self, who: int, about: Ticket, names: str, another: Ticket, status: str, waits: Sequence[timedelta]
+        self, worker: int, about: Ticket, ticket_in_url: str, another: Ticket, status: str, waits: Sequence[timedelta]
     ) -> None:
         self.doing = RECEIPTS[status]
-        # Twilio signs no ticket with another's SID; one that is about a known SID says nothing new.
+        # Twilio never signs a SID with the ticket of another message; beside a known SID the ticket is ignored.
         known = one(self.db, "select exists (select from sms_retry.sms_attempts where message_sid = %s)", [_sid(about)])
-        named = {"its own": about, "none": None, "another": another if known else None}[names]
+        named = {"its own": about, "none": None, "another": another if known else None}[ticket_in_url]
         code = 30003 if status in ("undelivered", "failed") else None
         before = self._everything()
-        if receipt(self.stores[who], _sid(about), status, code, named, waits) != "settled":
+        if receipt(self.stores[worker], _sid(about), status, code, named, waits) != "settled":
             assert self._everything() == before, "a receipt that settled nothing changed something"
 
-    def release(self, who: int, tickets: list[int]) -> None:
+    def release(self, worker: int, tickets: list[int]) -> None:
         self.doing = "release"
-        due = [ticket for ticket, *_ in self.stores[who].unknown_due(10)]
+        due = [ticket for ticket, *_ in self.stores[worker].unknown_due(10)]
         others = [self._ticket(back) for back in tickets if self.tickets]
-        self.stores[who].release_unknown([*{*due, *others}])
+        self.stores[worker].release_unknown([*{*due, *others}])
 
     def retry_now(self, message: int, force: bool) -> None:
         self.doing = "retry"
@@ -280,9 +276,9 @@ class Sending(RuleBasedStateMachine):
         self.doing = "retry"
         operate.requeue(self.stores[0], "anna", code, datetime.now(UTC) - timedelta(days=30), 2)
 
-    def erase_bodies(self, who: int) -> None:
+    def erase_bodies(self, worker: int) -> None:
         self.doing = "erase"
-        self.stores[who].erase_bodies(1)
+        self.stores[worker].erase_bodies(1)
 
     def erase(self, to: str) -> None:
         self.doing = "erase"
@@ -294,28 +290,28 @@ class Sending(RuleBasedStateMachine):
         self.doing = "cancel"
         self.db.execute("select sms_retry.cancel_sms_retry(%s)", [message])
 
-    def consent(self, to: str, to_all: bool, says: str) -> None:
+    def consent(self, to: str, to_all: bool, reply: str) -> None:
         self.doing = "consent"
-        self.stores[0].set_consent("*" if to_all else "default", to, "opted_out" if says == "stop" else "opted_in")
-        if says == "stop":
-            assert one(self.db, WAITING, [to]) == 0, "something still waits for somebody who refused"
+        self.stores[0].set_consent("*" if to_all else "default", to, "opted_out" if reply == "stop" else "opted_in")
+        if reply == "stop":
+            assert one(self.db, WAITING, [to]) == 0, "a message still waits for a person who opted out"
 
-    def hold(self, where: tuple[str, str], wait: timedelta | None) -> None:
+    def hold(self, scope: tuple[str, str], wait: timedelta | None) -> None:
         self.doing = "hold"
         if wait:
-            self.stores[0].set_hold(Hold(*where, wait, "error_20003"))
+            self.stores[0].set_hold(Hold(*scope, wait, "error_20003"))
         else:
             self.db.execute("delete from sms_retry.sms_holds")
 
-    def cleanup(self, who: int) -> None:
+    def cleanup(self, worker: int) -> None:
         self.doing = "cleanup"
-        self.stores[who].cleanup()
+        self.stores[worker].cleanup()
 
     def _claims(self, limit: int, claim: Callable[[], list[Claim]]) -> None:
         self.doing = "claim"
-        shut, holds = self.db.execute(HOLDS).fetchone() or (False, 0)
+        is_held, holds = self.db.execute(HOLDS).fetchone() or (False, 0)
         claims = claim()
-        assert len(claims) <= (0 if shut else 1 if holds else limit)
+        assert len(claims) <= (0 if is_held else 1 if holds else limit)
         for each in claims:
             was = self.rows[each.message_id]
             assert was.scheduled_for is not None
@@ -334,18 +330,18 @@ class Sending(RuleBasedStateMachine):
         return self.db.execute(EVERYTHING).fetchone()
 
 
-def test_whatever_happens_in_whatever_order_the_guarantees_hold(
+def test_the_guarantees_hold_after_random_steps_in_any_order(
     db: psycopg.Connection, open_store: Callable[[], Store]
 ) -> None:
     stores = [open_store(), open_store()]
     run_state_machine_as_test(lambda: Sending(db, stores), settings=PROFILE)
 
 
-def _stands_right(row: Row) -> None:
+def _check_row(row: Row) -> None:
     if row.queue is None:
         return
     assert row.message in AGREE[row.queue], row
-    assert row.retry_count == row.of_message, row
+    assert row.retry_count == row.retry_count_of_message, row
     assert 0 <= (row.retry_count or 0) <= (row.max_retries or 0), row
     assert (row.claimed_at is not None) == (row.queue in ("processing", "unknown")), row
     assert row.finished_at is None or row.queue not in ("pending", "processing"), row
@@ -353,7 +349,7 @@ def _stands_right(row: Row) -> None:
     assert row.finished_at is not None or not row.is_erased, row
 
 
-def _changed_rightly(doing: str, was: Row, now: Row) -> None:
+def _check_change(doing: str, was: Row, now: Row) -> None:
     change = f"{was.queue or 'gone'}>{now.queue or 'gone'}"
     if was.queue != now.queue:
         assert change in MAY[doing].split(), f"{doing} made {change}"
@@ -374,5 +370,5 @@ def _age(row: Row) -> timedelta:
 
 
 def _sid(ticket: Ticket) -> str:
-    """What Twilio calls the message that this ticket's POST made."""
+    """The SID of the message that the POST with this ticket creates."""
     return sid(1000 * ticket.id + ticket.attempt)

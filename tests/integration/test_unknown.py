@@ -1,4 +1,4 @@
-"""What may have been sent: asked about, and sent again only when that is safe; and what is cleaned up and counted."""
+"""Unknown messages are asked about and sent again only when it is safe; old messages are cleaned up."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from sms_retry.values import Claim, Message, Ticket
 from tests.integration.examples import (
     MINUTE,
     accepted,
+    assert_state,
+    claim_again,
     claimed,
     count,
     finish,
     number,
     one,
     receipt,
-    send_again,
     sid,
-    standing,
     statuses,
     take_in,
     unknown,
@@ -37,34 +37,34 @@ def test_the_claim_of_a_dead_worker_is_unknown_after_ten_minutes(db: psycopg.Con
 
     let_time_pass(db, minutes=2)
     assert store.take_stock(1)[0] == 1
-    assert standing(db)[:4] == ("unknown", "unknown", 1, 0)
+    assert_state(db, message="unknown", queue="unknown", attempt=1, retry_count=0)
     assert store.claim_due(1) == []
     assert store.take_stock(1)[0] == 0
 
 
-def test_a_worker_that_was_merely_slow_still_settles_its_own_attempt(db: psycopg.Connection, store: Store) -> None:
+def test_a_slow_worker_settles_its_attempt_after_the_recovery(db: psycopg.Connection, store: Store) -> None:
     claim = _recovered(db, store)
     assert finish(store, claim, "accepted", sid=sid()) == "completed"
-    assert standing(db)[:3] == ("sent", "completed", 1)
+    assert_state(db, message="sent", queue="completed", attempt=1)
 
 
-def test_a_slow_worker_that_saw_nothing_either_changes_nothing(db: psycopg.Connection, store: Store) -> None:
+def test_a_report_of_unknown_after_the_recovery_changes_nothing(db: psycopg.Connection, store: Store) -> None:
     assert finish(store, _recovered(db, store), "unknown") is None
 
 
-def test_after_the_next_claim_the_slow_worker_is_stale(db: psycopg.Connection, store: Store) -> None:
+def test_a_slow_worker_is_stale_after_the_next_claim(db: psycopg.Connection, store: Store) -> None:
     slow = _recovered(db, store)
-    again = _released(db, store, slow)
+    again = _claim_resent(db, store, slow)
 
     assert finish(store, slow, "accepted", sid=sid(1)) is None
     assert finish(store, slow, "refused", code=21211) is None
 
-    assert standing(db)[:4] == ("queued", "processing", 2, 1)
+    assert_state(db, message="queued", queue="processing", attempt=2, retry_count=1)
     assert finish(store, again, "accepted", sid=sid(2)) == "completed"
-    assert standing(db).provider_sid == sid(2)
+    assert_state(db, provider_sid=sid(2))
 
 
-def test_twilio_is_asked_after_a_minute_and_then_ever_less_often(db: psycopg.Connection, store: Store) -> None:
+def test_twilio_is_asked_after_a_minute_and_then_at_growing_intervals(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     assert store.unknown_due(10) == []
 
@@ -82,7 +82,7 @@ def test_twilio_is_asked_after_a_minute_and_then_ever_less_often(db: psycopg.Con
     assert 15 < gaps[-1] <= 30
 
 
-def test_the_claim_is_what_the_thirty_minutes_count_from(db: psycopg.Connection, store: Store) -> None:
+def test_the_thirty_minutes_start_at_the_claim(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     let_time_pass(db, minutes=29)
     store.unknown_due(10)
@@ -90,10 +90,11 @@ def test_the_claim_is_what_the_thirty_minutes_count_from(db: psycopg.Connection,
 
     let_time_pass(db, minutes=2)
     assert store.release_unknown([claim.ticket]) == ["pending"]
-    assert standing(db) == ("queued", "pending", 1, 1, 0, "unknown", None, None)
+    assert_state(db, message="queued", queue="pending", attempt=1, retry_count=1, wait=0)
+    assert_state(db, reason="unknown", error_code=None, provider_sid=None)
 
 
-def test_a_ticket_is_released_once(db: psycopg.Connection, store: Store) -> None:
+def test_an_unknown_is_made_pending_once(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     let_time_pass(db, minutes=31)
     stale = Ticket(claim.id, claim.attempt + 1)
@@ -101,23 +102,23 @@ def test_a_ticket_is_released_once(db: psycopg.Connection, store: Store) -> None
     assert store.release_unknown([claim.ticket]) == []
 
 
-def test_with_no_retry_left_it_ends_as_unknown(db: psycopg.Connection, store: Store) -> None:
+def test_an_unknown_without_retries_left_ends_as_unknown(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     for _ in range(3):
-        claim = _released(db, store, claim)
+        claim = _claim_resent(db, store, claim)
         finish(store, claim, "unknown")
     let_time_pass(db, minutes=31)
 
     assert store.release_unknown([claim.ticket]) == ["unknown"]
 
-    assert standing(db)[:4] == ("unknown", "unknown", 4, 3)
+    assert_state(db, message="unknown", queue="unknown", attempt=4, retry_count=3)
     assert one(db, "select finished_at is not null from sms_retry.sms_retry_queue")
     let_time_pass(db, hours=5)
     assert store.unknown_due(10) == []
     assert store.release_unknown([claim.ticket]) == []
 
 
-def test_past_its_expiry_it_ends_as_unknown_and_not_as_expired(db: psycopg.Connection, store: Store) -> None:
+def test_an_unknown_past_its_expiry_ends_as_unknown_and_not_as_expired(db: psycopg.Connection, store: Store) -> None:
     soon = datetime.now(UTC) + timedelta(minutes=20)
     _, claim = store.queue_and_claim(Message(number(), "Hello.", expires_at=soon))
     assert claim
@@ -128,7 +129,7 @@ def test_past_its_expiry_it_ends_as_unknown_and_not_as_expired(db: psycopg.Conne
     assert statuses(db) == {"unknown": 1}
 
 
-def test_one_that_is_held_is_never_sent_again_and_ends_after_three_days(db: psycopg.Connection, store: Store) -> None:
+def test_a_parked_message_is_never_sent_again_and_ends_after_three_days(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store, on_unknown="hold")
     for _ in range(71):
         let_time_pass(db, hours=1)
@@ -138,23 +139,21 @@ def test_one_that_is_held_is_never_sent_again_and_ends_after_three_days(db: psyc
 
     assert len(store.unknown_due(10)) == 1
     assert store.release_unknown([claim.ticket]) == ["unknown"]
-    assert (standing(db)[:4], standing(db).reason) == (("unknown", "unknown", 1, 0), "held")
+    assert_state(db, message="unknown", queue="unknown", attempt=1, retry_count=0, reason="held")
     assert store.claim_due(10) == []
 
 
-def test_one_that_ended_as_unknown_is_still_settled_by_its_callback(db: psycopg.Connection, store: Store) -> None:
+def test_a_receipt_settles_a_parked_message_that_has_ended(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store, on_unknown="hold")
     let_time_pass(db, hours=73)
     store.release_unknown([claim.ticket])
 
     assert receipt(store, sid(), "delivered", ticket=claim.ticket) == "settled"
-    assert standing(db)[:2] == ("delivered", "completed")
+    assert_state(db, message="delivered", queue="completed")
 
 
 @pytest.mark.parametrize("status", ["queued", "sent", "delivered", "failed"])
-def test_a_receipt_stops_a_released_message_that_nobody_has_claimed_yet(
-    db: psycopg.Connection, store: Store, status: str
-) -> None:
+def test_a_receipt_stops_a_resent_message_before_its_claim(db: psycopg.Connection, store: Store, status: str) -> None:
     claim = unknown(store)
     let_time_pass(db, minutes=31)
     store.release_unknown([claim.ticket])
@@ -165,9 +164,7 @@ def test_a_receipt_stops_a_released_message_that_nobody_has_claimed_yet(
     assert statuses(db) == {"sent" if status == "queued" else status: 1}
 
 
-def test_a_slow_worker_stops_a_released_message_that_nobody_has_claimed_yet(
-    db: psycopg.Connection, store: Store
-) -> None:
+def test_a_slow_worker_stops_a_resent_message_before_its_claim(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     let_time_pass(db, minutes=31)
     store.release_unknown([claim.ticket])
@@ -175,14 +172,16 @@ def test_a_slow_worker_stops_a_released_message_that_nobody_has_claimed_yet(
     assert store.claim_due(10) == []
 
 
-def test_a_stop_keeps_an_unknown_message_from_being_sent_again(db: psycopg.Connection, store: Store) -> None:
+def test_an_unknown_is_not_sent_again_after_an_opt_out(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     store.set_consent("*", number(), "opted_out")
     let_time_pass(db, minutes=31)
     assert store.release_unknown([claim.ticket]) == []
 
 
-def test_a_silent_message_is_asked_about_after_1_12_24_and_72_hours(db: psycopg.Connection, store: Store) -> None:
+def test_a_message_without_a_receipt_is_looked_up_after_1_12_24_and_72_hours(
+    db: psycopg.Connection, store: Store
+) -> None:
     accepted(store)
     asked = []
     for hour in range(1, 120):
@@ -194,9 +193,7 @@ def test_a_silent_message_is_asked_about_after_1_12_24_and_72_hours(db: psycopg.
     assert asked == [1, 12, 24, 72]
 
 
-def test_a_silent_message_that_nobody_did_ask_about_is_due_again_in_five_minutes(
-    db: psycopg.Connection, store: Store
-) -> None:
+def test_a_lookup_that_was_not_noted_is_due_again_in_five_minutes(db: psycopg.Connection, store: Store) -> None:
     accepted(store)
     let_time_pass(db, hours=1)
     assert len(store.silent_due(10)) == 1
@@ -206,9 +203,7 @@ def test_a_silent_message_that_nobody_did_ask_about_is_due_again_in_five_minutes
     assert len(store.silent_due(10)) == 1
 
 
-def test_a_silent_message_that_twilio_has_no_more_is_not_asked_about_again(
-    db: psycopg.Connection, store: Store
-) -> None:
+def test_a_message_that_is_gone_at_twilio_is_not_looked_up_again(db: psycopg.Connection, store: Store) -> None:
     claim = accepted(store)
     let_time_pass(db, hours=1)
     store.note_asked({claim.message_id: True})
@@ -216,24 +211,24 @@ def test_a_silent_message_that_twilio_has_no_more_is_not_asked_about_again(
     assert store.silent_due(10) == []
 
 
-def test_a_delivered_message_is_not_asked_about(db: psycopg.Connection, store: Store) -> None:
+def test_a_delivered_message_is_not_looked_up(db: psycopg.Connection, store: Store) -> None:
     accepted(store)
     receipt(store, sid(), "delivered")
     let_time_pass(db, hours=2)
     assert store.silent_due(10) == []
 
 
-def test_a_sid_that_an_attempt_has_is_owned(store: Store) -> None:
+def test_the_sid_of_an_attempt_is_owned(store: Store) -> None:
     accepted(store, 1)
     assert store.unowned_sids([sid(1), sid(2)]) == {sid(2)}
     assert store.unowned_sids([]) == set()
 
 
-def test_only_what_ended_more_than_a_week_ago_is_cleaned_up(db: psycopg.Connection, store: Store) -> None:
+def test_only_messages_that_ended_more_than_a_week_ago_are_cleaned_up(db: psycopg.Connection, store: Store) -> None:
     old = accepted(store, 1)
     receipt(store, sid(1), "delivered")
     finish(store, claimed(store, 2), "refused", code=21211)
-    waiting, may_have_gone = take_in(store, 3), unknown(store, 4)
+    waiting, not_known = take_in(store, 3), unknown(store, 4)
     let_time_pass(db, days=6, hours=23)
     accepted(store, 5)
     assert store.cleanup() == 0
@@ -243,13 +238,13 @@ def test_only_what_ended_more_than_a_week_ago_is_cleaned_up(db: psycopg.Connecti
     assert store.cleanup() == 0
 
     left = {row[0] for row in db.execute("select message_id from sms_retry.sms_retry_queue")}
-    assert left == {waiting, may_have_gone.message_id, 5}
+    assert left == {waiting, not_known.message_id, 5}
     assert count(db, "sms_messages") == 5
     assert one(db, "select count(*) from sms_retry.sms_attempts where queue_id = %s", [old.id]) == 0
     assert count(db, "sms_delivery_events") == 0
 
 
-def test_a_callback_that_nobody_ever_knew_is_cleaned_up_too(db: psycopg.Connection, store: Store) -> None:
+def test_an_old_receipt_with_an_unowned_sid_is_cleaned_up(db: psycopg.Connection, store: Store) -> None:
     assert receipt(store, sid(9), "delivered") == "unheard_of"
     let_time_pass(db, days=6)
     assert store.cleanup() == 0
@@ -258,7 +253,7 @@ def test_a_callback_that_nobody_ever_knew_is_cleaned_up_too(db: psycopg.Connecti
     assert count(db, "sms_delivery_events") == 0
 
 
-def test_a_first_send_that_may_have_gone_is_asked_about_before_it_is_sent_again(
+def test_a_first_send_with_an_unknown_outcome_is_asked_about_before_it_is_sent_again(
     db: psycopg.Connection, store: Store
 ) -> None:
     message = Message(number(1), "Hello.", kind="otp")
@@ -273,10 +268,10 @@ def test_a_first_send_that_may_have_gone_is_asked_about_before_it_is_sent_again(
     assert store.release_unknown([ticket]) == ["pending"]
 
 
-def test_the_story_of_a_message_is_told_in_order(db: psycopg.Connection, store: Store) -> None:
+def test_the_story_of_a_message_is_in_order_of_time(db: psycopg.Connection, store: Store) -> None:
     claim = claimed(store)
     finish(store, claim, "refused", code=30001, message="Queue overflow", delays=(MINUTE,))
-    again = send_again(db, store, minutes=1)
+    again = claim_again(db, store, minutes=1)
     finish(store, again, "accepted", sid=sid())
     receipt(store, sid(), "delivered", ticket=again.ticket)
 
@@ -291,15 +286,15 @@ def test_the_story_of_a_message_is_told_in_order(db: psycopg.Connection, store: 
 
 
 def _recovered(db: psycopg.Connection, store: Store) -> Claim:
-    """A claim that was taken back from its worker."""
+    """A claim that was recovered from its worker."""
     claim = claimed(store)
     let_time_pass(db, minutes=11)
     assert store.take_stock(1)[0] == 1
     return claim
 
 
-def _released(db: psycopg.Connection, store: Store, claim: Claim) -> Claim:
-    """The next claim on a message that was released."""
+def _claim_resent(db: psycopg.Connection, store: Store, claim: Claim) -> Claim:
+    """Make an unknown pending after 30 minutes, and claim it again."""
     let_time_pass(db, minutes=31)
     assert store.release_unknown([claim.ticket]) == ["pending"]
     again = store.claim_now(claim.message_id)

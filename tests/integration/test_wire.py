@@ -1,4 +1,4 @@
-"""What fails before a byte of the request has left is safe to send again; what fails after it is not."""
+"""A failure before the first byte of the request is sent is safe to repeat; a later failure is unknown."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.integration.examples import number
 
 
 @pytest.fixture
-def full() -> Iterator[int]:
-    """A port on which nobody is ever let in."""
+def full_port() -> Iterator[int]:
+    """A port with a full backlog: a connection to it times out."""
     with ExitStack() as opened:
         listening = opened.enter_context(closing(socket.socket()))
         listening.bind(("127.0.0.1", 0))
@@ -39,34 +39,36 @@ def send_to(store: Store, api_url: str) -> Answer:
         return send(claim, timedelta(hours=1))
 
 
-def test_a_name_that_does_not_resolve_is_safe(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody(*_: object, **__: object) -> None:
+def test_a_name_that_does_not_resolve_is_safe_to_repeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_found(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     store.health()
-    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    monkeypatch.setattr(socket, "getaddrinfo", not_found)
     assert send_to(store, "https://api.example.com") == Unreached("no connection: gaierror")
 
 
-def test_a_connection_that_is_refused_is_safe(store: Store, stand_in: TwilioStandIn) -> None:
+def test_a_refused_connection_is_safe_to_repeat(store: Store, stand_in: TwilioStandIn) -> None:
     url = stand_in.url
     stand_in.close()
     assert send_to(store, url) == Unreached("no connection: ConnectionRefusedError")
     stand_in.start()
 
 
-def test_a_connection_that_takes_too_long_is_safe(store: Store, full: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_timeout_while_connecting_is_safe_to_repeat(
+    store: Store, full_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(twilio, "CONNECT_TIMEOUT", 0.1)
-    assert send_to(store, f"http://127.0.0.1:{full}") == Unreached("no connection: TimeoutError")
+    assert send_to(store, f"http://127.0.0.1:{full_port}") == Unreached("no connection: TimeoutError")
 
 
-def test_a_tls_handshake_that_fails_is_safe(store: Store, stand_in: TwilioStandIn) -> None:
+def test_a_failed_tls_handshake_is_safe_to_repeat(store: Store, stand_in: TwilioStandIn) -> None:
     answer = send_to(store, stand_in.url.replace("http:", "https:"))
     assert isinstance(answer, Unreached)
     assert stand_in.posts() == ()
 
 
-def test_a_connection_that_the_other_side_ended_meanwhile_is_made_again(store: Store, stand_in: TwilioStandIn) -> None:
+def test_a_connection_that_twilio_closed_is_opened_again(store: Store, stand_in: TwilioStandIn) -> None:
     _, claim = store.queue_and_claim(Message(number(), "Hello.", kind="otp"))
     assert claim
     with twilio.open_sender(Credentials(ACCOUNT_SID, AUTH_TOKEN), stand_in.url, SENDER, WEBHOOK_URL) as send:
@@ -76,7 +78,7 @@ def test_a_connection_that_the_other_side_ended_meanwhile_is_made_again(store: S
         assert isinstance(send(claim, timedelta(hours=1)), Accepted)
 
 
-def test_a_reset_after_the_request_went_out_may_have_been_sent(store: Store, stand_in: TwilioStandIn) -> None:
+def test_a_reset_after_the_request_is_unknown(store: Store, stand_in: TwilioStandIn) -> None:
     stand_in.plan(number(), Reset(Accept()))
     assert send_to(store, stand_in.url) == Unknown("no answer: ConnectionResetError")
     assert len(stand_in.accepted()) == 1

@@ -1,4 +1,4 @@
-"""The worker, on a real Postgres and a stand-in Twilio over HTTP."""
+"""The worker on a real Postgres, with a stand-in for Twilio over HTTP."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sms_retry import attempt, worker
 from sms_retry.store import Store
 from sms_retry.twilio import Send
 from sms_retry.values import Claim, Message, Refused, Ticket, Unknown
-from tests.integration.examples import MINUTE, after_sending, number, plenty, receipt, statuses, take_in
+from tests.integration.examples import MINUTE, after_sending, five_minutes_left, number, receipt, statuses, take_in
 
 
-def test_messages_that_fail_for_a_while_are_each_accepted_exactly_once(
+def test_each_message_is_accepted_once_after_temporary_failures(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     for n in range(40):
@@ -25,7 +25,7 @@ def test_messages_that_fail_for_a_while_are_each_accepted_exactly_once(
         take_in(store, n)
 
     for _ in range(3):
-        worker.drain(store, send, plenty, concurrency=10)
+        worker.drain(store, send, five_minutes_left, concurrency=10)
         let_time_pass(db, minutes=20)
 
     assert statuses(db) == {"sent": 40}
@@ -34,49 +34,49 @@ def test_messages_that_fail_for_a_while_are_each_accepted_exactly_once(
 
 
 @pytest.mark.parametrize(
-    ("said", "counted"), [("sent", "success"), ("delivered", "success"), ("undelivered", "rescheduled")]
+    ("status", "counted"), [("sent", "success"), ("delivered", "success"), ("undelivered", "rescheduled")]
 )
-def test_a_callback_that_is_faster_than_its_worker_makes_nothing_stale(
-    store: Store, stand_in: TwilioStandIn, send: Send, database_url: str, said: str, counted: str
+def test_a_receipt_before_the_report_of_the_worker_is_not_counted_as_stale(
+    store: Store, stand_in: TwilioStandIn, send: Send, database_url: str, status: str, counted: str
 ) -> None:
     take_in(store)
     with closing(Store(lambda: database_url)) as webhook:
 
-        def call_back() -> None:
-            receipt(webhook, stand_in.accepted()[0].sid, said, None, Ticket(1, 1), (MINUTE,))
+        def send_receipt() -> None:
+            receipt(webhook, stand_in.accepted()[0].sid, status, None, Ticket(1, 1), (MINUTE,))
 
-        tally = worker.drain(store, after_sending(send, call_back), plenty, concurrency=1)
+        tally = worker.drain(store, after_sending(send, send_receipt), five_minutes_left, concurrency=1)
 
     assert (tally.processed, getattr(tally, counted), tally.stale) == (1, 1, 0)
 
 
-def test_a_twilio_that_cannot_be_reached_costs_no_message_a_retry(
+def test_an_unreachable_twilio_spends_no_retry(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     take_in(store)
     stand_in.close()
     for _ in range(5):
-        assert worker.drain(store, send, plenty, concurrency=2).rescheduled == 1
+        assert worker.drain(store, send, five_minutes_left, concurrency=2).rescheduled == 1
         let_time_pass(db, minutes=20)
 
     stand_in.start()
-    assert worker.drain(store, send, plenty, concurrency=2).success == 1
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).success == 1
     assert db.execute("select retry_count, attempt from sms_retry.sms_retry_queue").fetchone() == (0, 6)
 
 
-def test_a_number_that_is_none_fails_at_once(
+def test_an_invalid_number_fails_at_once(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     stand_in.plan(number(1), Refuse(400, 21211))
     take_in(store)
 
-    tally = worker.drain(store, send, plenty, concurrency=2)
+    tally = worker.drain(store, send, five_minutes_left, concurrency=2)
 
     assert (tally.processed, tally.failed) == (1, 1)
     assert db.execute("select status, error_code from sms_retry.sms_messages").fetchone() == ("failed", 21211)
 
 
-def test_a_failure_is_tried_again_three_times_and_then_has_failed(
+def test_a_message_fails_after_three_retries(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     stand_in.plan(number(1), *[Refuse(400, 30001)] * 9)
@@ -84,7 +84,7 @@ def test_a_failure_is_tried_again_three_times_and_then_has_failed(
 
     waits = []
     for _ in range(4):
-        worker.drain(store, send, plenty, concurrency=2)
+        worker.drain(store, send, five_minutes_left, concurrency=2)
         row = db.execute(
             "select extract(epoch from scheduled_for - now()) from sms_retry.sms_retry_queue where status = 'pending'"
         ).fetchone()
@@ -116,7 +116,7 @@ def test_a_failure_is_tried_again_three_times_and_then_has_failed(
     ],
     ids=repr,
 )
-def test_an_answer_that_cannot_be_trusted_is_unknown_and_not_sent_again(
+def test_an_answer_that_cannot_be_trusted_is_unknown_and_not_resent(
     db: psycopg.Connection,
     store: Store,
     stand_in: TwilioStandIn,
@@ -126,9 +126,9 @@ def test_an_answer_that_cannot_be_trusted_is_unknown_and_not_sent_again(
     stand_in.plan(number(1), step)
     take_in(store)
 
-    assert worker.drain(store, send, plenty, concurrency=2).unknown == 1
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).unknown == 1
     let_time_pass(db, hours=1)
-    assert worker.drain(store, send, plenty, concurrency=2).processed == 0
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).processed == 0
 
     assert len(stand_in.posts()) == 1
     assert statuses(db) == {"unknown": 1}
@@ -144,16 +144,16 @@ def test_a_read_timeout_is_unknown(
     stand_in.plan(number(1), Hang(Accept()))
     take_in(store)
 
-    assert worker.drain(store, send, plenty, concurrency=2).unknown == 1
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).unknown == 1
     assert statuses(db) == {"unknown": 1}
 
 
-def test_nothing_is_claimed_when_time_is_too_short_for_a_send(store: Store, send: Send) -> None:
+def test_a_worker_with_too_little_time_for_a_send_claims_nothing(store: Store, send: Send) -> None:
     take_in(store)
     assert worker.drain(store, send, lambda: 30.0, concurrency=2).processed == 0
 
 
-def test_what_time_no_longer_allows_is_given_back_and_spends_nothing(
+def test_a_worker_out_of_time_gives_its_claims_back_without_spending_a_retry(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     for n in range(30):
@@ -171,7 +171,7 @@ def test_what_time_no_longer_allows_is_given_back_and_spends_nothing(
     assert rows == [("completed", 0, tally.success), ("pending", 0, 30 - tally.success)]
 
 
-def test_an_opt_out_ends_whatever_else_waits_for_that_person(
+def test_an_opt_out_ends_the_other_waiting_messages_of_that_person(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     stand_in.plan(number(1), Refuse(400, 21610))
@@ -179,7 +179,7 @@ def test_an_opt_out_ends_whatever_else_waits_for_that_person(
     for _ in range(3):
         store.queue(Message(number(1), "Later.", kind="otp", business_id="another"), 30001)
 
-    worker.drain(store, send, plenty, concurrency=1)
+    worker.drain(store, send, five_minutes_left, concurrency=1)
 
     assert statuses(db) == {"failed": 4}
     assert len(stand_in.posts()) == 1
@@ -187,53 +187,53 @@ def test_an_opt_out_ends_whatever_else_waits_for_that_person(
     assert consent == [("*", number(1), "opted_out")]
 
 
-def test_bad_credentials_hold_everything_until_one_probe_goes_through(
+def test_bad_credentials_hold_all_messages_until_a_probe_is_accepted(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     for n in range(20):
         take_in(store, n)
         stand_in.plan(number(n), Refuse(401, 20003), Refuse(401, 20003))
 
-    first = worker.drain(store, send, plenty, concurrency=2)
+    first = worker.drain(store, send, five_minutes_left, concurrency=2)
     assert first.rescheduled + first.deferred == first.processed < 20
-    assert worker.drain(store, send, plenty, concurrency=2).processed == 0
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).processed == 0
 
     posts = len(stand_in.posts())
     let_time_pass(db, minutes=6)
-    assert worker.drain(store, send, plenty, concurrency=2).processed == 1
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).processed == 1
     assert len(stand_in.posts()) == posts + 1
 
     for n in range(20):
         stand_in.plan(number(n), Accept())
     let_time_pass(db, minutes=6)
-    assert worker.drain(store, send, plenty, concurrency=2).success == 20
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).success == 20
     assert db.execute("select count(*) from sms_retry.sms_holds").fetchone() == (0,)
     assert db.execute("select sum(retry_count) from sms_retry.sms_messages").fetchone() == (0,)
 
 
-def test_a_twilio_that_is_down_is_asked_by_one_message_a_minute(
+def test_a_twilio_that_is_down_gets_one_probe_a_minute(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
     for n in range(50):
         take_in(store, n)
     stand_in.behave(default=lambda to, nth: BadAnswer(500, accepted=None))
 
-    worker.drain(store, send, plenty, concurrency=2)
-    spoiled = len(stand_in.posts())
-    assert attempt.DOWN_AFTER <= spoiled < attempt.DOWN_AFTER + 3
+    worker.drain(store, send, five_minutes_left, concurrency=2)
+    lost = len(stand_in.posts())
+    assert attempt.DOWN_AFTER <= lost < attempt.DOWN_AFTER + 3
 
     for minute in (1, 2):
         let_time_pass(db, minutes=1)
-        worker.drain(store, send, plenty, concurrency=2)
-        assert len(stand_in.posts()) == spoiled + minute
+        worker.drain(store, send, five_minutes_left, concurrency=2)
+        assert len(stand_in.posts()) == lost + minute
 
     stand_in.behave(default=lambda to, nth: Accept())
     let_time_pass(db, minutes=2)
-    assert worker.drain(store, send, plenty, concurrency=2).success == 50 - spoiled - 2
-    assert statuses(db) == {"unknown": spoiled + 2, "sent": 50 - spoiled - 2}
+    assert worker.drain(store, send, five_minutes_left, concurrency=2).success == 50 - lost - 2
+    assert statuses(db) == {"unknown": lost + 2, "sent": 50 - lost - 2}
 
 
-def test_a_surprise_in_one_send_does_not_lose_what_the_others_brought(
+def test_an_exception_in_one_send_keeps_the_outcomes_of_the_others(
     db: psycopg.Connection, store: Store, send: Send
 ) -> None:
     for n in range(6):
@@ -245,7 +245,7 @@ def test_a_surprise_in_one_send_does_not_lose_what_the_others_brought(
         return Refused(400, 21211, "no such number")
 
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        worker.drain(store, broken, plenty, concurrency=2)
+        worker.drain(store, broken, five_minutes_left, concurrency=2)
 
     rows = db.execute("select status, count(*) from sms_retry.sms_retry_queue group by 1 order by 1").fetchall()
     assert dict(rows)["processing"] == 1
