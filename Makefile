@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check chaos simulate mutations docs screenshots build deploy deploy-local bench clean
+.PHONY: help setup demo dev test check chaos simulate mutations docs data screenshots build deploy deploy-local bench clean
 
 # What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
 ARCHITECTURE ?= arm64
@@ -47,6 +47,9 @@ mutations: setup ## plant bugs, and see the tests catch each
 
 docs: setup ## write the pages of docs/ that are made from data
 	@python -m tests.pages
+
+data: setup ## write the SQL that is made from libphonenumber's data
+	@python -m tests.calling_codes
 
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)
