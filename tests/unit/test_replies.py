@@ -10,7 +10,8 @@ import pytest
 from sms_retry import replies
 
 OPT_OUTS = """
-STOP|stop|Stop|  stop \n|STOP.|Stop!|stop...|“STOP”|"stop"|'stop'|(stop)|STOP\u200b|\ufeffSTOP|ST\u00adOP|ＳＴＯＰ|\
+STOP|stop|Stop|  stop \n|STOP.|Stop!|stop...|“STOP”|"stop"|'stop'|\
+(stop)|STOP\u200b|\ufeffSTOP|ST\u00adOP|ＳＴＯＰ|\
 STOP \U0001f6d1|\U0001f6d1 STOP \U0001f6d1|S T O P|STOP ALL|stopall|Stop. Thank you|Stop, thanks!|please stop|Please STOP.|Stop please|\
 Stop texting me|STOP TEXTING ME!!!|stop it|UNSUBSCRIBE.|unsubscribe|Cancel|cancel!|END.|end|Quit|quit.|Revoke|revoke!|\
 opt out|OPT-OUT|optout|Opt–out|opt\u00a0out|OPT_OUT|arret|ARRET|ARRETE|ARRÊT|arrêt|arre\u0302t|Arrête!|ALTO|\
