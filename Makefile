@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check chaos simulate mutations docs screenshots build deploy deploy-local bench clean
+.PHONY: help setup demo dev test check chaos simulate mutations docs data screenshots build deploy deploy-local bench clean
 
 # The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
@@ -48,6 +48,9 @@ mutations: setup ## plant bugs, and check that the tests catch each
 
 docs: setup ## generate the pages of docs/ that come from data
 	@python -m tests.pages
+
+data: setup ## write the SQL that is made from libphonenumber's data
+	@python -m tests.calling_codes
 
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)

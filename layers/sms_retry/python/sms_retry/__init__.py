@@ -10,7 +10,7 @@ The modules stand on floors. A module imports only from lower floors; import-lin
     4  attempt · listing
     3  policy · store · twilio · callback · intake · conninfo
     2  readings
-    1  values · codes · hours · settings · secrets · connection · migrate · deployment
+    1  values · numbers · replies · codes · hours · settings · secrets · connection · migrate · deployment
 
 Floors 9 to 7 face a person or AWS: the command line, the browser's console, and the state of a Lambda container.
 Floor 5 holds the use cases. `worker` sends due messages, one `attempt` for each claim. `reconcile` asks Twilio's

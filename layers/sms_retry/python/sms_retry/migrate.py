@@ -1,4 +1,4 @@
-"""Brings the database to this release: each migration once, every function each time, in one transaction."""
+"""Brings the database to this release: each migration once, data and functions each time, in one transaction."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
         for path in new:
             _run(connection, path, folder)
             connection.execute("insert into sms_retry.schema_migrations (name) values (%s)", [path.stem])
+        for path in sorted((folder / "data").glob("*.sql")):
+            _run(connection, path, folder)
         # A function may call another that a later file defines, so the bodies are checked once all are defined.
         for checked in ("off", "on"):
             connection.execute(f"set local check_function_bodies = {checked}")

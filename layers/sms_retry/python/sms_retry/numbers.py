@@ -1,0 +1,29 @@
+"""Phone numbers: one person has one spelling, E.164 as libphonenumber formats it. SQL's sms_number gives the same."""
+
+from __future__ import annotations
+
+import re
+
+# A trunk prefix and an area code that is written twice make an input longer than the 15 digits of E.164.
+INTERNATIONAL = re.compile(r"\+[1-9][0-9]{2,24}")
+LONGEST_E164 = len("+") + 15
+
+
+def e164(given: str) -> str | None:
+    """The one spelling of `given`, a `+` and digits such as `+4407700900123`; None where the number is impossible."""
+    import phonenumbers
+
+    if not INTERNATIONAL.fullmatch(given):
+        return None
+    try:
+        number = phonenumbers.parse(given)
+    except phonenumbers.NumberParseException:
+        return None
+    spelled = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return spelled if phonenumbers.is_possible_number(number) and len(spelled) <= LONGEST_E164 else None
+
+
+def from_text(text: str) -> str | None:
+    """The one spelling of a number as people write it, such as `+44 (0)7700 900123` or `0044 7700 900123`."""
+    bare = re.sub(r"[\s().\-/\u2010-\u2015]", "", text)
+    return e164(f"+{bare[2:]}" if bare.startswith("00") else bare)

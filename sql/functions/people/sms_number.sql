@@ -1,0 +1,44 @@
+-- The one spelling of a phone number: E.164 as libphonenumber formats it, such as +447700900123 for +4407700900123. Null where
+-- libphonenumber calls the number impossible. The steps are those of its `parse` and `is_possible_number`.
+create or replace function sms_retry.sms_number(given text) returns text
+language plpgsql stable strict parallel safe set search_path = sms_retry, pg_temp
+as $$
+declare
+    digits   text := substr(given, 2);
+    code     sms_calling_codes;
+    national text;
+    stripped text;
+    found_at text[];
+begin
+    if given !~ '^[+][1-9][0-9]{2,24}$' then
+        return null;
+    end if;
+    -- No calling code begins another.
+    select c.* into code from sms_calling_codes c
+    where c.calling_code in (left(digits, 1), left(digits, 2), left(digits, 3));
+    if not found then
+        return null;
+    end if;
+
+    national := substr(digits, length(code.calling_code) + 1);
+    found_at := regexp_match(national, '^((?:' || code.trunk_prefix || '))');
+    if found_at is not null then
+        stripped := case
+            when code.trunk_rule is null or found_at[cardinality(found_at)] is null
+                then substr(national, length(found_at[1]) + 1)
+            else regexp_replace(national, '^(?:' || code.trunk_prefix || ')', code.trunk_rule)
+        end;
+        -- The prefix stays where the number was complete with it and is not without it, or becomes too short.
+        if (national !~ ('^(?:' || code.national_pattern || ')$') or stripped ~ ('^(?:' || code.national_pattern || ')$'))
+            and (length(stripped) = any (code.lengths) or length(stripped) > code.lengths[cardinality(code.lengths)])
+        then
+            national := stripped;
+        end if;
+    end if;
+
+    if length(national) = any (code.lengths || code.local_lengths) and length(code.calling_code || national) <= 15 then
+        return '+' || code.calling_code || national;
+    end if;
+    return null;
+end
+$$;
