@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,19 +15,20 @@ from local.postgres.server import Server
 from local.waiting import let_time_pass
 from sms_retry import operate
 from sms_retry.console import actions
-from sms_retry.migrate import migrate, sql_folder
+from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.values import Claim
+from tests import released
 from tests.integration.examples import (
     MINUTE,
+    claim_again,
     claimed,
     finish,
     number,
     one,
     receipt,
-    send_again,
     sid,
-    standing,
+    state_of,
     unknown,
 )
 
@@ -220,7 +220,7 @@ def test_postgres_copies_the_rules_into_the_statements_that_call_them(db: psycop
             name
             for (name,) in db.execute("select funcname from pg_stat_xact_user_functions where schemaname = 'sms_retry'")
         }
-    assert standing(db, claim.message_id).queue == "pending"
+    assert state_of(db, claim.message_id).queue == "pending"
     # count_due_sms is a function in SQL that cannot be copied, so it shows that such calls are counted.
     assert {"finish_sms_retries", "settle_sms_reports", "count_due_sms"} <= called
     assert not called & INLINED
@@ -245,7 +245,7 @@ def test_a_late_acceptance_reads_its_own_attempt_and_no_other(db: psycopg.Connec
             [claim.id, sid()],
         )
         assert one(db, read) - before < 10
-    assert standing(db).queue == "completed"
+    assert state_of(db).queue == "completed"
 
 
 def call_off(store: Store, claim: Claim) -> None:
@@ -301,7 +301,7 @@ def test_an_unknown_message_that_must_not_be_resent_ends_as_unknown(
     assert store.release_unknown([claim.ticket]) == []
     let_time_pass(db, hours=2)
     assert store.release_unknown([claim.ticket]) == ["unknown"]
-    assert standing(db).reason == reason
+    assert state_of(db).reason == reason
     assert attention(store) == ([], [])
 
 
@@ -314,7 +314,7 @@ def test_a_late_report_does_not_resend_a_message_that_must_not_be_resent(
     claim = unknown(store)
     forbid(store, claim)
     assert finish(store, claim, outcome, code=30001, delays=(MINUTE,) * 3, spends=spends) == "failed"
-    assert (standing(db).message, standing(db).reason, standing(db).retry_count) == ("failed", reason, 0)
+    assert (state_of(db).message, state_of(db).reason, state_of(db).retry_count) == ("failed", reason, 0)
 
 
 @FORBIDS
@@ -328,10 +328,10 @@ def test_an_acceptance_does_not_forget_that_a_message_must_not_be_resent(
         assert receipt(store, sid(), "sent", ticket=claim.ticket) == "settled"
     else:
         assert finish(store, claim, "accepted", sid=sid()) == "completed"
-    assert (standing(db).queue, standing(db).reason) == ("completed", reason)
+    assert (state_of(db).queue, state_of(db).reason) == ("completed", reason)
 
     assert receipt(store, sid(), "undelivered", 30003, claim.ticket, (MINUTE,) * 3) == "settled"
-    assert (standing(db).message, standing(db).queue, standing(db).reason) == ("undelivered", "failed", reason)
+    assert (state_of(db).message, state_of(db).queue, state_of(db).reason) == ("undelivered", "failed", reason)
 
 
 def test_requeue_leaves_out_a_message_that_was_called_off(store: Store) -> None:
@@ -349,9 +349,9 @@ def test_a_resend_by_force_lifts_the_reason_and_follows_the_senders_wish_again(
     claim = unknown(store)
     forbid(store, claim)
     assert operate.retry(store, "anna", claim.message_id, force=True)
-    again = send_again(db, store, minutes=0)
+    again = claim_again(db, store, minutes=0)
     assert finish(store, again, "unknown") == "unknown"
-    assert standing(db).reason is None
+    assert state_of(db).reason is None
     assert attention(store) == ([claim.message_id], [])
 
 
@@ -364,12 +364,7 @@ def test_the_console_and_the_database_know_the_same_forbidding_reasons(
 
 def test_a_database_of_release_01_learns_which_people_opted_out(server: Server, worker_id: str, tmp_path: Path) -> None:
     url = server.create_database(f"upgraded_{worker_id}")
-    folder = tmp_path / "sql"
-    shutil.copytree(sql_folder(), folder)
-    for path in (folder / "migrations").iterdir():
-        if path.stem >= "0003":
-            path.unlink()
-    migrate(url, folder)
+    migrate(url, released.sql("0.1.0", tmp_path))
     store = Store(lambda: url)
     with psycopg.connect(url, autocommit=True) as db:
         # As release 0.1 recorded an opt-out: the reason is empty, and the sender's wish is overwritten.
@@ -380,8 +375,8 @@ def test_a_database_of_release_01_learns_which_people_opted_out(server: Server, 
 
         migrate(url)
 
-        assert standing(db, stopped.message_id).reason == "opted_out"
-        assert standing(db, waits.message_id).reason is None
+        assert state_of(db, stopped.message_id).reason == "opted_out"
+        assert state_of(db, waits.message_id).reason is None
         assert attention(store) == ([waits.message_id], [waits.message_id])
     store.close()
     with psycopg.connect(server.url, autocommit=True) as connection:

@@ -1,0 +1,20 @@
+"""Earlier releases in tests/releases: each is a `git archive` of `sql functions layers/sms_retry/python`."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+RELEASES = Path(__file__).parent / "releases"
+
+
+def unpacked(version: str, folder: Path) -> Path:
+    """The files of a release in `folder`: `sql`, `functions` and `layers/sms_retry/python`."""
+    with tarfile.open(RELEASES / f"{version}.tar.gz") as archive:
+        archive.extractall(folder / version, filter="data")
+    return folder / version
+
+
+def sql(version: str, folder: Path) -> Path:
+    """The SQL of a release, for `migrate`."""
+    return unpacked(version, folder) / "sql"
