@@ -50,9 +50,12 @@ def errors() -> str:
             "  to half of the wait, or up to 90 seconds where that is longer. Each try spends a retry unless the table",
             "  says otherwise.",
             "- *final*: the message has failed. A code that is not in the table is final too, and is counted in",
-            "  `UnlistedMessages`. After some codes the person is opted out as well.",
+            "  `UnlistedMessages`. After some codes the person is opted out as well. An answer without a code of",
+            "  Twilio is not final: it spends no retry.",
             "- *set a hold*: every message would fail in the same way, so nothing is sent in that scope for the given",
-            "  time. Then one message probes the hold. The message itself waits and spends no retry.",
+            "  time. Then one message probes the hold. The message itself waits and spends no retry, unless the table",
+            "  names its waits: then it may be the cause. A *country* of +1 is one area code, such as +1415; a",
+            "  *calling code* is all of +1. A hold that a receipt set is cleared only by a receipt of its probe.",
             "- *ask Twilio*: the message may have been sent, so it is unknown until Twilio answers.",
             "",
             "To change a verdict for good, change the line of the code in `error_policy.csv`. To change it without a",
@@ -177,11 +180,14 @@ def _words(steps: list[str]) -> str:
 
 
 def _when(rule: codes.CodeRule) -> str:
+    scope = rule.scope.replace("_", " ")
     match rule:
         case codes.CodeRule(verdict="hold", strategy="midnight_pacific"):
-            return f"{rule.scope}, until midnight Pacific"
+            return f"{scope}, until midnight Pacific"
+        case codes.CodeRule(verdict="hold", spends=True):
+            return f"{scope}, {_time(rule.base)}; the message itself: {', '.join(map(_time, rule.waits))}"
         case codes.CodeRule(verdict="hold"):
-            return f"{rule.scope}, {_time(rule.base)}"
+            return f"{scope}, {_time(rule.base)}"
         case codes.CodeRule(verdict="retry"):
             waits = ", ".join(map(_time, rule.waits))
             return waits if rule.spends else f"{_time(rule.base)}, longer each time; spends no retry"

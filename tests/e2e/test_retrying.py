@@ -31,7 +31,7 @@ def test_each_of_forty_messages_with_a_failed_first_send_is_accepted_exactly_onc
 def test_a_worker_returns_counts_that_add_up(stack: Stack) -> None:
     stack.twilio.plan(number(0), Accept())
     stack.twilio.plan(number(1), Refuse(400, 21211))
-    stack.twilio.plan(number(2), Refuse(400, 30001))
+    stack.twilio.plan(number(2), Refuse(400, 30021))
     stack.twilio.plan(number(3), BadAnswer(502))
     for n in range(5):
         queue(stack, n)
@@ -53,13 +53,13 @@ def test_a_worker_returns_counts_that_add_up(stack: Stack) -> None:
 
 
 def test_a_message_is_tried_four_times_and_then_fails(stack: Stack) -> None:
-    stack.twilio.behave(default=always(Refuse(400, 30001)))
+    stack.twilio.behave(default=always(Refuse(400, 30021)))
     stack.invoke("send_sms", message())
 
     stack.let_minutes_pass(25)
 
     assert posts_to(stack, 0) == 4
-    assert stack.invoke("retry_sms", {"message_id": 1})["error_code"] == 30001
+    assert stack.invoke("retry_sms", {"message_id": 1})["error_code"] == 30021
     assert statuses(stack) == {"failed": 1}
 
 

@@ -13,7 +13,18 @@ from sms_retry import attempt, worker
 from sms_retry.store import Store
 from sms_retry.twilio import Send
 from sms_retry.values import Claim, Message, Refused, Ticket, Unknown
-from tests.integration.examples import MINUTE, after_sending, five_minutes_left, number, receipt, statuses, take_in
+from tests.integration.examples import (
+    MINUTE,
+    after_sending,
+    assert_state,
+    fill,
+    five_minutes_left,
+    number,
+    one,
+    receipt,
+    statuses,
+    take_in,
+)
 
 
 def test_each_message_is_accepted_once_after_temporary_failures(
@@ -79,7 +90,7 @@ def test_an_invalid_number_fails_at_once(
 def test_a_message_fails_after_three_retries(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
-    stand_in.plan(number(1), *[Refuse(400, 30001)] * 9)
+    stand_in.plan(number(1), *[Refuse(400, 30021)] * 9)
     take_in(store)
 
     waits = []
@@ -93,9 +104,9 @@ def test_a_message_fails_after_three_retries(
 
     assert len(stand_in.posts()) == 4
     assert waits[0] is not None
-    assert 59 < waits[0] < 151
+    assert 119 < waits[0] < 211
     assert waits[1] is not None
-    assert 119 < waits[1] < 211
+    assert 239 < waits[1] < 361
     assert waits[3] is None
     row = db.execute("select status, reason, retry_count from sms_retry.sms_retry_queue").fetchone()
     assert row == ("failed", "retries_spent", 3)
@@ -231,6 +242,73 @@ def test_a_twilio_that_is_down_gets_one_probe_a_minute(
     let_time_pass(db, minutes=2)
     assert worker.drain(store, send, five_minutes_left, concurrency=2).success == 50 - lost - 2
     assert statuses(db) == {"unknown": lost + 2, "sent": 50 - lost - 2}
+
+
+def test_a_tick_of_answers_that_are_not_twilios_costs_no_message_anything(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    fill(db, 2000)
+    stand_in.behave(default=lambda to, nth: BadAnswer(408, body="Request Time-out", accepted=None))
+
+    worker.drain(store, send, five_minutes_left, concurrency=20)
+    assert attempt.DOWN_AFTER <= len(stand_in.posts()) < 60
+    assert one(db, "select scope || ' ' || reason from sms_retry.sms_holds") == "account twilio_down"
+    for _ in range(3):
+        posts = len(stand_in.posts())
+        let_time_pass(db, minutes=1)
+        worker.drain(store, send, five_minutes_left, concurrency=20)
+        assert len(stand_in.posts()) == posts + 1
+
+    stand_in.behave(default=lambda to, nth: Accept())
+    for _ in range(3):
+        let_time_pass(db, minutes=7)
+        worker.drain(store, send, five_minutes_left, concurrency=100)
+
+    assert statuses(db) == {"sent": 2000}
+    assert set(stand_in.times_accepted().values()) == {1}
+    assert one(db, "select max(retry_count) from sms_retry.sms_messages") == 0
+
+
+@pytest.mark.parametrize("body", ["", "busy", "<html>blocked</html>", '{"error": "no"}', '{"code": "20429"}'])
+@pytest.mark.parametrize("http_status", [400, 408, 410, 421, 425, 451])
+def test_an_answer_without_a_code_is_not_final(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, http_status: int, body: str
+) -> None:
+    stand_in.plan(number(1), BadAnswer(http_status, body=body, accepted=None), Accept())
+    take_in(store)
+
+    assert worker.drain(store, send, five_minutes_left, concurrency=1).rescheduled == 1
+    assert_state(db, queue="pending", retry_count=0, error_code=20429 if "20429" in body else None)
+    let_time_pass(db, minutes=2)
+    assert worker.drain(store, send, five_minutes_left, concurrency=1).success == 1
+
+
+@pytest.mark.parametrize("code", [21606, 21659])
+def test_a_recipient_in_the_wrong_country_delays_no_other_country_and_ends_within_its_retries(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, code: int
+) -> None:
+    poison = store.queue(Message("+447700900001", "Hello.", kind="otp"))
+    stand_in.plan("+447700900001", *[Refuse(400, code)] * 300)
+
+    for tick in range(180):
+        take_in(store, 100 + tick)
+        worker.drain(store, send, five_minutes_left, concurrency=1)
+        assert stand_in.times_accepted()[number(100 + tick), "Your parcel is here."] == 1
+        let_time_pass(db, minutes=1)
+
+    assert_state(db, poison, message="failed", retry_count=3, attempt=4, reason="retries_spent", error_code=code)
+
+
+@pytest.mark.parametrize(
+    ("kind", "intent"), [("otp", "otp"), ("transactional", "notifications"), ("emergency", "security")]
+)
+def test_twilio_is_told_the_intent_of_a_message(
+    store: Store, stand_in: TwilioStandIn, send: Send, kind: str, intent: str
+) -> None:
+    store.queue(Message(number(1), "Hello.", kind=kind, time_zone="Etc/GMT+12"))
+    store.queue(Message(number(1), "Hello.", kind=kind, time_zone="Etc/GMT"))
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+    assert {post.form["MessageIntent"] for post in stand_in.posts()} == {intent}
 
 
 def test_an_exception_in_one_send_keeps_the_outcomes_of_the_others(

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from local.proof import Check, checks
 from local.twilio.stand_in import Post, Refuse
 from tests.simulation.plan import (
+    CAPPED,
     DAY_CAP,
     ENABLED,
     FLOOD,
@@ -244,9 +245,12 @@ def _holds_are_set_and_cleared(week: Week, sent: list[Sent]) -> Check:
                 yield f"{NOT_ENABLED} was probed at {earlier:%a %H:%M} and at {later:%H:%M}"
         if not any(each.post.to.startswith(NOT_ENABLED) and each.post.accepted for each in sent):
             yield f"no message was sent to {NOT_ENABLED} after it was enabled"
-        for each in sent:
-            if start + DAY_CAP < each.at < midnight:
+        meanwhile = [each for each in sent if start + DAY_CAP < each.at < midnight]
+        for each in meanwhile:
+            if each.post.to == CAPPED:
                 yield f"message {each.message.id} was sent at {each.at:%H:%M} while T-Mobile's cap was used up"
+        if not meanwhile:
+            yield "no message to any other carrier was sent while T-Mobile's cap was used up"
 
     reasons = ", ".join(sorted({reason for _, _, reason in week.holds}))
     seen = f"{reasons}; {len(probes)} probes of a country until it was enabled on {start + ENABLED:%A}"

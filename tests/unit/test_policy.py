@@ -43,7 +43,9 @@ def receipt(status: str, code: int | None) -> Receipt:
 @pytest.mark.parametrize("rule", code_rules().values(), ids=lambda rule: str(rule.code))
 def test_every_rule_gives_its_verdict(rule: CodeRule) -> None:
     assert rule.reason
-    match rule.verdict, verdict(rule.code):
+    judged = verdict(rule.code)
+    assert judged.spends == rule.spends
+    match rule.verdict, judged:
         case "retry", Retry(delays, _, spends):
             assert len(delays) == (rule.retries if rule.spends else 1)
             # A message has three retries: SQL would grant no fourth.
@@ -53,7 +55,8 @@ def test_every_rule_gives_its_verdict(rule: CodeRule) -> None:
         case "hold", Hold(scope, key, wait):
             assert (scope, key) in {("account", "*"), ("sender", "*"), ("country", "+49"), ("recipient", NUMBER)}
             assert wait > timedelta(0)
-            assert not rule.spends
+            # Only a message that may be the cause spends its retries, and then no other country waits for it.
+            assert rule.spends == bool(rule.retries) == (rule.code in (21606, 21659))
         case "final", Final():
             assert not rule.retries
         case ("opt_out", StopSending()) | ("unknown", Ask()):
@@ -79,7 +82,15 @@ def test_every_verdict_has_the_same_fields(verdict: Verdict, delays: object, spe
 
 
 @pytest.mark.parametrize(
-    ("code", "minutes"), [(30001, (1, 2, 4)), (30003, (5, 10)), (30008, (15, 30)), (14107, (2,)), (30022, (5, 10, 15))]
+    ("code", "minutes"),
+    [
+        (30001, (20, 40, 60)),
+        (21611, (20, 40, 60)),
+        (30003, (5, 10)),
+        (30008, (15, 30)),
+        (14107, (2,)),
+        (30022, (5, 10, 15)),
+    ],
 )
 def test_waits_grow_by_the_strategy_of_the_rule(code: int, minutes: tuple[int, ...]) -> None:
     waits = tuple(timedelta(minutes=n) for n in minutes)
@@ -102,8 +113,8 @@ def test_a_wait_is_at_most_half_a_day_before_its_spread() -> None:
 
 
 def test_a_wait_is_at_least_twilios_retry_after() -> None:
-    waits = RELEASE.judge(refused(30001, retry_after=MINUTES[3]), 1, NUMBER, NOW, least)
-    assert waits == Retry((MINUTES[3], MINUTES[3], MINUTES[4]), "error_30001")
+    waits = RELEASE.judge(refused(30020, retry_after=MINUTES[7]), 1, NUMBER, NOW, least)
+    assert waits == Retry((MINUTES[7], MINUTES[10], timedelta(minutes=20)), "error_30020")
 
     hours = RELEASE.judge(refused(None, 429, timedelta(hours=2)), 1, NUMBER, NOW, least)
     assert hours == Retry((timedelta(hours=2),), "error_20429", spends=False)
@@ -118,8 +129,8 @@ def test_a_free_retry_waits_longer_each_time_up_to_five_minutes() -> None:
         assert waits[0] < waits[-1] == timedelta(minutes=5)
 
 
-@pytest.mark.parametrize("code", [None, 1, 12345, 99999])
-def test_a_code_without_a_rule_is_final(code: int | None) -> None:
+@pytest.mark.parametrize("code", [1, 12345, 99999])
+def test_a_code_without_a_rule_is_final(code: int) -> None:
     assert RELEASE.judge(refused(code), 1, NUMBER, NOW) == Final("unlisted")
 
 
@@ -128,6 +139,50 @@ def test_an_answer_without_a_code_is_judged_by_its_status(status: int, meant: in
     assert RELEASE.judge(refused(None, status), 1, NUMBER, NOW, least) == RELEASE.judge(
         refused(meant), 1, NUMBER, NOW, least
     )
+
+
+@pytest.mark.parametrize("status", [n for n in range(400, 500) if n not in policy.CODES_OF_STATUSES])
+def test_an_answer_without_a_code_says_nothing_about_the_message(status: int) -> None:
+    waits = [RELEASE.judge(refused(None, status), attempt, NUMBER, NOW, least) for attempt in (1, 2, 3, 99)]
+    assert waits == [Retry((timedelta(seconds=n),), "no_twilio_code", spends=False) for n in (5, 10, 20, 300)]
+
+
+@pytest.mark.parametrize("code", [21606, 21659])
+def test_a_message_for_the_wrong_destination_spends_its_retries_and_holds_its_country(code: int) -> None:
+    assert verdict(code) == Hold(
+        "country", "+49", MINUTES[15], f"error_{code}", (MINUTES[15], timedelta(minutes=30), timedelta(minutes=45))
+    )
+
+
+@pytest.mark.parametrize("code", [30032, 30033, 30034, 30035])
+@pytest.mark.parametrize(("to_number", "key"), [("+14155550123", "+1"), ("+18765550123", "+1"), (NUMBER, "+49")])
+def test_a_missing_registration_in_the_us_holds_the_calling_code(code: int, to_number: str, key: str) -> None:
+    held = RELEASE.judge(refused(code), 1, to_number, NOW)
+    assert isinstance(held, Hold)
+    assert (held.scope, held.key, held.spends) == ("country", key, False)
+
+
+@pytest.mark.parametrize(
+    ("code", "scope"),
+    [(10001, "account"), (10002, "account"), (30047, "recipient"), (30610, "recipient"), (30023, "recipient")],
+)
+def test_a_hold_is_as_narrow_as_its_code(code: int, scope: str) -> None:
+    assert verdict(code).scope == scope
+
+
+@pytest.mark.parametrize("code", [20011, 20413, 30045, 30046, 30640, 90009, *range(572001, 572007), 21608])
+def test_a_known_final_code_is_not_unlisted(code: int) -> None:
+    assert verdict(code) == Final(f"error_{code}")
+
+
+def test_twilios_own_failures_of_a_message_are_tried_again_alike() -> None:
+    assert verdict(12400).delays == verdict(30500).delays
+    assert "primary compliance profile" in code_rules()[21608].reason
+
+
+def test_an_operators_hold_spends_no_retry_unless_it_grants_some() -> None:
+    row = ("30005", "hold", "", 600, 0, "recipient", True, "by hand")
+    assert verdict(30005, Policy.of([row])).spends is False
 
 
 @pytest.mark.parametrize("code", [21610, 30630])
@@ -148,7 +203,7 @@ def test_the_key_of_a_country_hold_is_its_prefix(to_number: str, key: str) -> No
 def test_the_hold_of_a_daily_cap_ends_at_midnight_pacific(now: str, hours: float) -> None:
     pacific = datetime.fromisoformat(now).replace(tzinfo=ZoneInfo("America/Los_Angeles"))
     assert RELEASE.judge(refused(30023), 1, NUMBER, pacific.astimezone(UTC)) == Hold(
-        "sender", "*", timedelta(hours=hours), "error_30023"
+        "recipient", NUMBER, timedelta(hours=hours), "error_30023"
     )
 
 

@@ -11,14 +11,15 @@ from datetime import datetime, timedelta
 from threading import Event
 
 from sms_retry.hours import next_window
-from sms_retry.policy import NARROWEST_SPREAD, Policy
+from sms_retry.policy import NARROWEST_SPREAD, Policy, explains
 from sms_retry.values import Accepted, Answer, Claim, Hold, Refused, Report, Send, Unknown, Unreached
 
 # The longest connect, the longest read, and the time to write the outcome (seconds).
 SLOWEST_SEND = 40.0
 # The worker gives a claim older than this (seconds) back: while the worker slept, recovery may have taken the row.
 OLDEST_CLAIM = 240.0
-# After so many sends in a row without a trustworthy answer Twilio is down: a hold then lets one message a minute probe.
+# After so many sends in a row without a trustworthy answer Twilio, or the way to it, is down: a hold then lets one
+# message a minute probe.
 DOWN_AFTER = 10
 DOWN_FOR = timedelta(minutes=1)
 
@@ -91,6 +92,8 @@ class Attempts:
             _log(claim, report)
         match answer:
             case Unreached() | Unknown() | Refused(http_status=503):
+                self._unanswered += 1
+            case Refused() if not explains(answer):
                 self._unanswered += 1
             case _:
                 self._unanswered = 0

@@ -16,8 +16,10 @@ LONGEST_WAIT = timedelta(hours=12)
 LONGEST_FREE_WAIT = timedelta(minutes=5)
 # Wider than the minute between two ticks: otherwise messages that failed in one tick are all due in one tick again.
 NARROWEST_SPREAD = timedelta(seconds=90)
-# A refusal without a Twilio code, by its HTTP status.
+# The code that an HTTP status stands for where the answer has none.
 CODES_OF_STATUSES = {401: 20003, 403: 20403, 404: 20404, 429: 20429}
+# The first wait after a failure that no code of Twilio explains.
+FIRST_FREE_WAIT = timedelta(seconds=5)
 
 # Gives 0..1 for the random extra of a wait.
 Roll = Callable[[], float]
@@ -40,10 +42,14 @@ class Policy:
         """The verdict on a POST that Twilio did not accept; `attempt` counts claims."""
         match failure:
             case Unreached():
-                return Retry((_free_wait(timedelta(seconds=5), attempt, roll),), "not_connected", spends=False)
+                return Retry((_free_wait(FIRST_FREE_WAIT, attempt, roll),), "not_connected", spends=False)
             case Refused(http_status=status, code=code):
                 meant = code if code in self.rules else CODES_OF_STATUSES.get(status, code)
-                verdict = self._verdict(meant, attempt, to_number, now, roll)
+                verdict = (
+                    Retry((_free_wait(FIRST_FREE_WAIT, attempt, roll),), "no_twilio_code", spends=False)
+                    if meant is None
+                    else self._verdict(meant, attempt, to_number, now, roll)
+                )
         if isinstance(verdict, Retry) and (least := failure.retry_after):
             return replace(verdict, delays=tuple(max(wait, least) for wait in verdict.delays))
         return verdict
@@ -63,10 +69,9 @@ class Policy:
             case _:
                 return verdict
 
-    def _verdict(self, code: int | None, attempt: int, to_number: str, now: datetime, roll: Roll) -> Verdict:
-        rule = self.rules.get(code) if code is not None else None
+    def _verdict(self, code: int, attempt: int, to_number: str, now: datetime, roll: Roll) -> Verdict:
         reason = f"error_{code}"
-        match rule:
+        match rule := self.rules.get(code):
             case None:
                 return Final("unlisted")
             case CodeRule(verdict="retry", spends=False):
@@ -76,7 +81,9 @@ class Policy:
             case CodeRule(verdict="hold", strategy=strategy):
                 key = _hold_key(rule.scope, to_number)
                 wait = _until_midnight_pacific(now) if strategy == "midnight_pacific" else rule.base
-                return Hold(rule.scope, key, wait, reason) if key else Final(reason)
+                scope = "country" if rule.scope == "calling_code" else rule.scope
+                retries = rule.waits if rule.spends and rule.retries else ()
+                return Hold(scope, key, wait, reason, retries) if key else Final(reason)
             case CodeRule(verdict="opt_out"):
                 return StopSending()
             case CodeRule(verdict="unknown"):
@@ -85,18 +92,27 @@ class Policy:
                 return Final(reason)
 
 
+def explains(answer: Refused) -> bool:
+    """Whether the answer is Twilio's: a proxy or a firewall before Twilio gives no code."""
+    return answer.code is not None or answer.http_status in CODES_OF_STATUSES
+
+
 def _hold_key(scope: str, to_number: str) -> str | None:
-    """The key of a hold; None for a number of no known country. A deployment has one account and one sender."""
+    """The key of a hold; None for a number of no known country. A deployment has one account and one sender.
+
+    Several countries share +1. The scope `country` tells them apart by the three digits after it, and `calling_code`
+    covers them all.
+    """
     match scope:
-        case "country":
+        case "country" | "calling_code":
             import phonenumbers
 
             try:
                 number = phonenumbers.parse(to_number)
             except phonenumbers.NumberParseException:
                 return None
-            # Several countries share +1: the three digits after it tell them apart.
-            return f"+{number.country_code}" if number.country_code != 1 else to_number[:5]
+            shares = scope == "country" and number.country_code == 1
+            return to_number[:5] if shares else f"+{number.country_code}"
         case "recipient":
             return to_number or None
         case _:

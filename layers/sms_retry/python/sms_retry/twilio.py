@@ -25,6 +25,13 @@ READ_TIMEOUT = 30.0
 # Twilio repeats a callback only if the fragment of its URL says so. Twilio does not sign the fragment.
 CALLBACK_RETRIES = "#rc=3&rp=5xx,ct,rt"
 
+# A longer Retry-After is a mistake of a proxy more often than Twilio's wish.
+LONGEST_RETRY_AFTER = timedelta(hours=1)
+
+# https://www.twilio.com/docs/messaging/features/traffic-shaping: the purpose of a message. The Compliance Toolkit
+# may reschedule only marketing among these.
+INTENTS = {"transactional": "notifications", "marketing": "marketing", "otp": "otp", "emergency": "security"}
+
 
 class NotSent(Exception):
     """No connection: no byte of the request was written."""
@@ -58,6 +65,7 @@ def open_sender(
                 "Body": claim.body,
                 "StatusCallback": f"{webhook_url}/twilio/status?t={claim.ticket}{CALLBACK_RETRIES}",
                 "ValidityPeriod": int(valid_for.total_seconds()),
+                "MessageIntent": INTENTS[claim.kind],
                 **origin,
             }
             url = f"{TWILIO_API_URL}/2010-04-01/Accounts/{signed_in.account_sid}/Messages.json"
@@ -89,7 +97,7 @@ def read_answer(status: int, headers: Mapping[str, str] | HTTPMessage, text: str
         if isinstance(sid, str) and sid:
             return Accepted(sid, status, request_id)
         return Unknown(f"HTTP {status} without a SID", status, request_id)
-    code = body.get("code") if isinstance(body.get("code"), int) else None
+    code = _code(body)
     if 400 <= status < 500 or (status == 503 and code == 20503):
         message = str(body.get("message") or f"HTTP {status}")
         return Refused(status, code, message, _retry_after(headers), request_id)
@@ -97,7 +105,9 @@ def read_answer(status: int, headers: Mapping[str, str] | HTTPMessage, text: str
 
 
 @contextmanager
-def open_clients(api_url: str) -> Iterator[Callable[[Credentials], tuple[Any, Wire]]]:
+def open_clients(
+    api_url: str, read_timeout: float | None = None
+) -> Iterator[Callable[[Credentials], tuple[Any, Wire]]]:
     """Gives each thread its own SDK client and wire; an SDK client must not be shared between threads."""
     from twilio.rest import Client
 
@@ -106,7 +116,7 @@ def open_clients(api_url: str) -> Iterator[Callable[[Credentials], tuple[Any, Wi
 
     def client(credentials: Credentials) -> tuple[Any, Wire]:
         if not hasattr(own, "wire"):
-            own.wire, own.credentials = Wire(api_url), None
+            own.wire, own.credentials = Wire(api_url, read_timeout), None
             wires.append(own.wire)
         if own.credentials is not credentials:
             user = credentials.api_key_sid or credentials.account_sid
@@ -141,8 +151,9 @@ class _Login:
 class Wire:
     """The SDK's HttpClient on one open connection; it knows whether a byte of the request was written."""
 
-    def __init__(self, api_url: str) -> None:
+    def __init__(self, api_url: str, read_timeout: float | None = None) -> None:
         self._url = urlsplit(api_url)
+        self._read_timeout = read_timeout
         self._connection: HTTPConnection | None = None
         self.answer: tuple[int, Mapping[str, str] | HTTPMessage, str] = (0, {}, "")
 
@@ -195,7 +206,7 @@ class Wire:
         except OSError as error:
             self.close()
             raise NotSent(f"no connection: {type(error).__name__}") from error
-        connection.sock.settimeout(READ_TIMEOUT)
+        connection.sock.settimeout(self._read_timeout or READ_TIMEOUT)
         return connection
 
     def _new(self) -> HTTPConnection:
@@ -218,6 +229,16 @@ def _json_object(text: str) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _code(body: Mapping[str, Any]) -> int | None:
+    """Twilio's error code, which may be spelled as a string. It fits Postgres's int."""
+    code = body.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) <= 9:
+        code = int(code)
+    return code if isinstance(code, int) and not isinstance(code, bool) and 0 < code < 2**31 else None
+
+
 def _retry_after(headers: Mapping[str, str] | HTTPMessage) -> timedelta | None:
-    seconds = headers.get("Retry-After", "")
-    return timedelta(seconds=int(seconds)) if seconds.isdigit() and len(seconds) < 6 else None
+    seconds = headers.get("Retry-After", "").strip()
+    if not (seconds.isascii() and seconds.isdigit()):
+        return None
+    return min(LONGEST_RETRY_AFTER, timedelta(seconds=int(seconds))) if len(seconds) < 6 else LONGEST_RETRY_AFTER

@@ -149,17 +149,24 @@ class Ask(_NoRetry):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Every message in `scope` would fail alike: send nothing there for `wait`, then let one message probe the hold."""
+    """Every message in `scope` would fail alike: send nothing there for `wait`, then let one message probe the hold.
+
+    `retries` are the waits of a message that may be the cause itself: it spends a retry for each of them.
+    """
 
     scope: str
     key: str
     wait: timedelta
     reason: str
-    spends: ClassVar[bool] = False
+    retries: tuple[timedelta, ...] = ()
 
     @property
     def delays(self) -> tuple[timedelta, ...]:
-        return (self.wait,)
+        return self.retries or (self.wait,)
+
+    @property
+    def spends(self) -> bool:
+        return bool(self.retries)
 
     @property
     def hold(self) -> Hold:
@@ -237,6 +244,10 @@ class State:
     provider_sid: str | None
     next_attempt_at: datetime | None
     error_code: int | None
+
+
+# The cause of failures that a person requeues: an error code, None for failures without one, or a reason.
+Cause = int | str | None
 
 
 class Stock(NamedTuple):
