@@ -184,6 +184,26 @@ def test_requeue_retries_every_message_that_failed_with_a_code(db: psycopg.Conne
     assert [state_of(db, n).queue for n in (1, 2, 3, 4)] == ["pending", "pending", "failed", "failed"]
 
 
+def test_requeue_reaches_failures_without_a_code_and_failures_of_one_reason(
+    db: psycopg.Connection, store: Store, run: Run
+) -> None:
+    for n in (1, 2):
+        finish(store, claimed(store, n), "refused", reason="unlisted")
+    finish(store, claimed(store, 3), "refused", code=39999, reason="unlisted")
+    failed(store, 4)
+    store.set_consent("*", number(5), "opted_out")
+    take_in(store, 5)
+
+    assert run("requeue", "none", "--since", "1h").out == "Due now: 2 messages.\n"
+    assert [state_of(db, n).queue for n in range(1, 6)] == ["pending", "pending", "failed", "failed", "failed"]
+    assert run("requeue", "--reason", "unlisted", "--since", "1h").out == "Due now: 1 message.\n"
+    assert [state_of(db, n).queue for n in (3, 4, 5)] == ["pending", "failed", "failed"]
+    subjects = [
+        row[0].split(" since")[0] for row in db.execute("select subject from sms_retry.sms_actions order by id")
+    ]
+    assert list(dict.fromkeys(subjects)) == ["no code", "reason unlisted"]
+
+
 def test_a_large_requeue_needs_a_confirmation(db: psycopg.Connection, store: Store, run: Run) -> None:
     for n in range(101):
         failed(store, n)
@@ -191,7 +211,7 @@ def test_a_large_requeue_needs_a_confirmation(db: psycopg.Connection, store: Sto
     output = run("requeue", 30005, "--since", "1h")
     assert (output.out, output.code) == ("", 1)
     assert (
-        "Give 101 messages that failed with 30005 one more try? The input is not a terminal: confirm with --yes"
+        "Give 101 messages that failed with code 30005 one more try? The input is not a terminal: confirm with --yes"
         in output.err
     )
     assert state_of(db, 1).queue == "failed"
@@ -257,6 +277,11 @@ def test_a_missing_message_id_is_reported(run: Run, command: str) -> None:
         (["retry", "all"], "sms_retry retry: argument ID: it must be a whole number"),
         (["requeue", "30005"], "sms_retry requeue: the following arguments are required: --since"),
         (["requeue", "0", "--since", "1h"], "sms_retry requeue: argument CODE: it must be a whole number"),
+        (["requeue", "--since", "1h"], "sms_retry requeue: one of the arguments CODE --reason is required"),
+        (
+            ["requeue", "1", "--reason", "unlisted", "--since", "1h"],
+            "sms_retry requeue: argument --reason: not allowed",
+        ),
         (["requeue", "30005", "--since", "noon"], "sms_retry requeue: argument --since: it must be a duration such as"),
         (["requeue", "30005", "--since", "2026-01-31"], "sms_retry requeue: argument --since: it must be a duration"),
         (

@@ -1,6 +1,6 @@
 -- Gives messages that failed with this code between two instants one more try each: at most limit_count, the latest
--- first. Messages that have expired, were called off or lost their text are left out. Returns how many are due now:
--- call it until it returns 0.
+-- first. Without a code: those whose failure has none, as after an answer that was not Twilio's. Messages that have
+-- expired, were called off or lost their text are left out. Returns how many are due now: call it until it returns 0.
 create or replace function sms_retry.requeue_failed_sms(
     error_code  int,
     since       timestamptz,
@@ -18,23 +18,17 @@ begin
     with failed as materialized (
         select q.id
         from sms_retry_queue q join sms_messages m on m.id = q.message_id
-        where q.status = 'failed' and not q.body_erased and q.last_error_code = requeue_failed_sms.error_code
+        where q.status = 'failed' and not q.body_erased
+            and q.last_error_code is not distinct from requeue_failed_sms.error_code
             and q.finished_at >= since and q.finished_at < coalesce(until, now())
             and q.reason is distinct from 'called_off' and m.expires_at > now()
+            -- A person's refusal is no failure that a repeat could mend, and has no code.
+            and (requeue_failed_sms.error_code is not null or q.reason is distinct from 'opted_out')
         order by q.finished_at desc
         limit limit_count
         for update of q skip locked
     )
     select array_agg(id) into ids from failed;
-
-    update sms_retry_queue q
-    set status = 'pending', scheduled_for = now(), finished_at = null, reason = 'by_hand',
-        retry_count = q.retry_count + 1, max_retries = q.retry_count + 1
-    where q.id = any (ids);
-
-    update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now()
-    from sms_retry_queue q
-    where q.id = any (ids) and m.id = q.message_id;
-    return coalesce(cardinality(ids), 0);
+    return requeue_sms(ids);
 end
 $$;

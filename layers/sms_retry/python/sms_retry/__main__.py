@@ -95,8 +95,10 @@ def command_line() -> _Parser:
     cancel = command("cancel", commands.cancel, "cancel one message")
     for one in (show, retry, cancel):
         one.add_argument("message_id", type=_id, metavar="ID")
-    requeue = command("requeue", commands.requeue, "give all messages that failed with one code one more try", large)
-    requeue.add_argument("code", type=_code, metavar="CODE")
+    requeue = command("requeue", commands.requeue, "give all messages that failed of one cause one more try", large)
+    cause = requeue.add_mutually_exclusive_group(required=True)
+    cause.add_argument("code", nargs="?", type=_code, metavar="CODE", help=f"a code of Twilio, or {commands.NO_CODE}")
+    cause.add_argument("--reason", metavar="REASON", help="the reason that show prints, such as unlisted or no_code")
     requeue.add_argument(
         "--since", type=_since, required=True, metavar="WHEN", help="2h (ago), or 2026-01-31T09:00+00:00"
     )
@@ -122,8 +124,8 @@ def _id(text: str) -> int:
     return _whole(text, 2**63 - 1)
 
 
-def _code(text: str) -> int:
-    return _whole(text, 2**31 - 1)
+def _code(text: str) -> int | str:
+    return text if text == commands.NO_CODE else _whole(text, 2**31 - 1)
 
 
 def _whole(text: str, most: int) -> int:

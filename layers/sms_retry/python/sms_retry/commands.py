@@ -15,6 +15,8 @@ from sms_retry.store import Store
 
 # An action on more messages than this asks for confirmation, and a list shows no more.
 LARGE = 100
+# Stands for failures without a code.
+NO_CODE = "none"
 # Ids are bigint.
 LARGEST_ID = 2**63 - 1
 
@@ -92,11 +94,12 @@ def cancel(given: Namespace) -> Result:
 
 def requeue(given: Namespace) -> Result:
     store = _store()
-    counted = store.failed_since(given.code, given.since)
+    cause = given.reason or (None if given.code == NO_CODE else given.code)
+    counted = store.failed_since(cause, given.since)
     if counted.failed > LARGE:
-        _confirm(given, f"Give {_messages(counted.failed)} that failed with {given.code} one more try?")
+        _confirm(given, f"Give {_messages(counted.failed)} that failed with {operate.named(cause)} one more try?")
     with terminal.progress("requeued") as progress:
-        requeued = operate.requeue_all(store, given.actor, given.code, given.since, counted, progress=progress)
+        requeued = operate.requeue_all(store, given.actor, cause, given.since, counted, progress=progress)
     facts = {"requeued": requeued.messages, "failed": counted.failed}
     stayed = counted.failed - requeued.messages
     late = f" Too late to send: {_messages(stayed)}." if stayed > 0 else ""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sms_retry.readings import Erased, FailedSince
 from sms_retry.store import Store
+from sms_retry.values import Cause
 
 # Messages that one statement requeues.
 BATCH = 1000
@@ -38,21 +39,19 @@ def cancel(store: Store, actor: str, message_id: int) -> str | None:
     return store.cancel_by_hand(actor, _message(message_id), message_id)
 
 
-def requeue(
-    store: Store, actor: str, error_code: int, since: datetime, limit: int, until: datetime | None = None
-) -> int:
-    """Give at most `limit` messages that failed with this code one more try; their number, 0 when none is left.
+def requeue(store: Store, actor: str, cause: Cause, since: datetime, limit: int, until: datetime | None = None) -> int:
+    """Give at most `limit` messages that failed of this cause one more try; their number, 0 when none is left.
 
     Without `until`, a message that fails again meanwhile is requeued again.
     """
-    subject = f"code {error_code} since {since.isoformat(timespec='seconds')}"
-    return store.requeue_by_hand(actor, subject, error_code, since, until, limit)
+    subject = f"{named(cause)} since {since.isoformat(timespec='seconds')}"
+    return store.requeue_by_hand(actor, subject, cause, since, until, limit)
 
 
 def requeue_all(
     store: Store,
     actor: str,
-    error_code: int,
+    cause: Cause,
     since: datetime,
     counted: FailedSince,
     most_batches: int | None = None,
@@ -61,7 +60,7 @@ def requeue_all(
     """Requeue the messages that `store.failed_since` counted, batch by batch, until none is left."""
     messages = 0
     for _ in islice(count(), most_batches):
-        batch = requeue(store, actor, error_code, since, BATCH, counted.until)
+        batch = requeue(store, actor, cause, since, BATCH, counted.until)
         if not batch:
             return Requeued(messages, is_complete=True)
         messages += batch
@@ -104,6 +103,13 @@ def erase_all(
         if left <= batch.on_their_way or not batch.messages:
             break
     return ErasedMessages(messages, left)
+
+
+def named(cause: Cause) -> str:
+    """A cause in words: `code 30005`, `no code` or `reason unlisted`."""
+    if isinstance(cause, str):
+        return f"reason {cause}"
+    return "no code" if cause is None else f"code {cause}"
 
 
 def masked(phone_number: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from psycopg.rows import class_row
 
 from sms_retry.connection import Connection
+from sms_retry.values import Cause
 
 Row = TypeVar("Row", bound=NamedTuple)
 
@@ -195,8 +196,9 @@ class Readings:
         """Messages that ended with queue status `how`, the latest first, that precede queue row `before_id`."""
         return self._listed("ended_sms", how, code, since, before, before_id, limit)
 
-    def failed_since(self, error_code: int, since: datetime) -> FailedSince:
-        return self._rows(FailedSince, "failed_sms_since", error_code, since)[0]
+    def failed_since(self, cause: Cause, since: datetime) -> FailedSince:
+        function = "failed_sms_of_reason_since" if isinstance(cause, str) else "failed_sms_since"
+        return self._rows(FailedSince, function, cause, since)[0]
 
     def to_same_person(self, message_id: int, before_id: int, limit: int) -> list[ListedMessage]:
         """Messages to the same number, the latest first, with ids below `before_id`."""

@@ -7,9 +7,24 @@ from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
 
+from psycopg.errors import UndefinedFunction
+
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
-from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Stock, Ticket, Unsettled, Verdict
+from sms_retry.values import (
+    Cause,
+    Claim,
+    Hold,
+    Message,
+    Receipt,
+    Report,
+    Silent,
+    State,
+    Stock,
+    Ticket,
+    Unsettled,
+    Verdict,
+)
 
 
 class Store(Readings):
@@ -85,9 +100,19 @@ class Store(Readings):
         statement = "select * from sms_retry.known_sms_reports(%s::bigint[], %s::int[], %s::text[], %s::text[])"
         return {Ticket(id, attempt): status for id, attempt, status in self._again(statement, columns)}
 
-    def set_hold(self, hold: Hold) -> None:
-        """Send nothing in the hold's scope until its wait is over and a probe succeeds."""
-        self._again("select sms_retry.open_sms_hold(%s, %s, %s, %s)", [*astuple(hold)])
+    def set_hold(self, hold: Hold, by_receipt: bool = False) -> None:
+        """Send nothing in the hold's scope until its wait is over and a probe succeeds.
+
+        After a receipt reported the cause, only a receipt of the probe clears the hold.
+        """
+        function = "open_sms_hold_by_receipt" if by_receipt else "open_sms_hold"
+        try:
+            self._again(f"select sms_retry.{function}(%s, %s, %s, %s)", [hold.scope, hold.key, hold.wait, hold.reason])
+        except UndefinedFunction:
+            # After a rollback the migrator of release 0.1 has removed the function for receipts.
+            if not by_receipt:
+                raise
+            self.set_hold(hold)
 
     def set_consent(self, business_id: str, phone_number: str, consent: str) -> int:
         """Store a person's consent; returns the number of waiting messages that this ended."""
@@ -147,11 +172,11 @@ class Store(Readings):
         return status
 
     def requeue_by_hand(
-        self, actor: str, subject: str, error_code: int, since: datetime, until: datetime | None, limit: int
+        self, actor: str, subject: str, cause: Cause, since: datetime, until: datetime | None, limit: int
     ) -> int:
-        """Requeue at most `limit` messages that failed with this code between two instants; their number."""
-        given = (error_code, since, until, limit)
-        return int(self._by_hand(actor, "requeue", subject, "requeue_failed_sms", "int", *given))
+        """Requeue at most `limit` messages that failed of this cause between two instants; their number."""
+        function = "requeue_sms_of_reason" if isinstance(cause, str) else "requeue_failed_sms"
+        return int(self._by_hand(actor, "requeue", subject, function, "int", cause, since, until, limit))
 
     def set_hold_by_hand(self, actor: str, subject: str, scope: str, key: str, wait: timedelta, reason: str) -> None:
         self._by_hand(actor, "hold", subject, "open_sms_hold", "text", scope, key, wait, reason)
