@@ -30,8 +30,10 @@ MAY = {
     "expired": "processing>expired unknown>expired processing>completed",
     "receipt delivered": "processing>completed unknown>completed pending>completed failed>completed"
     " cancelled>completed expired>completed",
-    "receipt failed": "processing>pending unknown>pending completed>pending processing>failed unknown>failed"
-    " completed>failed pending>failed processing>expired unknown>expired completed>expired pending>expired"
+    # A failed message is judged again when a receipt tells the code that an earlier one lacked.
+    "receipt failed": "failed>pending failed>expired processing>pending unknown>pending completed>pending"
+    " processing>failed unknown>failed completed>failed pending>failed processing>expired unknown>expired"
+    " completed>expired pending>expired"
     " processing>completed unknown>completed pending>completed",
     "receipt canceled": "processing>cancelled unknown>cancelled completed>cancelled pending>cancelled"
     " processing>completed unknown>completed pending>completed",

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
 
 import psycopg
 import pytest
 
+from local.postgres.server import Server
+from local.twilio.stand_in import TwilioStandIn
 from local.waiting import let_time_pass
+from sms_retry import delivery, worker
+from sms_retry.migrate import migrate
 from sms_retry.store import Store
-from sms_retry.values import Claim, Hold, Message
+from sms_retry.twilio import Send
+from sms_retry.values import Answer, Claim, Hold, Message, Receipt, Report, Ticket
+from tests import released
 from tests.integration.examples import (
     MINUTE,
     assert_state,
@@ -18,17 +26,20 @@ from tests.integration.examples import (
     count,
     fill,
     finish,
+    five_minutes_left,
     in_parallel,
     number,
     one,
     receipt,
     sid,
+    statuses,
     take_in,
 )
 
 FIVE = timedelta(minutes=5)
 ACCOUNT = Hold("account", "*", FIVE, "error_20003")
 SENDER = Hold("sender", "*", timedelta(minutes=15), "error_21606")
+UNREGISTERED = Hold("account", "*", FIVE, "error_30034")
 BRITAIN = Hold("country", "+44", FIVE, "error_21408")
 JAMAICA = Hold("country", "+1876", FIVE, "error_21408")
 
@@ -104,12 +115,23 @@ def test_a_definite_answer_to_the_probe_clears_the_hold(
     assert len(store.claim_due(50)) == 9
 
 
-@pytest.mark.parametrize(("http_status", "holds"), [(429, 0), (503, 1), (None, 1)])
+@pytest.mark.parametrize(
+    ("http_status", "code", "holds"),
+    [
+        (429, None, 0),
+        (429, 20429, 0),
+        (400, 63017, 0),
+        (503, 20503, 1),
+        (408, None, 1),
+        (400, None, 1),
+        (None, None, 1),
+    ],
+)
 def test_only_an_answer_of_twilio_clears_the_hold_twilio_down(
-    db: psycopg.Connection, store: Store, http_status: int | None, holds: int
+    db: psycopg.Connection, store: Store, http_status: int | None, code: int | None, holds: int
 ) -> None:
     probe = _probe(db, store, Hold("account", "*", MINUTE, "twilio_down"))
-    finish(store, probe, "refused", delays=(MINUTE,), spends=False, http_status=http_status)
+    finish(store, probe, "refused", delays=(MINUTE,), spends=False, http_status=http_status, code=code)
     assert count(db, "sms_holds") == holds
 
 
@@ -241,10 +263,171 @@ def test_a_message_survives_a_hold_that_is_set_again_and_again(db: psycopg.Conne
     assert_state(db, message_id, message="queued", queue="pending", attempt=0, retry_count=0)
 
 
-def _probe(db: psycopg.Connection, store: Store, hold: Hold) -> Claim:
+@pytest.mark.parametrize("beside", [0, 1], ids=["alone", "beside a refusal"])
+def test_an_accepted_probe_does_not_clear_a_hold_that_a_receipt_set(
+    db: psycopg.Connection, store: Store, beside: int
+) -> None:
+    others = [claimed(store, 90 + n) for n in range(beside)]
+    probe = _probe(db, store, UNREGISTERED, by_receipt=True)
+    store.finish(
+        [Report.accepted(probe.ticket, sid()), *(Report(other.ticket, "refused", code=21211) for other in others)]
+    )
+
+    assert count(db, "sms_holds") == 1
+    assert store.claim_due(50) == []
+    # Twilio is asked about the probe before the next one, in case the receipt is lost.
+    let_time_pass(db, minutes=3)
+    assert [silent.message_id for silent in store.silent_due(10)] == [probe.message_id]
+    let_time_pass(db, minutes=3)
+    assert len(store.claim_due(50)) == 1
+
+
+@pytest.mark.parametrize("accepted_before", [True, False], ids=["after its acceptance", "before its acceptance"])
+@pytest.mark.parametrize(
+    ("status", "code", "holds"),
+    [
+        ("sent", None, 1),
+        ("delivered", None, 0),
+        # The carrier had the message: its failure has another cause.
+        ("undelivered", 30003, 0),
+        ("undelivered", 30007, 0),
+        # The same cause, a cause beyond the message, or an unknown one.
+        ("undelivered", 30034, 1),
+        ("failed", 30610, 2),
+        ("failed", None, 1),
+        ("canceled", None, 1),
+    ],
+)
+def test_a_receipt_of_the_probe_decides_about_a_hold_that_a_receipt_set(
+    db: psycopg.Connection, store: Store, status: str, code: int | None, holds: int, accepted_before: bool
+) -> None:
+    probe = _probe(db, store, Hold("country", "+49", FIVE, "error_30034"), by_receipt=True)
+    if accepted_before:
+        finish(store, probe, "accepted", sid=sid())
+    delivery.record(store, Receipt(sid(), status, code, probe.ticket, probe.to_number), datetime.now(UTC))
+    finish(store, probe, "accepted", sid=sid())
+
+    assert count(db, "sms_holds") == holds
+
+
+def test_a_probe_that_twilio_lists_as_sent_keeps_a_hold_that_a_receipt_set(
+    db: psycopg.Connection, store: Store
+) -> None:
+    probe = _probe(db, store, UNREGISTERED, by_receipt=True)
+    finish(store, probe, "unknown")
+    finish(store, probe, "accepted", sid=sid())
+    assert count(db, "sms_holds") == 1
+    assert receipt(store, sid(), "delivered") == "settled"
+    assert count(db, "sms_holds") == 0
+
+
+def test_an_answer_with_the_same_cause_does_not_weaken_a_hold_that_a_receipt_set(
+    db: psycopg.Connection, store: Store
+) -> None:
+    store.set_hold(UNREGISTERED, by_receipt=True)
+    probe = _probe(db, store, UNREGISTERED)
+    finish(store, probe, "accepted", sid=sid())
+    assert count(db, "sms_holds") == 1
+
+
+def test_a_receipt_sets_a_hold_with_the_functions_of_release_01(server: Server, worker_id: str, tmp_path: Path) -> None:
+    url = server.create_database(f"rolled_back_{worker_id}")
+    migrate(url)
+    migrate(url, released.sql("0.1.0", tmp_path))
+    store = Store(lambda: url)
+    try:
+        store.set_hold(UNREGISTERED, by_receipt=True)
+        with psycopg.connect(url) as db:
+            assert one(db, "select cleared_by from sms_retry.sms_holds") == "answer"
+    finally:
+        store.close()
+
+
+def test_an_unregistered_sender_costs_one_post_an_hour_and_everything_is_sent_afterwards(
+    db: psycopg.Connection, store: Store, open_store: Callable[[], Store], stand_in: TwilioStandIn, send: Send
+) -> None:
+    fill(db, 1500)
+    db.execute(
+        """update sms_retry.sms_messages
+        set to_number = '+1' || (array[212, 310, 415, 512, 617, 702, 808])[1 + id % 7] || 5550000 + id"""
+    )
+    webhook, recorded, one_at_a_time = open_store(), 0, Lock()
+
+    def record(status: str, code: int | None) -> None:
+        """Twilio reports on every message that it accepted since the last call."""
+        nonlocal recorded
+        news = stand_in.accepted()[recorded:]
+        recorded += len(news)
+        for post in news:
+            assert post.sid
+            found = Receipt(post.sid, status, code, Ticket.parse(post.ticket), post.to)
+            delivery.record(webhook, found, datetime.now(UTC))
+
+    def send_with_receipts(claim: Claim, valid_for: timedelta) -> Answer:
+        # The first receipts come when the worker has been sending for a while.
+        with one_at_a_time:
+            if not recorded and len(stand_in.posts()) >= 100:
+                record("undelivered", 30034)
+        return send(claim, valid_for)
+
+    worker.drain(store, send_with_receipts, five_minutes_left, concurrency=10)
+    record("undelivered", 30034)
+    assert len(stand_in.posts()) < 150
+
+    for _hour in range(3):
+        posts = len(stand_in.posts())
+        for _ in range(3):
+            let_time_pass(db, minutes=20)
+            worker.drain(store, send, five_minutes_left, concurrency=100)
+        assert len(stand_in.posts()) - posts <= 2
+        record("undelivered", 30034)
+
+    for _ in range(6):
+        let_time_pass(db, minutes=21)
+        worker.drain(store, send, five_minutes_left, concurrency=100)
+        record("delivered", None)
+
+    assert statuses(db) == {"delivered": 1500}
+    assert count(db, "sms_holds") == 0
+    assert one(db, "select max(retry_count) from sms_retry.sms_messages") == 0
+
+
+def test_the_daily_cap_of_one_carrier_stops_one_person(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    first = take_in(store, 1)
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+    post = stand_in.accepted()[0]
+    assert post.sid
+    delivery.record(store, Receipt(post.sid, "undelivered", 30023, None, post.to), datetime.now(UTC))
+
+    again, another = take_in(store, 1), take_in(store, 2)
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+
+    assert_state(db, first, message="queued")
+    assert_state(db, again, message="queued", reason="hold")
+    assert_state(db, another, message="sent")
+    assert one(db, "select scope || ' ' || key from sms_retry.sms_holds") == f"recipient {number(1)}"
+
+
+def test_the_hold_of_a_person_without_messages_is_removed_after_a_day(db: psycopg.Connection, store: Store) -> None:
+    store.set_hold(Hold("recipient", number(1), FIVE, "error_30023"), by_receipt=True)
+    store.set_hold(BRITAIN)
+    let_time_pass(db, hours=23)
+    store.cleanup()
+    assert count(db, "sms_holds") == 2
+    let_time_pass(db, hours=2)
+    store.cleanup()
+    assert one(db, "select scope from sms_retry.sms_holds") == "country"
+
+
+def _probe(db: psycopg.Connection, store: Store, hold: Hold, by_receipt: bool = False) -> Claim:
     """Queue ten messages, wait until the time of `hold` is up, and claim the probe."""
     fill(db, 10)
-    store.set_hold(hold)
+    store.set_hold(hold, by_receipt)
     let_time_pass(db, minutes=5)
-    [probe] = store.claim_due(50)
+    probe, *others = store.claim_due(50)
+    # Of a narrower hold the others are claimed too, and wait for the probe.
+    store.finish([Report.deferred(other.ticket, timedelta(0), "hold") for other in others])
+    assert (hold.scope == "country") == bool(others)
     return probe

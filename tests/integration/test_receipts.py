@@ -338,6 +338,34 @@ def test_a_failed_receipt_of_an_older_attempt_does_not_change_a_newer_one(db: ps
     assert_state(db, message="sent", queue="completed", attempt=2, provider_sid=sid(2))
 
 
+@pytest.mark.parametrize("by", ["receipt", "late receipt", "report"])
+def test_a_delivered_message_has_no_error_code(db: psycopg.Connection, store: Store, by: str) -> None:
+    claim = claimed(store)
+    finish(store, claim, "refused", code=30003, message="Off", delays=(MINUTE,) * 3)
+    claim = claim_again(db, store, minutes=1)
+    finish(store, claim, "accepted", sid=sid())
+    if by == "late receipt":
+        receipt(store, sid(), "undelivered", 30008, delays=[MINUTE, MINUTE])
+    if by == "report":
+        finish(store, claim, "delivered", sid=sid(), code=30008)
+    else:
+        receipt(store, sid(), "delivered", 30008)
+
+    assert_state(db, message="delivered", error_code=None)
+    assert one(db, "select error_message from sms_retry.sms_messages") is None
+
+
+def test_a_failure_of_the_next_attempt_gives_a_delivered_message_no_error_code(
+    db: psycopg.Connection, store: Store
+) -> None:
+    accepted(store)
+    receipt(store, sid(), "undelivered", 30003, delays=[MINUTE])
+    again = claim_again(db, store, minutes=1)
+    receipt(store, sid(), "delivered")
+    finish(store, again, "refused", code=21610)
+    assert_state(db, message="delivered", error_code=None)
+
+
 @pytest.mark.parametrize("then", ["undelivered", "failed", "sent"])
 def test_a_receipt_without_an_error_code_keeps_the_earlier_code(
     db: psycopg.Connection, store: Store, then: str

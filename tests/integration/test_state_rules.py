@@ -102,7 +102,25 @@ def test_a_report_is_believed_or_stale(
     accepted: bool,
     believed: bool,
 ) -> None:
-    assert rule(db, "sms_report_is_believed", outcome, attempt, latest, queue, message, accepted) is believed
+    assert rule(db, "sms_report_is_believed", outcome, attempt, latest, queue, message, accepted, False) is believed
+
+
+@pytest.mark.parametrize(
+    # The message failed without a code, and this report has one.
+    ("outcome", "attempt", "queue", "message", "believed"),
+    [
+        ("undelivered", 2, "failed", "undelivered", True),
+        ("failed", 2, "failed", "failed", True),
+        ("failed", 1, "failed", "failed", False),
+        ("accepted", 2, "failed", "failed", False),
+        ("canceled", 2, "failed", "failed", False),
+        ("failed", 2, "expired", "expired", False),
+    ],
+)
+def test_a_code_that_comes_after_a_failure_without_one_is_believed(
+    db: psycopg.Connection, outcome: str, attempt: int, queue: str, message: str, believed: bool
+) -> None:
+    assert rule(db, "sms_report_is_believed", outcome, attempt, 2, queue, message, True, True) is believed
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,27 @@ MUTATIONS = [
         (f"{TESTS}/test_holds.py",),
     ),
     Mutation(
+        "the acceptance of a probe clears a hold that a receipt set",
+        f"{SQL}/finish/accept_sms_claims.sql",
+        "            and h.cleared_by = 'answer'\n",
+        "",
+        (f"{TESTS}/test_holds.py",),
+    ),
+    Mutation(
+        "the settled acceptance of a probe clears a hold that a receipt set",
+        f"{SQL}/finish/settle_sms_reports.sql",
+        "when 'receipt' then j.outcome = 'delivered'",
+        "when 'receipt' then j.outcome in ('accepted', 'delivered')",
+        (f"{TESTS}/test_holds.py",),
+    ),
+    Mutation(
+        "a 4xx without a code of Twilio is final",
+        f"{PACKAGE}/policy.py",
+        "                    if meant is None\n",
+        "                    if False\n",
+        ("tests/unit/test_policy.py",),
+    ),
+    Mutation(
         "a message is retried without a limit",
         f"{SQL}/finish/sms_next_try.sql",
         "when retry_count < max_retries then now() + delays[retry_count + 1]",

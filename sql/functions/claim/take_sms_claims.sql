@@ -7,22 +7,28 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
-    update sms_holds h
-    set until = now() + h.wait, probe_id = probe.id, probe_attempt = probe.attempt
-    from (
-        select distinct on (o.scope, o.key) o.scope, o.key, q.id, q.attempt + 1 as attempt
-        from sms_holds o
-        join sms_retry_queue q on q.id = any (ids)
-        join sms_messages m on m.id = any (array[q.message_id])
-        where o.until <= now()
-            and case o.scope
-                when 'country' then starts_with(m.to_number, o.key)
-                when 'recipient' then m.to_number = o.key
-                else true
-            end
-        order by o.scope, o.key, q.scheduled_for, q.id
-    ) probe
-    where h.scope = probe.scope and h.key = probe.key and h.until <= now();
+    if exists (select from sms_holds where until <= now()) then
+        update sms_holds h
+        set until = now() + h.wait, probe_id = probe.id, probe_attempt = probe.attempt
+        from (
+            select distinct on (o.scope, o.key) o.scope, o.key, q.id, q.attempt + 1 as attempt
+            from sms_retry_queue q
+            join sms_messages m on m.id = any (array[q.message_id])
+            cross join lateral (
+                -- By the key of the table: thousands of persons may have a hold each.
+                select w.scope, w.key from sms_holds w where w.scope in ('account', 'sender') and w.until <= now()
+                union all
+                select c.scope, c.key from sms_holds c
+                where c.scope = 'country' and starts_with(m.to_number, c.key) and c.until <= now()
+                union all
+                select r.scope, r.key from sms_holds r
+                where r.scope = 'recipient' and r.key = m.to_number and r.until <= now()
+            ) o
+            where q.id = any (ids)
+            order by o.scope, o.key, q.scheduled_for, q.id
+        ) probe
+        where h.scope = probe.scope and h.key = probe.key and h.until <= now();
+    end if;
 
     return query
     with taken as (
@@ -64,9 +70,12 @@ begin
         -- While a probe is out its answer is near: wait a minute for that answer, not for the whole hold.
         select max(case when h.probe_id is not null and h.until - h.wait > now() - interval '5 minutes'
             then least(h.until, now() + interval '1 minute') else h.until end) as until
-        from sms_holds h
-        where (h.scope = 'recipient' and h.key = m.to_number or h.scope = 'country' and starts_with(m.to_number, h.key))
-            and (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
+        from (
+            select r.* from sms_holds r where r.scope = 'recipient' and r.key = m.to_number
+            union all
+            select c.* from sms_holds c where c.scope = 'country' and starts_with(m.to_number, c.key)
+        ) h
+        where (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
     ) hold on true
     order by array_position(ids, q.id);
 end

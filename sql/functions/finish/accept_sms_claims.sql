@@ -35,13 +35,19 @@ begin
         on conflict do nothing
     ),
     probed as (
+        -- A hold that a receipt set stays: its probe is accepted like every message that fails afterwards.
         delete from sms_holds h using queue q where h.probe_id = q.id and h.probe_attempt = q.attempt
+            and h.cleared_by = 'answer'
     ),
     message as (
         update sms_messages m
         set status = case when m.status = 'delivered' then m.status else 'sent' end,
             provider_sid = q.sid, error_code = null, error_message = null,
-            ask_at = now() + interval '1 hour', sent_at = now(), updated_at = now()
+            -- Twilio is asked about such a probe before the next one is due, in case its receipt is lost.
+            ask_at = now() + least(interval '1 hour', (
+                select min(h.wait) / 2 from sms_holds h
+                where (h.probe_id, h.probe_attempt) = (q.id, q.attempt) and h.cleared_by = 'receipt')),
+            sent_at = now(), updated_at = now()
         from queue q
         where m.id = any (array[q.message_id])
     )

@@ -45,8 +45,9 @@ begin
         join sms_retry_queue q on q.id = any (array[t.id])
         join sms_messages m on m.id = any (array[q.message_id])
         where sms_report_is_believed(t.outcome, t.attempt, q.attempt, q.status, m.status, is_accepted => exists (
-            select from sms_attempts a where a.queue_id = t.id and a.attempt = t.attempt and a.outcome = 'accepted'
-            offset 0))
+                select from sms_attempts a where a.queue_id = t.id and a.attempt = t.attempt and a.outcome = 'accepted'
+                offset 0),
+            explains => q.reason = 'no_code' and t.code is not null)
     ),
     judged as materialized (
         select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int as spent
@@ -67,9 +68,16 @@ begin
     probed as (
         delete from sms_holds h using judged j
         where h.probe_id = j.id and h.probe_attempt = j.attempt
-            and (j.outcome = 'accepted' or j.is_receipt or j.outcome = 'refused' and (
-                -- An answer other than 503, such as 429, shows that Twilio is up.
-                j.spends or h.reason = 'twilio_down' and j.http_status <> 503))
+            and case h.cleared_by
+                -- Only Twilio's final status shows that the cause is gone. A failure shows it too, unless it has no code
+                -- or concerns more than its message.
+                when 'receipt' then j.outcome = 'delivered'
+                    or j.outcome in ('undelivered', 'failed') and j.spends and j.code is not null
+                else j.outcome = 'accepted' or j.is_receipt or j.outcome = 'refused' and (
+                    -- An answer of Twilio other than 503, such as 429, shows that Twilio is up.
+                    j.spends or h.reason = 'twilio_down' and j.http_status <> 503
+                        and (j.code is not null or j.http_status = 429))
+            end
     ),
     handed_back as (
         update sms_holds h set until = now(), probe_id = null, probe_attempt = null
@@ -88,10 +96,17 @@ begin
             end,
             provider_sid = case when j.attempt = j.latest then coalesce(j.sid, m.provider_sid)
                 else coalesce(m.provider_sid, j.sid) end,
-            error_code = case when j.outcome <> 'accepted' then coalesce(j.code, m.error_code) end,
-            error_message = case when j.outcome <> 'accepted' then coalesce(j.message, m.error_message) end,
+            -- A message that is on its way, or arrived, has no error.
+            error_code = case when j.outcome not in ('accepted', 'delivered') and m.status <> 'delivered'
+                then coalesce(j.code, m.error_code) end,
+            error_message = case when j.outcome not in ('accepted', 'delivered') and m.status <> 'delivered'
+                then coalesce(j.message, m.error_message) end,
             retry_count = m.retry_count + j.spent,
-            ask_at = case when j.outcome = 'accepted' then now() + interval '1 hour' else m.ask_at end,
+            -- As in accept_sms_claims.
+            ask_at = case when j.outcome = 'accepted' then now() + least(interval '1 hour', (
+                    select min(h.wait) / 2 from sms_holds h
+                    where (h.probe_id, h.probe_attempt) = (j.id, j.attempt) and h.cleared_by = 'receipt'))
+                else m.ask_at end,
             sent_at = case when j.outcome = 'accepted' then now() when j.is_receipt then coalesce(m.sent_at, now())
                 else m.sent_at end,
             delivered_at = case when j.outcome = 'delivered' then now() else m.delivered_at end,

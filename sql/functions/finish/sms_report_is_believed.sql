@@ -5,7 +5,8 @@ create or replace function sms_retry.sms_report_is_believed(
     latest         int,      -- attempt of the row
     queue_status   text,
     message_status text,
-    is_accepted    boolean   -- an acceptance of the report's attempt is recorded
+    is_accepted    boolean,  -- an acceptance of the report's attempt is recorded
+    explains       boolean   -- the message failed by a receipt without a code, and the report has one
 ) returns boolean
 language sql immutable
 as $$
@@ -20,6 +21,8 @@ as $$
         when attempt <> latest then false
         -- Twilio accepted the message, and now reports its failure.
         when outcome in ('undelivered', 'failed', 'canceled') and message_status = 'sent' then true
+        -- The message failed for an unknown cause, and Twilio names the cause.
+        when outcome in ('undelivered', 'failed') and queue_status = 'failed' and explains then true
         -- The message waits for its next send, and this is the first news of an acceptance.
         when outcome in ('accepted', 'undelivered', 'failed', 'canceled') and queue_status = 'pending' then not is_accepted
         else false

@@ -28,7 +28,7 @@ begin
                 record_sms_delivery.ticket_id || '-' || record_sms_delivery.attempt,
                 record_sms_delivery.delays, record_sms_delivery.spends, record_sms_delivery.reason)
         on conflict do nothing
-        returning e.error_code
+        returning 1
     ),
     -- The attempt that owns this SID. Below it is read by value, never joined: see "pinned plans" in sql/README.md.
     owner as materialized (
@@ -41,12 +41,13 @@ begin
         from sms_retry_queue q
         where told = 'delivered' and exists (select from news)
             and q.id = (select queue_id from owner) and q.attempt = (select attempt from owner) and q.status = 'completed'
+            -- The receipt of a probe may clear its hold: settle_sms_reports decides that.
+            and not exists (select from sms_holds h where h.probe_id = q.id)
         for update
     ),
     arrived as (
         update sms_messages m
-        set status = 'delivered', delivered_at = now(), updated_at = now(),
-            error_code = coalesce((select error_code from news), m.error_code)
+        set status = 'delivered', delivered_at = now(), updated_at = now(), error_code = null, error_message = null
         where m.id = (select message_id from latest) and m.delivered_at is null
         returning 1
     )

@@ -36,6 +36,9 @@ begin
         return removed;
     end if;
 
+    -- The person of such a hold got no message since: the hold holds nothing back.
+    delete from sms_holds where scope = 'recipient' and until < now() - interval '1 day';
+
     -- Comes last, when few old receipts are left that an attempt owns and that this scan would have to skip.
     with old as materialized (
         select e.message_sid, e.status, e.error_code from sms_delivery_events e
