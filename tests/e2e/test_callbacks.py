@@ -52,6 +52,19 @@ def test_an_undeliverable_message_ends_as_undelivered(stack: Stack) -> None:
     assert posts_to(stack, 0) == 1
 
 
+def test_twilio_is_asked_for_the_code_that_a_failed_receipt_lacks(stack: Stack) -> None:
+    stack.twilio.plan(number(0), Accept(("sent", ("undelivered", 30003)), Callbacks(lost=1)))
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    stack.twilio.deliver_callbacks()
+    assert statuses(stack) == {"sent": 1}
+
+    receipt = {"MessageSid": sid, "MessageStatus": "undelivered", "To": number(0)}
+    assert call_back(stack, "/twilio/status", receipt) == (204,)
+
+    assert statuses(stack) == {"queued": 1}
+    assert stack.db.execute("select error_code from sms_retry.sms_messages").fetchone() == (30003,)
+
+
 def test_a_late_delivery_cancels_the_waiting_retry(stack: Stack) -> None:
     stack.twilio.plan(number(0), Accept((("undelivered", 30003),)))
     sid = stack.invoke("send_sms", message())["provider_sid"]

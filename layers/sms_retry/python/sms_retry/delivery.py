@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sms_retry.policy import Policy
@@ -11,6 +12,9 @@ from sms_retry.store import Store
 from sms_retry.values import Receipt, Reply
 
 FAILURES = ("undelivered", "failed")
+
+# Asks Twilio for the error code of a SID; None without a code or an answer.
+CodeOf = Callable[[str], int | None]
 
 # The runtime's logger, which writes JSON.
 logger = logging.getLogger("sms-retry")
@@ -28,13 +32,18 @@ class Recorded:
     unlisted: bool
 
 
-def record(store: Store, receipt: Receipt, now: datetime) -> Recorded:
-    """Write a receipt to the database, and with a failure the waits that the policy grants."""
+def record(store: Store, receipt: Receipt, now: datetime, code_of: CodeOf | None = None) -> Recorded:
+    """Write a receipt to the database, and with a failure the waits that the policy grants.
+
+    A failure without a code is final, so `code_of` is asked for the code first.
+    """
     if receipt.status not in FAILURES:
         return Recorded(store.record_delivery(receipt), hold_set=False, unlisted=False)
+    if receipt.error_code is None and code_of:
+        receipt = replace(receipt, error_code=code_of(receipt.message_sid))
     verdict = Policy.of(store.overrides()).judge_receipt(receipt, now)
     if verdict.hold:
-        store.set_hold(verdict.hold)
+        store.set_hold(verdict.hold, by_receipt=True)
     answer = store.record_delivery(receipt, verdict)
     _log(receipt, answer, verdict.reason)
     return Recorded(

@@ -42,9 +42,11 @@ LookUp = Callable[[str], Listed | Gone | NoAnswer]
 
 
 @contextmanager
-def open_listing(credentials: Credentials, api_url: str) -> Iterator[tuple[SentTo, LookUp]]:
+def open_listing(
+    credentials: Credentials, api_url: str, read_timeout: float | None = None
+) -> Iterator[tuple[SentTo, LookUp]]:
     """Two questions to Twilio: the messages to a number since an instant, and the message with a SID."""
-    with open_clients(api_url) as client:
+    with open_clients(api_url, read_timeout) as client:
 
         def sent_to(to_number: str, since: datetime) -> list[Listed] | NoAnswer:
             twilio, wire = client(credentials)

@@ -21,6 +21,9 @@ from sms_retry.values import Send
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
+# How long a callback waits for Twilio's answer to a question of its own (seconds).
+QUICK_ANSWER = 3.0
+
 logger = Logger(service="sms-retry")
 _terminating = threading.Event()
 
@@ -89,13 +92,20 @@ def sender() -> AbstractContextManager[Send]:
 
 
 @contextmanager
-def asking() -> Iterator[tuple[Any, Any]]:
+def asking(read_timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
     """Twilio's two questions: the messages sent to a number, and the state of one SID."""
     from sms_retry import listing
 
     given = settings.asking(os.environ)
-    with listing.open_listing(_credentials(given.account), given.account.api_url) as questions:
+    with listing.open_listing(_credentials(given.account), given.account.api_url, read_timeout) as questions:
         yield questions
+
+
+def code_of(sid: str) -> int | None:
+    """The error code that Twilio has for one message; None without a code, or without an answer in time."""
+    with asking(QUICK_ANSWER) as (_sent_to, look_up):
+        code: int | None = getattr(look_up(sid), "error_code", None)
+    return code
 
 
 def signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
