@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sms_retry import first_send, intake, metrics, response, runtime, worker
+from sms_retry.values import Message
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     message, done = intake.read(event)
+    # Lambda's own repeat of an invocation has the same id: it is the same message.
+    message = replace(message, message_key=message.message_key or context.aws_request_id)
+    with intake.refusals():
+        message_id = _take_in(message, done, context)
+    return response.state(runtime.store(), message_id)
+
+
+def _take_in(message: Message, done: intake.Failed | intake.Sent | None, context: Any) -> int:
     match done:
         case intake.Failed() as failed:
-            message_id = first_send.take_failed(runtime.store(), message, failed, runtime.now())
+            return first_send.take_failed(runtime.store(), message, failed, runtime.now())
         case intake.Sent(provider_sid=sid):
-            message_id = runtime.store().log_sent(message, sid)
+            return runtime.store().log_sent(message, sid)
         case None:
             with runtime.sender() as send:
                 message_id, claim = runtime.store().queue_and_claim(message)
                 if claim:
                     metrics.send(worker.send_claimed(runtime.store(), send, claim, runtime.seconds_left(context)))
-    return response.state(runtime.store(), message_id)
+            return message_id

@@ -64,14 +64,16 @@ class Handler:
     _modules: _Modules
     _busy: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, event: object, timeout_seconds: float | None = None) -> Any:
+    def __call__(self, event: object, timeout_seconds: float | None = None, request_id: str | None = None) -> Any:
         """Invoke the function and return its answer; event and answer pass through JSON. Its exceptions are not caught.
+        Lambda repeats an invocation with the same `request_id`.
 
         Raises TimeoutError if it took longer than its timeout: Lambda would have killed it before it returned.
         """
         limit = self.timeout if timeout_seconds is None else timeout_seconds
         with self._busy, _signals_restored():
-            context = LambdaContext(self.function, self.memory, time.monotonic() + limit)
+            given = {"aws_request_id": request_id} if request_id else {}
+            context = LambdaContext(self.function, self.memory, time.monotonic() + limit, **given)
             answer = json.dumps(self._entry(json.loads(json.dumps(event)), context))
         if time.monotonic() > context.deadline:
             raise TimeoutError(f"{self.function} took longer than its timeout of {limit} seconds.")

@@ -77,6 +77,29 @@ def test_two_concurrent_events_with_one_key_are_one_message_and_one_post(stack: 
     assert statuses(stack) == {"sent": 1}
 
 
+@pytest.mark.parametrize("extra", [{}, {"failed": {"error_code": 30003}}, {"scheduled_for": "2099-01-01T00:00:00Z"}])
+def test_an_invocation_that_lambda_repeats_is_one_message(stack: Stack, extra: dict[str, object]) -> None:
+    event = message(**extra, **({"expires_at": "2099-01-02T00:00:00Z"} if "scheduled_for" in extra else {}))
+    first = stack.handlers["send_sms"](event, request_id="c6af9ac6-7b61-11e6-9a41-93e812345678")
+    again = stack.handlers["send_sms"](event, request_id="c6af9ac6-7b61-11e6-9a41-93e812345678")
+    another = stack.handlers["send_sms"](event)
+
+    assert first["message_id"] == again["message_id"] != another["message_id"]
+    assert posts_to(stack, 0) == (0 if extra else 2)
+
+
+def test_a_key_of_another_recipient_or_another_text_is_refused(stack: Stack) -> None:
+    stack.invoke("send_sms", message(0, message_key="parcel-17"))
+
+    for event in (message(1, message_key="parcel-17"), message(0, message_key="parcel-17", body="Another text.")):
+        with pytest.raises(
+            Exception, match=r"^nothing was stored: message_key belongs to a message with another"
+        ) as raised:
+            stack.invoke("send_sms", event)
+        assert type(raised.value).__name__ == "InvalidEvent"
+    assert (len(stack.twilio.posts()), statuses(stack)) == (1, {"sent": 1})
+
+
 def test_a_scheduled_message_waits_for_its_time(stack: Stack) -> None:
     later = datetime.now(UTC) + timedelta(minutes=3)
 
@@ -90,8 +113,8 @@ def test_a_scheduled_message_waits_for_its_time(stack: Stack) -> None:
 
 
 def test_a_message_that_the_application_failed_to_send_is_sent_again(stack: Stack) -> None:
-    state = stack.invoke("send_sms", message(failed={"error_code": 30001, "error_message": "Queue overflow"}))
-    assert (state["status"], state["error_code"]) == ("queued", 30001)
+    state = stack.invoke("send_sms", message(failed={"error_code": 30021, "error_message": "Internal failure"}))
+    assert (state["status"], state["error_code"]) == ("queued", 30021)
     assert posts_to(stack, 0) == 0
 
     stack.let_minutes_pass(4)
@@ -135,7 +158,7 @@ def test_the_error_for_an_invalid_event_names_every_wrong_field_and_nothing_is_s
         "time_zone": "Mars/Olympus_Mons",
         "expires_at": "tomorrow",
         "scheduled_for": "2026-01-31T09:00:00",
-        "failed": {"error_code": "30001"},
+        "failed": {"error_code": "30021"},
         "sent": {"provider_sid": "17"},
         "message_key": 17,
         "color": "red",
@@ -157,7 +180,7 @@ def test_the_error_for_an_invalid_event_does_not_quote_it(stack: Stack) -> None:
 
 
 def test_retry_sms_sends_a_waiting_message_at_once(stack: Stack) -> None:
-    stack.twilio.plan(number(0), Refuse(400, 30001), Accept())
+    stack.twilio.plan(number(0), Refuse(400, 30021), Accept())
     stack.invoke("send_sms", message())
 
     state = stack.invoke("retry_sms", {"message_id": 1})
@@ -168,7 +191,7 @@ def test_retry_sms_sends_a_waiting_message_at_once(stack: Stack) -> None:
 
 
 def test_retry_sms_gives_a_failed_message_one_more_try(stack: Stack) -> None:
-    stack.twilio.behave(default=always(Refuse(400, 30001)))
+    stack.twilio.behave(default=always(Refuse(400, 30021)))
     stack.invoke("send_sms", message())
     stack.let_minutes_pass(25)
     assert (posts_to(stack, 0), statuses(stack)) == (4, {"failed": 1})

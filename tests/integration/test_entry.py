@@ -42,6 +42,53 @@ def test_the_same_key_twice_queues_one_message(db: psycopg.Connection, store: St
     assert (count(db, "sms_messages"), count(db, "sms_retry_queue")) == (1, 1)
 
 
+@pytest.mark.parametrize("other", [{"to_number": number(2)}, {"body": "Another text."}], ids=str)
+def test_a_key_of_another_recipient_or_another_text_is_refused(
+    db: psycopg.Connection, store: Store, other: dict[str, str]
+) -> None:
+    store.queue(PARCEL)
+    before = state_of(db)
+
+    for take in (store.queue, store.queue_and_claim, lambda message: store.log_sent(message, sid())):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="message_key belongs to") as refusal:
+            take(replace(PARCEL, **other))
+        assert not any(private in str(refusal.value) for private in (number(), number(2), "Another", PARCEL.body))
+    with pytest.raises(intake.InvalidEvent, match=r"^nothing was stored: message_key[^\n]*$"), intake.refusals():
+        store.queue(replace(PARCEL, **other))
+
+    assert (count(db, "sms_messages"), state_of(db)) == (1, before)
+
+
+def test_a_key_is_known_after_its_text_was_erased(db: psycopg.Connection, store: Store) -> None:
+    message_id, claim = store.queue_and_claim(PARCEL)
+    assert claim
+    finish(store, claim, "accepted", sid=sid())
+    let_time_pass(db, days=1)
+    assert store.erase_bodies(1) == 1
+
+    assert store.queue(PARCEL) == message_id
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="message_key"):
+        store.queue(replace(PARCEL, to_number=number(2)))
+
+
+def test_both_entries_remove_the_same_white_space_at_the_ends_of_a_text(db: psycopg.Connection) -> None:
+    # Every character of the basic plane but NUL and surrogates; those that Python removes are all in it.
+    removed = one(
+        db,
+        "select string_agg(chr(n), '' order by n) from generate_series(1, 65535) n"
+        " where n not between 55296 and 57343 and sms_retry.sms_text(chr(n) || 'x' || chr(n)) = 'x'",
+    )
+    assert removed == "".join(chr(n) for n in range(1, 0x110000) if chr(n).isspace())
+
+
+def test_white_space_at_the_ends_of_a_text_is_not_stored(db: psycopg.Connection, store: Store) -> None:
+    message_id = store.queue(Message(number(), "\u00a0 Your code\n is 1234\r\n", message_key="code"))
+    assert one(db, "select body from sms_retry.sms_messages") == "Your code\n is 1234"
+    assert store.queue(Message(number(), "Your code\n is 1234", message_key="code")) == message_id
+    store.log_sent(Message(number(), "\tHello. "), sid())
+    assert one(db, "select body from sms_retry.sms_messages order by id desc") == "Hello."
+
+
 def test_two_businesses_may_use_the_same_key(db: psycopg.Connection, store: Store) -> None:
     ids = {take_in(store, message_key="1", business_id=business) for business in ("acme", "default")}
     assert len(ids) == 2
@@ -151,6 +198,7 @@ def test_a_first_wait_beyond_the_expiry_expires_the_message(db: psycopg.Connecti
         {"to_number": None},
         {"body": "x" * 1601},
         {"body": ""},
+        {"body": " \t\n\u00a0\u3000"},
         {"body": None},
         {"kind": "urgent"},
         {"on_unknown": "shrug"},

@@ -38,6 +38,11 @@ def test_every_field_is_read() -> None:
     assert first_send is None
 
 
+def test_white_space_at_the_ends_of_the_text_is_removed() -> None:
+    assert read({**EVENT, "body": "\u00a0 Your code\u2003 is 1234\n"})[0].body == "Your code\u2003 is 1234"
+    assert read({**EVENT, "body": f"{'x' * 1600}\n"})[0].body == "x" * 1600
+
+
 def test_null_counts_as_absent() -> None:
     optional = ("message_key", "business_id", "kind", "on_unknown", "time_zone", "scheduled_for", "expires_at")
     assert read({**EVENT, **dict.fromkeys([*optional, "failed", "sent"])}) == read(EVENT)
@@ -60,7 +65,7 @@ WRONG = [
         ["", None, 491761234567, "01761234567", "+49 176 1234567", "tel:+491761234567", "+49", "+1415555", "+٤٩١٧٦"],
     ),
     ("to", ["+4911111111111111", "+491761234567\n", "+491761234567;ext=5", ["+491761234567"], "+999123456789"]),
-    ("body", ["", None, 5, "x" * 1601, "nul \0", "half a pair \ud83d", ["Hello."]]),
+    ("body", ["", " ", " \t\r\n\u00a0\u2003\u3000", None, 5, "x" * 1601, "nul \0", "half a pair \ud83d", ["Hello."]]),
     ("message_key", ["", 17, "x" * 256, "\0", "\udc00"]),
     ("business_id", ["", 17, "x" * 256]),
     ("kind", ["urgent", "", 1, ["otp"]]),

@@ -1,5 +1,6 @@
--- The entry for applications: takes a message in, once per key, and returns its id. After an opt-out of the person
--- the message fails at once. With an error_code the first send has failed already:
+-- The entry for applications: takes a message in, once per key, and returns its id. White space at the ends of the text is
+-- removed. A key that another recipient or another text has is refused. After an opt-out of the person the message fails
+-- at once. With an error_code the first send has failed already:
 --   with delays, or null       it waits for the first delay (null: one minute), and has spent a retry
 --   with a scheduled_for       it waits until then, and has spent no retry
 --   with empty delays          it has failed
@@ -24,6 +25,8 @@ as $$
 declare
     id       bigint;
     queue_id bigint;
+    is_same  boolean;
+    kept     text := sms_text(queue_sms_retry.body);
     has_failed boolean := queue_sms_retry.error_code is not null and queue_sms_retry.scheduled_for is null;
     is_final   boolean := has_failed and coalesce(queue_sms_retry.delays = '{}', false);
     due        timestamptz := coalesce(queue_sms_retry.scheduled_for,
@@ -41,7 +44,7 @@ declare
                        and everybodys.business_id = '*');
     queued     text := case when opted_out or is_final then 'failed' when has_failed and due >= expiry then 'expired'
                    else 'pending' end;
-    faults     text := sms_faults(queue_sms_retry.to_number, queue_sms_retry.body, queue_sms_retry.business_id,
+    faults     text := sms_faults(queue_sms_retry.to_number, kept, queue_sms_retry.business_id,
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
                    queue_sms_retry.expires_at);
 begin
@@ -55,7 +58,7 @@ begin
         (message_key, business_id, to_number, body, kind, on_unknown, time_zone, expires_at, status,
          error_code, error_message, retry_count)
     values
-        (queue_sms_retry.message_key, queue_sms_retry.business_id, queue_sms_retry.to_number, queue_sms_retry.body,
+        (queue_sms_retry.message_key, queue_sms_retry.business_id, queue_sms_retry.to_number, kept,
          queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.time_zone, expiry,
          case queued when 'pending' then 'queued' else queued end,
          queue_sms_retry.error_code, queue_sms_retry.error_message, (has_failed and queued = 'pending')::int)
@@ -63,8 +66,14 @@ begin
     returning sms_messages.id into this.id;
 
     if this.id is null then
-        select m.id into this.id from sms_messages m
+        -- The text of a message that ended may be erased.
+        select m.id, m.to_number = queue_sms_retry.to_number and coalesce(m.body = kept, true) into this.id, is_same
+        from sms_messages m
         where m.business_id = queue_sms_retry.business_id and m.message_key = queue_sms_retry.message_key;
+        if not is_same then
+            raise exception 'nothing was stored: message_key belongs to a message with another to_number or another body'
+                using errcode = 'invalid_parameter_value', hint = 'Give each message its own key.';
+        end if;
         return this.id;
     end if;
 

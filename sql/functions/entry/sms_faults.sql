@@ -13,7 +13,8 @@ as $$
     select nullif(concat_ws('; ',
         case when (to_number ~ '^\+[1-9][0-9]{1,14}$') is not true
             then 'to_number must be in E.164, such as +14155550123' end,
-        case when (char_length(body) between 1 and 1600) is not true then 'body must have 1 to 1600 characters' end,
+        case when (char_length(body) between 1 and 1600) is not true
+            then 'body must have 1 to 1600 characters (white space at its ends does not count)' end,
         case when business_id is null then 'business_id must not be null' end,
         case when (kind in ('transactional', 'marketing', 'otp', 'emergency')) is not true
             then 'kind must be transactional, marketing, otp or emergency' end,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from psycopg.errors import InvalidParameterValue
 
 from sms_retry.values import Message
 
@@ -46,7 +49,7 @@ def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
     fields = _Fields(event)
     message = Message(
         to_number=fields.number("to"),
-        body=fields.text("body", most=LONGEST_BODY) or "",
+        body=fields.body("body"),
         message_key=fields.text("message_key", required=False, most=255),
         business_id=fields.text("business_id", required=False, most=255) or "default",
         kind=fields.choice("kind", KINDS),
@@ -58,6 +61,17 @@ def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
     first_send = _first_send(fields)
     fields.check({"to", "body", "failed", "sent", *Message.__dataclass_fields__} - {"to_number"})
     return message, first_send
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Within it, a refusal of the SQL entry is an InvalidEvent with the same sentence."""
+    try:
+        yield
+    except InvalidParameterValue as error:
+        if not (refusal := error.diag.message_primary or "").startswith("nothing was stored"):
+            raise
+        raise InvalidEvent(refusal) from None
 
 
 def read_message_id(event: Mapping[str, Any]) -> tuple[int, bool]:
@@ -114,6 +128,15 @@ class _Fields:
             self.wrong(name, f"must be text of 1 to {most} characters{STORABLE}")
             return None
         return value
+
+    def body(self, name: str) -> str:
+        """The text without white space at its ends, which Twilio would remove; SQL's sms_text does the same."""
+        value = self.event.get(name)
+        text = value.strip() if isinstance(value, str) else ""
+        if not 1 <= len(text) <= LONGEST_BODY or UNSTORABLE.search(text):
+            ends = "(white space at its ends does not count)"
+            self.wrong(name, f"must be text of 1 to {LONGEST_BODY} characters {ends}{STORABLE}")
+        return text
 
     def number(self, name: str) -> str:
         import phonenumbers
