@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from sms_retry.twilio import read_answer
+from sms_retry.intake import KINDS
+from sms_retry.twilio import INTENTS, read_answer
 from sms_retry.values import Accepted, Refused, Unknown
 
 
@@ -78,3 +79,7 @@ def test_retry_after_is_at_most_an_hour(header: str, seconds: int | None) -> Non
 
 def test_an_acceptance_has_a_sid() -> None:
     assert read_answer(201, {}, '{"sid": "SM1"}') == Accepted("SM1", 201)
+
+
+def test_every_kind_of_message_has_an_intent() -> None:
+    assert set(INTENTS) == set(KINDS)
