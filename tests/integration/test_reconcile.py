@@ -22,8 +22,9 @@ from sms_retry.matching import Listed, NoAnswer, Page
 from sms_retry.reconcile import Findings
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send, Wire
-from sms_retry.values import Message
-from tests.integration.examples import accepted, assert_state, five_minutes_left, number, statuses, take_in
+from sms_retry.values import Message, Report
+from tests.integration.examples import accepted, assert_state, fill, five_minutes_left, number, sid, statuses, take_in
+from tests.integration.plans import nodes, plan
 
 Change = Callable[[Page], Page]
 
@@ -380,6 +381,19 @@ def test_the_control_is_the_newest_answer_to_a_post_of_the_last_day_with_its_tex
     let_time_pass(db, hours=24)
     assert control() is None
     assert_state(db, older, message="sent")
+
+
+def test_the_control_is_found_by_indexes(db: psycopg.Connection, store: Store) -> None:
+    fill(db, 2000)
+    for _ in range(4):
+        store.finish([Report.accepted(claim.ticket, sid(claim.id), 201) for claim in store.claim_due(500)])
+    let_time_pass(db, minutes=2)
+
+    found = [*nodes(plan(db, "sms_list_control()"))]
+
+    assert not [node for node in found if node["Node Type"] == "Seq Scan" and node.get("Relation Name")]
+    assert "sms_retry_queue_ended" in {node.get("Index Name") for node in found}
+    assert max(node["Actual Rows"] for node in found) <= 1000
 
 
 def test_a_list_that_was_not_read_to_its_end_releases_nothing(
