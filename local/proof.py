@@ -27,7 +27,8 @@ FREE_CODES = frozenset({20003, 20429, 20503})
 
 MESSAGES = """
 select m.id, m.to_number, m.body, m.status, m.provider_sid,
-    m.on_unknown = 'hold' or sms_retry.sms_resend_forbidden(q.reason) as is_parked,
+    m.on_unknown = 'hold' or coalesce(q.reason = 'held', false) or sms_retry.sms_resend_forbidden(q.reason)
+        as is_parked,
     q.status as queue_status, q.finished_at, q.retry_count, q.max_retries, q.reason, exists (
         select from sms_retry.sms_attempts a where a.queue_id = q.id and a.attempt = 0) as failed_before
 from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id = m.id order by m.id
@@ -37,7 +38,8 @@ from sms_retry.sms_messages m join sms_retry.sms_retry_queue q on q.message_id =
 UNSETTLED = """
 select q.id from sms_retry.sms_retry_queue q join sms_retry.sms_messages m on m.id = q.message_id
 where q.finished_at is null
-    and not (q.status = 'unknown' and (m.on_unknown = 'hold' or sms_retry.sms_resend_forbidden(q.reason))
+    and not (q.status = 'unknown'
+        and (m.on_unknown = 'hold' or coalesce(q.reason = 'held', false) or sms_retry.sms_resend_forbidden(q.reason))
         and q.claimed_at < now() - interval '30 minutes')
 """
 

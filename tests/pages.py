@@ -121,7 +121,6 @@ def transitions() -> str:
 
 def ladder() -> list[tuple[timedelta, str, str]]:
     """The times that depend on each other, shortest first: the time, its meaning, and the place that defines it."""
-    release = _sql("release_unknown_sms")
     return [
         (
             timedelta(seconds=twilio.CONNECT_TIMEOUT + twilio.READ_TIMEOUT),
@@ -154,14 +153,14 @@ def ladder() -> list[tuple[timedelta, str, str]]:
             "`recover_stuck_sms_retries`",
         ),
         (
-            timedelta(minutes=_stated(release, r"interval '(\d+) minutes'")),
+            timedelta(minutes=_stated(_sql("sms_unknown_has_waited"), r"interval '(\d+) minutes'")),
             "An unknown message that Twilio does not know is sent again.",
-            "`release_unknown_sms`",
+            "`sms_unknown_has_waited`",
         ),
         (
-            timedelta(hours=_stated(release, r"interval '(\d+) hours'")),
+            timedelta(hours=_stated(_sql("decide_unknown_sms"), r"interval '(\d+) hours'")),
             "A parked message is asked about for this long. Then only a person can send it again.",
-            "`release_unknown_sms`",
+            "`decide_unknown_sms`",
         ),
     ]
 

@@ -60,7 +60,7 @@ STEPS = {
     "receipt delivered": "a delivery receipt with the status `delivered`, `read` or `partially_delivered`",
     "receipt failed": "a delivery receipt with the status `undelivered` or `failed`",
     "receipt canceled": "a delivery receipt with the status `canceled`",
-    "release": "Twilio's list does not have the message after 30 minutes (`release_unknown_sms`)",
+    "release": "Twilio's list does not have the message after 30 minutes (`decide_unknown_sms`)",
     "retry": "a person asks for one more try (`retry_sms_now`, `requeue_failed_sms`)",
     "cancel": "a person cancels the message (`cancel_sms_retry`)",
     "consent": "the recipient opts out (`set_sms_consent`)",

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from sms_retry import delivery, reconcile, runtime
+from sms_retry import delivery, metrics, reconcile, runtime
 
 
 @runtime.invocation
@@ -14,4 +14,5 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     with runtime.asking() as (sent_to, look_up):
         record = partial(delivery.record, runtime.store(), now=runtime.now())
         findings = reconcile.reconcile(runtime.store(), sent_to, look_up, record, runtime.seconds_left(context))
+    metrics.count("DistrustedLists", findings.distrusted)
     return asdict(findings)

@@ -86,6 +86,21 @@ def test_the_duration_of_a_tick_starts_at_its_scheduled_time(
     assert 0 <= read(log, capsys, since)["TickSeconds"] - returned["duration_ms"] / 1000 < 0.01
 
 
+def test_a_list_that_lacks_an_accepted_message_is_counted(
+    stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack.twilio.plan(number(0), BadAnswer(502, accepted=None))
+    stack.twilio.plan(number(1), Accept(receipts=(), list_lag=3600))
+    for n in range(2):
+        stack.invoke("send_sms", message(n))
+    let_time_pass(stack.db, minutes=35)
+    since = len(log.getvalue())
+
+    assert stack.invoke("reconcile")["released"] == 0
+
+    assert read(log, capsys, since)["DistrustedLists"] == 1
+
+
 def test_deferrals_are_counted_by_reason(stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
     stack.db.execute(
         "insert into sms_retry.sms_holds values ('country', '+49176', now() + interval '1 hour', '1 hour', 'test')"

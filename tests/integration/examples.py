@@ -106,10 +106,11 @@ def receipt(
     code: int | None = None,
     ticket: Ticket | None = None,
     delays: Sequence[timedelta] | None = (),
+    to_number: str = number(),
 ) -> str:
     """Record a delivery receipt; returns the answer of the store, as "settled" or "unheard_of"."""
     verdict = Retry(tuple(delays), None) if delays else None
-    return store.record_delivery(Receipt(message_sid, status, code, ticket, number()), verdict)
+    return store.record_delivery(Receipt(message_sid, status, code, ticket, to_number), verdict)
 
 
 def assert_state(db: psycopg.Connection, message_id: int = 1, **expected: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import permutations
@@ -12,7 +12,7 @@ import pytest
 
 from local.waiting import let_time_pass
 from sms_retry.store import Store
-from sms_retry.values import Message, Report, Ticket
+from sms_retry.values import Claim, Message, Report, Ticket
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -21,6 +21,7 @@ from tests.integration.examples import (
     claimed,
     count,
     finish,
+    number,
     one,
     receipt,
     sid,
@@ -397,6 +398,55 @@ def test_a_second_sid_with_the_ticket_of_an_acceptance_is_unheard_of(db: psycopg
     claim = accepted(store)
     assert receipt(store, sid(2), "failed", 30007, ticket=claim.ticket) == "unheard_of"
     assert statuses(db) == {"sent": 1}
+
+
+@pytest.mark.parametrize("status", ["sent", "delivered", "failed"])
+@pytest.mark.parametrize("make", [claimed, unknown])
+def test_a_receipt_for_another_person_does_not_settle_the_ticket(
+    db: psycopg.Connection, store: Store, make: Callable[[Store], Claim], status: str
+) -> None:
+    """After a restore: the POST with this ticket, and this receipt, were of a message that the database has lost."""
+    claim = make(store)
+    before = state_of(db)
+    assert receipt(store, sid(8), status, ticket=claim.ticket, to_number=number(2)) == "unheard_of"
+    assert state_of(db) == before
+
+    assert receipt(store, sid(9), "delivered", ticket=claim.ticket, to_number=number(1)) == "settled"
+    assert_state(db, message="delivered", provider_sid=sid(9))
+
+
+@pytest.mark.parametrize(
+    "to_number",
+    [f"rcs:{number()}", f"whatsapp:{number()}", f"{number()[:-4]}XXXX", f"rcs:{number()[:-4]}XXXX", ""],
+)
+def test_a_recipient_with_a_channel_or_a_mask_does_not_hide_the_ticket(
+    db: psycopg.Connection, store: Store, to_number: str
+) -> None:
+    claim = unknown(store)
+    assert receipt(store, sid(), "delivered", ticket=claim.ticket, to_number=to_number) == "settled"
+
+
+def test_the_recipient_of_a_receipt_is_compared_in_its_one_spelling(db: psycopg.Connection, store: Store) -> None:
+    """Release 0.1 stored numbers as they were given."""
+    claim = unknown(store)
+    db.execute("update sms_retry.sms_messages set to_number = '+4407700900123'")
+    assert receipt(store, sid(), "delivered", ticket=claim.ticket, to_number="+447700900123") == "settled"
+
+
+def test_beside_an_owned_sid_the_recipient_of_a_receipt_does_not_matter(db: psycopg.Connection, store: Store) -> None:
+    claim = accepted(store)
+    assert receipt(store, sid(), "delivered", ticket=claim.ticket, to_number="rcs:agent") == "settled"
+
+
+def test_a_receipt_settles_its_ticket_with_the_functions_of_release_0_1(db: psycopg.Connection, store: Store) -> None:
+    """Its migrator, after a rollback, removes the functions that only this release has."""
+    claim = unknown(store)
+    source = one(db, "select pg_get_functiondef('sms_retry.record_sms_receipt'::regproc)")
+    db.execute("drop function sms_retry.record_sms_receipt")
+    try:
+        assert receipt(store, sid(), "delivered", ticket=claim.ticket) == "settled"
+    finally:
+        db.execute(source)
 
 
 def test_a_receipt_settles_an_attempt_with_the_outcome_unknown(db: psycopg.Connection, store: Store) -> None:

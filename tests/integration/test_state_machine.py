@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from local.waiting import let_time_pass
 from sms_retry import operate
 from sms_retry.store import Store
-from sms_retry.values import Claim, Hold, Message, Report, Ticket
+from sms_retry.values import Claim, Finding, Hold, Message, Report, Ticket
 from tests.integration.examples import MINUTE, number, one, receipt, sid
 from tests.tables import delete_all
 from tests.transitions import MAY
@@ -105,7 +105,15 @@ STEPS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
             "waits": st.sampled_from([(), (MINUTE, 5 * MINUTE, 15 * MINUTE)]),
         },
     ),
-    "release": (2, {"worker": WORKERS, "after": MINUTES, "tickets": st.lists(TICKET, max_size=2)}),
+    "release": (
+        2,
+        {
+            "worker": WORKERS,
+            "after": MINUTES,
+            "tickets": st.lists(TICKET, max_size=2),
+            "finding": st.sampled_from(["absent", "absent", "absent", "stranger", "unsure"]),
+        },
+    ),
     "queue": (
         2,
         {
@@ -257,14 +265,17 @@ class Sending(RuleBasedStateMachine):
         named = {"its own": about, "none": None, "another": another if known else None}[ticket_in_url]
         code = 30003 if status in ("undelivered", "failed") else None
         before = self._everything()
-        if receipt(self.stores[worker], _sid(about), status, code, named, waits) != "settled":
+        # Without a To, so that the ticket counts for each recipient.
+        if receipt(self.stores[worker], _sid(about), status, code, named, waits, to_number="") != "settled":
             assert self._everything() == before, "a receipt that settled nothing changed something"
 
-    def release(self, worker: int, tickets: list[int]) -> None:
+    def release(self, worker: int, tickets: list[int], finding: Finding) -> None:
         self.doing = "release"
         due = [ticket for ticket, *_ in self.stores[worker].unknown_due(10)]
         others = [self._ticket(back) for back in tickets if self.tickets]
-        self.stores[worker].release_unknown([*{*due, *others}])
+        chosen = [*{*due, *others}]
+        released = self.stores[worker].release_unknown(chosen, [finding] * len(chosen))
+        assert finding == "absent" or "pending" not in released
 
     def retry_now(self, message: int, force: bool) -> None:
         self.doing = "retry"

@@ -71,7 +71,7 @@ def test_twilio_is_asked_after_a_minute_and_then_at_growing_intervals(db: psycop
     asked = []
     for minute in range(1, 240):
         let_time_pass(db, minutes=1)
-        for ticket, to_number, body, _ in store.unknown_due(10):
+        for ticket, to_number, body, *_ in store.unknown_due(10):
             assert (ticket, to_number, body) == (claim.ticket, number(), "Your parcel is here.")
             asked.append(minute)
 
@@ -150,6 +150,34 @@ def test_a_receipt_settles_a_parked_message_that_has_ended(db: psycopg.Connectio
 
     assert receipt(store, sid(), "delivered", ticket=claim.ticket) == "settled"
     assert_state(db, message="delivered", queue="completed")
+
+
+def test_an_unknown_is_parked_beside_a_stranger_and_not_before_half_an_hour(
+    db: psycopg.Connection, store: Store
+) -> None:
+    claim = unknown(store)
+    let_time_pass(db, minutes=29)
+    assert store.release_unknown([claim.ticket], ["stranger"]) == []
+    let_time_pass(db, minutes=2)
+    assert store.release_unknown([claim.ticket], ["unsure"]) == []
+    assert_state(db, reason=None)
+
+    assert store.release_unknown([claim.ticket], ["stranger"]) == ["unknown"]
+    assert_state(db, message="unknown", queue="unknown", reason="held", retry_count=0)
+    # A person decides, also where the list is trusted later.
+    assert store.release_unknown([claim.ticket]) == []
+    let_time_pass(db, hours=72)
+    assert store.release_unknown([claim.ticket], ["stranger"]) == ["unknown"]
+    assert one(db, "select finished_at is not null from sms_retry.sms_retry_queue")
+
+
+def test_release_0_1_releases_an_unknown_and_no_parked_one(db: psycopg.Connection, store: Store) -> None:
+    released, parked = unknown(store, 1), unknown(store, 2)
+    let_time_pass(db, minutes=31)
+    store.release_unknown([parked.ticket], ["stranger"])
+
+    statement = "select id, status from sms_retry.release_unknown_sms(%s::bigint[], %s::int[])"
+    assert db.execute(statement, [[released.id, parked.id], [1, 1]]).fetchall() == [(released.id, "pending")]
 
 
 @pytest.mark.parametrize("status", ["queued", "sent", "delivered", "failed"])

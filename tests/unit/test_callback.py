@@ -59,6 +59,13 @@ def test_a_signed_form_is_a_receipt_with_its_ticket() -> None:
     assert expected == read(event(STATUS, is_base64=False))
 
 
+def test_a_ticket_counts_only_in_its_own_account() -> None:
+    ours, another = "AC" + "a" * 32, "AC" + "b" * 32
+    for account, ticket in ((ours, Ticket(17, 2)), (another, None)):
+        found = callback.read(event({**STATUS, "AccountSid": account}), URL, (TOKEN,), ours)
+        assert found == Receipt(SID, "undelivered", 30003, ticket, "+14155550123")
+
+
 def test_header_names_are_case_insensitive() -> None:
     lower = event(STATUS)
     upper = {**lower, "headers": {name.title(): value for name, value in lower["headers"].items()}}

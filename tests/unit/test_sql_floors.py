@@ -113,6 +113,8 @@ def test_the_map_lists_every_function_in_its_room() -> None:
 def test_the_map_marks_the_functions_that_only_sql_calls() -> None:
     # The health's figure of this name comes from the function; Python reads the figure.
     names = set(re.findall(r"\w+", " ".join(python_strings()))) - {"oldest_snapshot_seconds"}
+    # Release 0.1 calls it.
+    names |= {"release_unknown_sms"}
     internal = FILES.keys() - names
     assert set(re.findall(r"^\| `(\w+)` \| internal", MAP, flags=re.MULTILINE)) == internal
 

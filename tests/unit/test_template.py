@@ -174,7 +174,7 @@ def minutes(function: str, pattern: str) -> float:
 
 def test_a_worker_times_out_before_its_claims_count_as_stuck(source: dict[str, Any], expanded: dict[str, Any]) -> None:
     stuck = minutes("recover_stuck_sms_retries", r"stale_minutes int default (\d+)")
-    resent = minutes("release_unknown_sms", r"then interval '(\d+) minutes'")
+    resent = minutes("sms_unknown_has_waited", r"interval '(\d+) minutes'")
     functions = of_type(expanded, "AWS::Lambda::Function")
     for folder in ("process_retries", "send_sms", "retry_sms"):
         timeout = functions[by_folder(source)[folder]]["Timeout"]

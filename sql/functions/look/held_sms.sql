@@ -11,5 +11,6 @@ as $$
         and not sms_resend_forbidden(reason)
     union all
     select q.message_id from sms_retry_queue q join sms_messages m on m.id = q.message_id
-    where q.status = 'unknown' and q.finished_at is null and m.on_unknown = 'hold' and not sms_resend_forbidden(q.reason);
+    where q.status = 'unknown' and q.finished_at is null and not sms_resend_forbidden(q.reason)
+        and (m.on_unknown = 'hold' or q.reason = 'held');
 $$;

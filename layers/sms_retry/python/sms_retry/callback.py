@@ -34,10 +34,13 @@ class NotACallback:
     why: str
 
 
-def read(event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str]) -> Receipt | Reply | Forged | NotACallback:
+def read(
+    event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str], account_sid: str | None = None
+) -> Receipt | Reply | Forged | NotACallback:
     """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for `webhook_url`.
 
-    The signed URL is `webhook_url` with the path and the raw query: the caller controls the host in the event.
+    The signed URL is `webhook_url` with the path and the raw query: the caller controls the host in the event. A ticket
+    counts only in the account `account_sid`.
     """
     headers = _headers(event.get("headers"))
     signature = headers.get("x-twilio-signature")
@@ -50,7 +53,10 @@ def read(event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str]) -> R
     query = _text(event.get("rawQueryString"))
     if not is_signed(f"{webhook_url}{path}{'?' if query else ''}{query}", form, signature, tokens):
         return Forged()
-    return _reply(form) if path == "/twilio/inbound" else _receipt(form, dict(parse_qsl(query)).get("t"))
+    if path == "/twilio/inbound":
+        return _reply(form)
+    is_ours = account_sid is None or form.first("AccountSid") == account_sid
+    return _receipt(form, dict(parse_qsl(query)).get("t") if is_ours else None)
 
 
 def is_signed(url: str, form: Mapping[str, Sequence[str]], signature: str, tokens: Sequence[str]) -> bool:

@@ -1,28 +1,19 @@
-"""Asks Twilio: which messages went to a number since an instant, and how the message with a SID stands."""
+"""Asks Twilio: which messages went to a number, and how the message with a SID stands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
+from sms_retry.matching import Listed, NoAnswer, Page
 from sms_retry.settings import Credentials
-from sms_retry.twilio import AnswerLost, NotSent, open_clients
+from sms_retry.twilio import AnswerLost, NotSent, Wire, open_clients
 
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A message as Twilio's list shows it."""
-
-    sid: str
-    status: str
-    error_code: int | None
-    to_number: str
-    body: str
-    direction: str
-    created: datetime
+PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +21,8 @@ class Gone:
     """Twilio no longer has this message."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """Twilio did not answer; further questions would fail alike."""
-
-    why: str
-
-
-SentTo = Callable[[str, datetime], list[Listed] | NoAnswer]
+# The pages are asked for one by one, as they are read; after a NoAnswer there are no more.
+SentTo = Callable[[str], Iterator[Page | NoAnswer]]
 LookUp = Callable[[str], Listed | Gone | NoAnswer]
 
 
@@ -45,23 +30,20 @@ LookUp = Callable[[str], Listed | Gone | NoAnswer]
 def open_listing(
     credentials: Credentials, api_url: str, read_timeout: float | None = None
 ) -> Iterator[tuple[SentTo, LookUp]]:
-    """Two questions to Twilio: the messages to a number since an instant, and the message with a SID."""
+    """Two questions to Twilio: the pages of its list of messages to a number, and the message with a SID."""
     with open_clients(api_url, read_timeout) as client:
 
-        def sent_to(to_number: str, since: datetime) -> list[Listed] | NoAnswer:
+        def sent_to(to_number: str) -> Iterator[Page | NoAnswer]:
             twilio, wire = client(credentials)
-            found: list[Listed] = []
             try:
-                for record in twilio.messages.stream(to=to_number, page_size=100):
-                    message = _listed(record)
-                    if message.created < since:
-                        break
-                    found.append(message)
+                page = twilio.messages.page(to=to_number, page_size=PAGE_SIZE)
+                while page is not None:
+                    yield Page(tuple(map(_listed, page)), _answered_at(wire))
+                    page = page.next_page()
             except (NotSent, AnswerLost) as error:
-                return NoAnswer(str(error))
+                yield NoAnswer(str(error))
             except (_sdk_error(), ValueError):
-                return NoAnswer(f"HTTP {wire.answer[0]}")
-            return found
+                yield NoAnswer(f"HTTP {wire.answer[0]}")
 
         def look_up(sid: str) -> Listed | Gone | NoAnswer:
             twilio, wire = client(credentials)
@@ -83,6 +65,26 @@ def _sdk_error() -> type[Exception]:
 
 
 def _listed(record: Any) -> Listed:
+    """ValueError: the record has no date of creation, so it cannot be compared with a claim."""
+    if record.date_created is None:
+        raise ValueError("no date_created")
     return Listed(
-        record.sid, record.status, record.error_code, record.to, record.body, record.direction, record.date_created
+        record.sid,
+        record.status,
+        record.error_code,
+        record.to,
+        record.body or "",
+        record.direction,
+        record.date_created,
+        record.date_sent,
+        int(record.num_media or 0),
     )
+
+
+def _answered_at(wire: Wire) -> datetime | None:
+    """The time of Twilio's clock at its last answer."""
+    try:
+        answered_at = parsedate_to_datetime(wire.answer[1].get("Date", ""))
+    except ValueError:
+        return None
+    return answered_at if answered_at.tzinfo else answered_at.replace(tzinfo=UTC)

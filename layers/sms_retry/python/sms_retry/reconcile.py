@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TypeVar
 
-from sms_retry.listing import Gone, Listed, LookUp, NoAnswer, SentTo
+from sms_retry import numbers
+from sms_retry.listing import Gone, LookUp, SentTo
+from sms_retry.matching import Listed, NoAnswer, Walk, own, unfailed, walk
 from sms_retry.store import Store
-from sms_retry.values import Receipt, Report, Silent, Ticket, Unsettled
+from sms_retry.values import Control, Finding, Receipt, Report, Silent, Ticket, Unsettled
 
 Record = Callable[[Receipt], object]
 
 Row = TypeVar("Row", Unsettled, Silent)
 Found = TypeVar("Found")
+Clock = Callable[[], datetime]
 
-# The difference that the clocks of Twilio and the database may have.
-CLOCK_SKEW = timedelta(seconds=5)
 BATCH = 50
 # Few questions at a time: the worker has priority on the requests that Twilio allows an account at once.
 IN_FLIGHT = 4
@@ -29,14 +30,15 @@ SLOWEST_QUESTION = 40.0
 
 @dataclass
 class Findings:
-    """The counts of one run. Of unknown messages: asked about, found, released for another try, or parked. Of silent
-    ones: asked about, and gone at Twilio.
+    """The counts of one run. Of unknown messages: asked about, found, released for another try, or parked; `distrusted`
+    is 1 if Twilio's list lacked a message that Twilio had accepted. Of silent ones: asked about, and gone at Twilio.
     """
 
     asked: int = 0
     found: int = 0
     released: int = 0
     parked: int = 0
+    distrusted: int = 0
     silent: int = 0
     gone: int = 0
 
@@ -65,6 +67,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.findings = Findings()
+        self._is_trusted: bool | None = None
 
     def has_time(self) -> bool:
         return self.seconds_left() > SLOWEST_QUESTION
@@ -72,23 +75,70 @@ class _Run:
     def settle_unknown(self) -> bool:
         """Settle one batch; returns whether another may be due. Only Twilio's answer can release a message."""
         due = sorted(self.store.unknown_due(BATCH), key=attrgetter("claimed_at"))
-        not_listed: list[Ticket] = []
+        if not due:
+            return False
+        clock = _database_clock(due[0].asked_at)
+        # The control comes first, so that the list has at least its messages when it is asked about the others.
+        trusted = any(row.has_waited for row in due) and self._list_is_trusted(clock)
+        undecided: list[tuple[Unsettled, Walk]] = []
         answers = 0
-        for row, listed in self._ask(due, lambda row: self.sent_to(row.to_number, row.claimed_at - CLOCK_SKEW)):
-            if isinstance(listed, NoAnswer):
+        for row, seen in self._ask(due, lambda row: self._walk(row.to_number, row.claimed_at, clock)):
+            if isinstance(seen, NoAnswer):
                 continue
             answers += 1
-            if match := self._match(row, listed):
-                self.findings.found += 1
-                self.store.finish([Report.accepted(row.ticket, match.sid)])
-                self.record(Receipt(match.sid, match.status, match.error_code, row.ticket, row.to_number))
-            else:
-                not_listed.append(row.ticket)
+            if match := own(row.body, unfailed(self._unowned(seen))):
+                self._settle(row, match)
+            elif row.has_waited:
+                undecided.append((row, seen))
         self.findings.asked += answers
-        for status in self.store.release_unknown(not_listed):
+        self._decide(undecided, trusted)
+        return answers == BATCH
+
+    def _list_is_trusted(self, clock: Clock) -> bool:
+        """Whether Twilio's list has the newest message that Twilio is known to have accepted, with its text.
+
+        Without such a message the list is trusted. A run asks once.
+        """
+        if self._is_trusted is None:
+            control = self.store.list_control()
+            seen = control and self._walk(control.to_number, control.posted_after, clock)
+            self._is_trusted = control is None or (isinstance(seen, Walk) and list_shows(control, seen))
+            self.findings.distrusted += isinstance(seen, Walk) and not self._is_trusted
+        return self._is_trusted
+
+    def _decide(self, undecided: list[tuple[Unsettled, Walk]], trusted: bool) -> None:
+        """Decide about messages that waited for 30 minutes and that no accepted message of the list can be."""
+        findings: dict[Ticket, Finding] = {}
+        # Asked again, after this batch was matched: its messages are strangers to each other no longer.
+        unowned = {message.sid for _, seen in undecided for message in self._unowned(seen)}
+        for row, seen in undecided:
+            left = [message for message in seen.messages if message.sid in unowned]
+            candidates = unfailed(left) or left
+            if not (trusted and seen.complete):
+                findings[row.ticket] = "unsure"
+            elif match := own(row.body, candidates):
+                unowned.discard(match.sid)
+                self._settle(row, match)
+            else:
+                findings[row.ticket] = "stranger" if candidates else "absent"
+        for status in self.store.release_unknown(list(findings), list(findings.values())):
             self.findings.released += status == "pending"
             self.findings.parked += status == "unknown"
-        return answers == BATCH
+
+    def _settle(self, row: Unsettled, match: Listed) -> None:
+        self.findings.found += 1
+        self.store.finish([Report.accepted(row.ticket, match.sid)])
+        self.record(Receipt(match.sid, match.status, match.error_code, row.ticket, row.to_number))
+
+    def _walk(self, to_number: str, since: datetime, clock: Clock) -> Walk | NoAnswer:
+        # Twilio lists a number in its one spelling; an earlier release stored it as it was given.
+        return walk(self.sent_to(numbers.e164(to_number) or to_number), since, clock, self.has_time)
+
+    def _unowned(self, seen: Walk) -> list[Listed]:
+        """The messages of a walk that no attempt owns."""
+        sids = [message.sid for message in seen.messages]
+        free = self.store.unowned_sids(sids) if sids else set()
+        return [message for message in seen.messages if message.sid in free]
 
     def settle_silent(self) -> bool:
         """Settle one batch; returns whether another may be due."""
@@ -105,18 +155,6 @@ class _Run:
         self.findings.gone += sum(gone.values())
         return len(gone) == BATCH
 
-    def _match(self, row: Unsettled, listed: list[Listed]) -> Listed | None:
-        """The oldest listed message that can be the one of this row, and that no attempt owns."""
-        same = [
-            message
-            for message in listed
-            if message.body == row.body
-            and message.direction.startswith("outbound")
-            and message.created >= row.claimed_at - CLOCK_SKEW
-        ]
-        free = self.store.unowned_sids([message.sid for message in same]) if same else set()
-        return min((message for message in same if message.sid in free), key=attrgetter("created"), default=None)
-
     def _ask(
         self, rows: Iterable[Row], question: Callable[[Row], Found | NoAnswer]
     ) -> Iterator[tuple[Row, Found | NoAnswer]]:
@@ -132,3 +170,14 @@ class _Run:
             return row, answer
 
         return self.askers.map(ask, rows)
+
+
+def list_shows(control: Control, seen: Walk) -> bool:
+    """Whether Twilio's list has the control, with its text."""
+    return own(control.body, [message for message in seen.messages if message.sid == control.provider_sid]) is not None
+
+
+def _database_clock(read: datetime) -> Clock:
+    """The database's clock, which was just read. By the wall clock: the others stop while a machine is frozen."""
+    ahead = read - datetime.now(UTC)
+    return lambda: datetime.now(UTC) + ahead

@@ -93,7 +93,7 @@ def sender() -> AbstractContextManager[Send]:
 
 @contextmanager
 def asking(read_timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
-    """Twilio's two questions: the messages sent to a number, and the state of one SID."""
+    """Twilio's two questions: its list of the messages to a number, and the state of one SID."""
     from sms_retry import listing
 
     given = settings.asking(os.environ)
@@ -108,17 +108,18 @@ def code_of(sid: str) -> int | None:
     return code
 
 
-def signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """The public URL that Twilio signs callbacks for, and the tokens that may have signed them."""
+def signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...], str]:
+    """The public URL that Twilio signs callbacks for, the tokens that may have signed them, and the account's SID."""
     given = _listening(event)
-    return given.webhook_url, _credentials(given.account).signing_tokens
+    credentials = _credentials(given.account)
+    return given.webhook_url, credentials.signing_tokens, credentials.account_sid
 
 
-def newer_signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...]] | None:
+def newer_signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...], str] | None:
     """The same by a secret that was rotated since it was read; None if it was not."""
     given = _listening(event)
     newer = _newer_credentials(given.account)
-    return (given.webhook_url, newer.signing_tokens) if newer else None
+    return (given.webhook_url, newer.signing_tokens, newer.account_sid) if newer else None
 
 
 def _listening(event: dict[str, Any]) -> settings.Listening:

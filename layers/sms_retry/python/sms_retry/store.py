@@ -7,13 +7,15 @@ from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.errors import UndefinedFunction
+import psycopg
 
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
 from sms_retry.values import (
     Cause,
     Claim,
+    Control,
+    Finding,
     Hold,
     Message,
     Receipt,
@@ -25,6 +27,8 @@ from sms_retry.values import (
     Unsettled,
     Verdict,
 )
+
+Run = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
 
 class Store(Readings):
@@ -108,7 +112,7 @@ class Store(Readings):
         function = "open_sms_hold_by_receipt" if by_receipt else "open_sms_hold"
         try:
             self._again(f"select sms_retry.{function}(%s, %s, %s, %s)", [hold.scope, hold.key, hold.wait, hold.reason])
-        except UndefinedFunction:
+        except psycopg.errors.UndefinedFunction:
             # After a rollback the migrator of release 0.1 has removed the function for receipts.
             if not by_receipt:
                 raise
@@ -123,8 +127,11 @@ class Store(Readings):
         """Store a receipt, with the verdict on a failure; returns settled, noted, repeated or unheard_of."""
         given: list[Any] = [receipt.message_sid, receipt.status, receipt.error_code, *(receipt.ticket or (None, None))]
         given += [list(verdict.delays) or None, verdict.spends, verdict.reason] if verdict else [None, True, None]
-        statement = "select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)"
-        return str(self._again(statement, given)[0][0])
+        statement = "select sms_retry.record_sms_receipt(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        rows = _if_defined(self._again, statement, [*given, receipt.to_number])
+        if rows is None:
+            rows = self._again("select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)", given)
+        return str(rows[0][0])
 
     def overrides(self) -> list[tuple[Any, ...]]:
         """The operators' own rules for codes, in the columns of the table of codes."""
@@ -136,17 +143,29 @@ class Store(Readings):
         return State(*rows[0]) if rows else None
 
     def unknown_due(self, limit: int) -> list[Unsettled]:
-        """The unknown messages to ask Twilio about now."""
-        rows = self._once("select id, attempt, to_number, body, claimed_at from sms_retry.unknown_sms_due(%s)", [limit])
+        """The unknown messages to ask Twilio about now. With the functions of release 0.1 none `has_waited`."""
+        columns = "id, attempt, to_number, body, claimed_at"
+        statement = f"select {columns}, has_waited, asked_at from sms_retry.unknown_sms_to_ask(%s)"
+        rows = _if_defined(self._once, statement, [limit])
+        if rows is None:
+            rows = self._once(f"select {columns}, false, clock_timestamp() from sms_retry.unknown_sms_due(%s)", [limit])
         return [Unsettled(Ticket(id, attempt), *message) for id, attempt, *message in rows]
 
-    def release_unknown(self, tickets: Sequence[Ticket]) -> list[str]:
-        """Twilio's list lacks these messages. Returns the new status of each that was claimed 30 minutes ago."""
+    def list_control(self) -> Control | None:
+        """The newest message that Twilio's list must have; None if no POST was accepted within 24 hours."""
+        rows = self._again("select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control()", [])
+        return Control(*rows[0]) if rows else None
+
+    def release_unknown(self, tickets: Sequence[Ticket], findings: Sequence[Finding] | None = None) -> list[str]:
+        """Decide about messages that Twilio's list does not settle, `absent` without findings; the statuses of those
+        that changed: pending if the message is sent again, unknown if it is parked or has ended.
+        """
         if not tickets:
             return []
         ids, attempts = zip(*tickets, strict=True)
-        statement = "select status from sms_retry.release_unknown_sms(%s::bigint[], %s::int[])"
-        return [status for (status,) in self._once(statement, [list(ids), list(attempts)])]
+        given = [list(ids), list(attempts), list(findings or ["absent"] * len(tickets))]
+        statement = "select status from sms_retry.decide_unknown_sms(%s::bigint[], %s::int[], %s::text[])"
+        return [status for (status,) in _if_defined(self._once, statement, given) or []]
 
     def silent_due(self, limit: int) -> list[Silent]:
         """The accepted messages without a final receipt, to ask Twilio about now."""
@@ -214,6 +233,14 @@ _MESSAGE = """to_number => %s, body => %s, message_key => %s, business_id => %s,
 
 _REPORTS = """%s::bigint[], %s::int[], %s::text[], %s::text[], %s::int[], %s::text[], %s::int[], %s::text[],
     %s::text[], %s::boolean[], %s::text[]"""
+
+
+def _if_defined(run: Run, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]] | None:
+    """The rows; None if the database has the functions of release 0.1, which lack the function of this statement."""
+    try:
+        return run(statement, given)
+    except psycopg.errors.UndefinedFunction:
+        return None
 
 
 def _message(message: Message) -> list[Any]:

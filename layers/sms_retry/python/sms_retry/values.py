@@ -258,12 +258,30 @@ class Stock(NamedTuple):
 
 
 class Unsettled(NamedTuple):
-    """An unknown message to ask Twilio about now."""
+    """An unknown message to ask Twilio about now. `asked_at` is the time of the database's clock.
+
+    `has_waited`: the claim is 30 minutes old, so that Twilio's list may decide about the message.
+    """
 
     ticket: Ticket
     to_number: str
     body: str
     claimed_at: datetime
+    has_waited: bool
+    asked_at: datetime
+
+
+# What Twilio's list told of an unknown message that it does not settle, as SQL's decide_unknown_sms takes it.
+Finding = Literal["absent", "stranger", "unsure"]
+
+
+class Control(NamedTuple):
+    """A message that Twilio accepted, by a POST after `posted_after`: a list without it is not trusted."""
+
+    to_number: str
+    body: str
+    provider_sid: str
+    posted_after: datetime
 
 
 class Silent(NamedTuple):

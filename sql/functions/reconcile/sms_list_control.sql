@@ -1,0 +1,24 @@
+-- Returns the control for Twilio's list: the newest message that Twilio accepted within 24 hours, at least a minute ago, and
+-- that still has its text. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of
+-- one that is hours old. The POST was made after posted_after, because a claim counts as stuck after ten minutes.
+create or replace function sms_retry.sms_list_control()
+returns table (to_number text, body text, provider_sid text, posted_after timestamptz)
+language sql stable set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+    with newest as materialized (
+        select q.id, q.attempt, q.message_id from sms_retry_queue q
+        where q.finished_at > now() - interval '24 hours' and not q.body_erased and q.status = 'completed'
+        order by q.finished_at desc
+        limit 1000
+    )
+    select m.to_number, m.body, a.message_sid, a.at - interval '10 minutes'
+    from newest q
+    join sms_attempts a on a.queue_id = any (array[q.id]) and a.attempt = q.attempt and a.outcome = 'accepted'
+    join sms_messages m on m.id = any (array[q.message_id])
+    where a.http_status is not null and m.body is not null
+        and a.at between now() - interval '24 hours' and now() - interval '1 minute'
+    order by a.at desc
+    limit 1;
+$$;
