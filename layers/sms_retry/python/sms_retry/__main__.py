@@ -137,7 +137,7 @@ def _whole(text: str, most: int) -> int:
 def _number(text: str) -> str:
     number = numbers.from_text(text)
     if number is None:
-        raise argparse.ArgumentTypeError("it must be a complete number such as +14155550123")
+        raise argparse.ArgumentTypeError("it must be a number such as +14155550123")
     return number
 
 
