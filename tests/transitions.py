@@ -28,6 +28,7 @@ MAY = {
     "deferred": "processing>pending unknown>pending processing>expired unknown>expired processing>completed"
     " unknown>failed",
     "expired": "processing>expired unknown>expired processing>completed",
+    "not_sent": "processing>failed unknown>failed processing>completed",
     "receipt delivered": "processing>completed unknown>completed pending>completed failed>completed"
     " cancelled>completed expired>completed",
     # A failed message is judged again when a receipt tells the code that an earlier one lacked.
@@ -55,6 +56,7 @@ STEPS = {
     "unknown": "a worker reports an answer that cannot be trusted",
     "deferred": "a worker does not send the message now: a hold, closed hours, the daily limit or an old claim",
     "expired": "a worker finds that the message has expired",
+    "not_sent": "a worker finds an impossible number",
     "opted_out": "a worker finds that the person opted out, or Twilio says so",
     "receipt taken": "a delivery receipt with the status `queued`, `sent` or another one on the way",
     "receipt delivered": "a delivery receipt with the status `delivered`, `read` or `partially_delivered`",

@@ -19,4 +19,5 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             return {}
         done = migrate.migrate(runtime.database())
         runtime.logger.info("migrated", extra=asdict(done))
-    return {"migrations": len(done.migrations), "functions": done.functions, "dropped": len(done.dropped)}
+    counts = {"migrations": len(done.migrations), "functions": done.functions, "dropped": len(done.dropped)}
+    return {**counts, "repairs": len(done.repairs)}

@@ -21,7 +21,7 @@ from local.postgres.server import Server
 from sms_retry import runtime
 from sms_retry.__main__ import main
 from sms_retry.store import Store
-from sms_retry.values import Hold
+from sms_retry.values import Hold, Message
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -248,6 +248,16 @@ def test_opting_out_ends_waiting_messages_and_opting_in_allows_new_ones(
         "consent": "opted_out",
         "ended": 0,
     }
+
+
+def test_a_number_as_people_write_it_is_that_person(db: psycopg.Connection, store: Store, run: Run) -> None:
+    store.queue(Message("+447700900123", "Hello.", kind="otp"))
+    written = "+44 (0)7700 900123"
+    assert run("hold", "recipient", written, "--for", "1h").code == 0
+    assert one(db, "select key from sms_retry.sms_holds") == "+447700900123"
+    assert run("release", "recipient", written).code == 0
+    assert json.loads(run("opt-out", written, "--json").out)["ended"] == 1
+    assert json.loads(run("erase", written, "--yes", "--json").out)["messages"] == 1
 
 
 def test_erase_says_how_many_messages_are_left(db: psycopg.Connection, store: Store, run: Run) -> None:

@@ -57,7 +57,9 @@ def test_each_metric_is_documented_and_each_documented_metric_exists() -> None:
             r'"([A-Z]\w+(?:Callbacks|Workers|Messages|Deferrals|Holds|Lists|Seconds))"', source.read_text()
         )
     }
-    of_a_tally = {f"{word.capitalize()}Messages" for word in (*metrics.RETURNED, "stale", "unlisted", "sent")}
+    of_a_tally = {
+        f"{word.capitalize()}Messages" for word in (*metrics.RETURNED, "stale", "unlisted", "broken", "invalid", "sent")
+    }
     of_a_receipt = {f"{word}Callbacks" for word in ("Settled", "Noted", "Repeated", "UnheardOf")}
     named = set(re.findall(r"`([A-Z][A-Za-z]+)`", OPERATING.split("## Metrics")[1].split("Beyond")[0])) - {"SmsRetry"}
     assert named == counted | of_a_tally | of_a_receipt | health.GAUGES.keys() | health.PERCENTAGES.keys()

@@ -54,7 +54,7 @@ FINAL = {"delivered", "undelivered", "failed", "cancelled", "expired"}
 BY_HAND = {("failed", "queued"), ("undelivered", "queued")}
 
 # Each kind of report counts once per ticket, and only in this order.
-ORDER = {"unknown": 0, "refused": 1, "deferred": 1, "expired": 1, "opted_out": 1, "accepted": 2}
+ORDER = {"unknown": 0, "refused": 1, "deferred": 1, "expired": 1, "opted_out": 1, "not_sent": 1, "accepted": 2}
 
 RECEIPTS = {
     "queued": "receipt taken",
@@ -76,6 +76,7 @@ REPORTS: dict[str, dict[str, Any]] = {
     "given back": {"outcome": "deferred", "delays": (timedelta(0),), "reason": "given_back"},
     "expired": {"outcome": "expired"},
     "opted out": {"outcome": "opted_out"},
+    "not sent": {"outcome": "not_sent", "reason": "invalid_number"},
 }
 
 NUMBERS = st.sampled_from([number(1), number(2)])

@@ -539,4 +539,32 @@ MUTATIONS = [
         '"sslmode": "require"',
         ("tests/unit/test_conninfo.py",),
     ),
+    Mutation(
+        "SQL stores a number as it is given",
+        f"{SQL}/entry/queue_sms_retry.sql",
+        "queue_sms_retry.to_number := spelled;",
+        "null;",
+        (f"{TESTS}/test_persons.py",),
+    ),
+    Mutation(
+        "an opt-out concerns one spelling only",
+        f"{SQL}/people/set_sms_consent.sql",
+        "set_sms_consent.phone_number := sms_number(set_sms_consent.phone_number);",
+        "",
+        (f"{TESTS}/test_persons.py",),
+    ),
+    Mutation(
+        "a merged person gets the newest consent instead of the refusal",
+        "sql/repairs/0001_numbers.sql",
+        "array_position(array['opted_out', 'opted_in', 'unknown'], r.consent),",
+        "",
+        (f"{TESTS}/test_repairs.py",),
+    ),
+    Mutation(
+        "an error before one POST ends the tick",
+        f"{PACKAGE}/attempt.py",
+        "except Exception as error:\n            _log_broken(claim, error)\n            return Report",
+        "except KeyError as error:\n            _log_broken(claim, error)\n            return Report",
+        (f"{TESTS}/test_one_bad_row.py",),
+    ),
 ]

@@ -88,6 +88,7 @@ WRONG = [
     ("sent must not", [{"sent": {"provider_sid": SID}, "failed": {"error_code": 30003}}]),
     ("colour is not a field", [{"colour": "red"}]),
     ("to_number is not a field", [{"to_number": "+491761234567"}]),
+    ("one name is not a field", [{"+491761234567": "x"}, {"to_491761234567": "x"}, {"Hello, Anna": "x"}, {"": "x"}]),
 ]
 
 

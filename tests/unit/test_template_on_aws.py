@@ -136,6 +136,7 @@ def test_the_success_rate_has_a_warning_below_80_percent_and_is_critical_below_6
         ("ForgedCallbacks", 9, 10),
         ("HoldsOpen", 0, 1),
         ("FinalErrors", 30, 31),
+        ("BrokenMessages", 0, 1),
         ("Throttles", 0, 1),
         ("FunctionErrors", 0, 1),
         ("WebhookErrors", 0, 1),

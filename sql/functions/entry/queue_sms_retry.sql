@@ -27,6 +27,7 @@ declare
     queue_id bigint;
     is_same  boolean;
     kept     text := sms_text(queue_sms_retry.body);
+    spelled  text := sms_number(queue_sms_retry.to_number);
     has_failed boolean := queue_sms_retry.error_code is not null and queue_sms_retry.scheduled_for is null;
     is_final   boolean := has_failed and coalesce(queue_sms_retry.delays = '{}', false);
     due        timestamptz := coalesce(queue_sms_retry.scheduled_for,
@@ -37,20 +38,21 @@ declare
     opted_out  boolean := (
                    select sms_consent(own.consent, everybodys.consent) = 'opted_out' or queue_sms_retry.kind = 'marketing'
                        and sms_consent(own.consent, everybodys.consent) <> 'opted_in'
-                   from (values (queue_sms_retry.to_number)) person (phone_number)
+                   from (values (spelled)) person (phone_number)
                    left join sms_recipients own on own.phone_number = person.phone_number
                        and own.business_id = queue_sms_retry.business_id
                    left join sms_recipients everybodys on everybodys.phone_number = person.phone_number
                        and everybodys.business_id = '*');
     queued     text := case when opted_out or is_final then 'failed' when has_failed and due >= expiry then 'expired'
                    else 'pending' end;
-    faults     text := sms_faults(queue_sms_retry.to_number, kept, queue_sms_retry.business_id,
+    faults     text := sms_faults(spelled, kept, queue_sms_retry.business_id,
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
                    queue_sms_retry.expires_at);
 begin
     if faults is not null then
         raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
     end if;
+    queue_sms_retry.to_number := spelled;
     -- Raises an error when the text is not a time zone.
     perform now() at time zone queue_sms_retry.time_zone;
 

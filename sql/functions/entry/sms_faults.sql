@@ -1,4 +1,5 @@
 -- Names every invalid argument of queue_sms_retry in one text, or returns null. It repeats no value: they are private.
+-- to_number is the result of sms_number, which is null for an impossible number.
 create or replace function sms_retry.sms_faults(
     to_number     text,
     body          text,
@@ -11,8 +12,7 @@ create or replace function sms_retry.sms_faults(
 language sql stable
 as $$
     select nullif(concat_ws('; ',
-        case when (to_number ~ '^\+[1-9][0-9]{1,14}$') is not true
-            then 'to_number must be in E.164, such as +14155550123' end,
+        case when to_number is null then 'to_number must be a phone number in E.164, such as +14155550123' end,
         case when (char_length(body) between 1 and 1600) is not true
             then 'body must have 1 to 1600 characters (white space at its ends does not count)' end,
         case when business_id is null then 'business_id must not be null' end,

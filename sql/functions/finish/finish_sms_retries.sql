@@ -2,7 +2,7 @@
 -- are sms_report_is_believed, sms_next_try and sms_status_after. A stale report changes nothing. Returns the tickets
 -- of the rows that changed.
 --   outcomes   accepted, refused, unknown                  outcomes of a POST
---              deferred, expired, opted_out                nothing was sent: not now, or never
+--              deferred, expired, opted_out, not_sent      nothing was sent: not now, or never (not_sent: by its reason)
 --              delivered, undelivered, failed, canceled    Twilio's final status of a message that it accepted
 --   delays     the waits that a failure is granted, as an interval[] literal: after the first failure, the second ...;
 --              without one the failure is final. Only the first wait counts for a failure that spends no retry, and for a

@@ -12,6 +12,8 @@ begin
         join sms_retry_queue q on q.id = t.id
         join sms_messages m on m.id = q.message_id
         where t.reason = 'opted_out' and t.outcome in ('refused', 'undelivered', 'failed')
+            -- set_sms_consent refuses an impossible number, which an earlier release may have stored.
+            and sms_number(m.to_number) is not null
     ) stop;
 end
 $$;

@@ -83,7 +83,7 @@ begin
         update sms_holds h set until = now(), probe_id = null, probe_attempt = null
         from judged j
         where h.probe_id = j.id and h.probe_attempt = j.attempt
-            and j.outcome in ('deferred', 'expired', 'opted_out')
+            and j.outcome in ('deferred', 'expired', 'opted_out', 'not_sent')
     ),
     message as (
         update sms_messages m

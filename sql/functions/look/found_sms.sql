@@ -1,4 +1,5 @@
--- Finds messages by a word: an id, an application's message_key, a SID, or a phone number (its latest message).
+-- Finds messages by a word: an id, an application's message_key, a SID, or a phone number in any spelling that sms_number
+-- knows (its latest message).
 create or replace function sms_retry.found_sms(word text, number text) returns table (message_id bigint, found_by text)
 language sql stable set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
@@ -19,5 +20,6 @@ as $$
     union all
     select q.message_id, 'sid' from sms_attempts a join sms_retry_queue q on q.id = a.queue_id where a.message_sid = word
     union all
-    select max(m.id), 'number' from sms_messages m where m.to_number = found_sms.number having max(m.id) is not null;
+    select max(m.id), 'number' from sms_messages m where m.to_number = coalesce(sms_number(found_sms.number), found_sms.number)
+    having max(m.id) is not null;
 $$;

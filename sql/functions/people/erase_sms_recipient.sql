@@ -13,6 +13,10 @@ declare
     theirs bigint[];
     erased jsonb;
 begin
+    -- Earlier releases stored impossible numbers too. Such a number has only the given spelling.
+    erase_sms_recipient.phone_number := coalesce(sms_number(erase_sms_recipient.phone_number),
+        erase_sms_recipient.phone_number);
+
     select array_agg(id) into locked from (
         select q.id from sms_retry_queue q join sms_messages m on m.id = q.message_id
         where m.to_number = erase_sms_recipient.phone_number

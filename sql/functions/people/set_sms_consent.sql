@@ -7,6 +7,11 @@ as $$
 declare
     stopped int;
 begin
+    set_sms_consent.phone_number := sms_number(set_sms_consent.phone_number);
+    if set_sms_consent.phone_number is null then
+        raise exception 'nothing was stored: phone_number must be a phone number in E.164, such as +14155550123'
+            using errcode = 'invalid_parameter_value';
+    end if;
     insert into sms_recipients (business_id, phone_number, consent, consent_changed_at)
     values (set_sms_consent.business_id, set_sms_consent.phone_number, set_sms_consent.consent, now())
     on conflict (phone_number, business_id) do update

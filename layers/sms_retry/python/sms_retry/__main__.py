@@ -18,7 +18,7 @@ import psycopg
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import BotoCoreError
 
-from sms_retry import commands, terminal
+from sms_retry import commands, numbers, terminal
 from sms_retry.settings import SettingsError
 
 DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -27,13 +27,15 @@ KEYS = {
     "account": (r"\*", "*"),
     "sender": (r"\*", "*"),
     "country": (r"\+[1-9][0-9]{0,6}", "a prefix such as +44"),
-    "recipient": (r"\+[1-9][0-9]{1,14}", "a number such as +14155550123"),
+    "recipient": (numbers.E164.pattern, "a number such as +14155550123"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = command_line()
     given = parser.parse_args(arguments)
+    if "scope" in given and given.scope == "recipient":
+        given.key = numbers.from_text(given.key) or ""
     if "scope" in given and not re.fullmatch(KEYS[given.scope][0], given.key):
         parser.error(f"the key of a hold on the {given.scope} must be {KEYS[given.scope][1]}")
     try:
@@ -135,9 +137,10 @@ def _whole(text: str, most: int) -> int:
 
 
 def _number(text: str) -> str:
-    if not re.fullmatch(KEYS["recipient"][0], text):
+    number = numbers.from_text(text)
+    if number is None:
         raise argparse.ArgumentTypeError("it must be a number such as +14155550123")
-    return text
+    return number
 
 
 def _duration(text: str) -> timedelta:

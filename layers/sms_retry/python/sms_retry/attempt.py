@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from threading import Event
 
 from sms_retry.hours import next_window
+from sms_retry.numbers import e164
 from sms_retry.policy import NARROWEST_SPREAD, Policy, explains
-from sms_retry.values import Accepted, Answer, Claim, Hold, Refused, Report, Send, Unknown, Unreached
+from sms_retry.values import Accepted, Answer, Claim, Hold, Refused, Report, Retry, Send, Unknown, Unreached, Verdict
 
 # The longest connect, the longest read, and the time to write the outcome (seconds).
 SLOWEST_SEND = 40.0
@@ -22,6 +25,8 @@ OLDEST_CLAIM = 240.0
 # message a minute probe.
 DOWN_AFTER = 10
 DOWN_FOR = timedelta(minutes=1)
+# An error before a POST, or in the judgement of a refusal, defers its message for so long: a deploy may correct it.
+BROKEN_FOR = timedelta(minutes=15)
 
 # Kinds that ignore the recipient's hours.
 ALWAYS_OPEN = ("otp", "emergency")
@@ -58,6 +63,13 @@ class OptedOut:
     """The person's consent does not allow a message of this kind."""
 
 
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """No POST can send the message, whatever its time."""
+
+    reason: str
+
+
 class Attempts:
     """Makes attempts, in any number of threads; an answer that concerns the whole account stops those that follow."""
 
@@ -76,7 +88,12 @@ class Attempts:
             return Report.given_back(claim.ticket)
         if self._held.is_set():
             return Report.deferred(claim.ticket, timedelta(0), reason="hold")
-        match before_sending(claim, claim.claimed_at + timedelta(seconds=age)):
+        try:
+            checked = before_sending(claim, claim.claimed_at + timedelta(seconds=age))
+        except Exception as error:
+            _log_broken(claim, error)
+            return Report.deferred(claim.ticket, BROKEN_FOR, reason="error")
+        match checked:
             case Go(valid_for=valid_for):
                 return self._judged(claim, self._send(claim, valid_for))
             case Deferred(wait=wait, reason=reason):
@@ -85,6 +102,10 @@ class Attempts:
                 return Report.expired(claim.ticket)
             case OptedOut():
                 return Report.opted_out(claim.ticket)
+            case NotSent(reason=reason):
+                report = Report.not_sent(claim.ticket, reason)
+                _log(claim, report)
+                return report
 
     def _judged(self, claim: Claim, answer: Answer) -> Report:
         report = self._report(claim, answer)
@@ -110,14 +131,22 @@ class Attempts:
             case Unknown():
                 return Report.unknown(claim.ticket, answer)
             case Refused() | Unreached():
-                verdict = self._policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at)
-                return Report.refused(claim.ticket, answer, verdict)
+                return Report.refused(claim.ticket, answer, self._verdict(claim, answer))
+
+    def _verdict(self, claim: Claim, answer: Refused | Unreached) -> Verdict:
+        try:
+            return self._policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at)
+        except Exception as error:
+            _log_broken(claim, error)
+            return Retry((BROKEN_FOR,), "error", spends=False)
 
 
 def before_sending(
     claim: Claim, now: datetime, roll: Callable[[], float] = random.random
-) -> Go | Expired | OptedOut | Deferred:
+) -> Go | Expired | OptedOut | Deferred | NotSent:
     """The checks before a POST, on a claimed message at `now`; `roll` gives 0..1 for the random part of a wait."""
+    if e164(claim.to_number) is None:
+        return NotSent("invalid_number")
     if claim.expires_at - now < SHORTEST_VALIDITY:
         return Expired()
     if claim.consent == "opted_out" or (claim.kind == "marketing" and claim.consent != "opted_in"):
@@ -137,7 +166,15 @@ def before_sending(
 
 
 def _log(claim: Claim, report: Report) -> None:
-    """One line about a POST without an acceptance; never a number or a text."""
+    """One line about a message that was not accepted; never a number or a text."""
     of = {"ticket": str(claim.ticket), "message_id": claim.message_id, "twilio_request_id": report.request_id}
     why = {"code": report.code, "reason": report.reason, "http_status": report.http_status}
     logger.info(report.outcome, extra={**of, **why})
+
+
+def _log_broken(claim: Claim, error: Exception) -> None:
+    """One line about an error; its text is left out, because it may contain a number."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    of = {"ticket": str(claim.ticket), "message_id": claim.message_id}
+    logger.error("broken", extra={**of, "error": type(error).__name__, "where": where})

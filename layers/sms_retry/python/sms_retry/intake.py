@@ -12,16 +12,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from psycopg.errors import InvalidParameterValue
 
+from sms_retry.numbers import e164
 from sms_retry.values import Message
 
 KINDS = ("transactional", "marketing", "otp", "emergency")
 ON_UNKNOWN = ("resend", "hold")
 LONGEST_BODY = 1600
-# E.164 allows 15 digits; libphonenumber accepts up to 17 after the country code.
-E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 # Characters that JSON can contain and Postgres cannot store: NUL, and half of a surrogate pair.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+FIELD = re.compile("[A-Za-z_]{1,40}")
 STORABLE = ", without NUL and without half of a surrogate pair"
 
 
@@ -139,17 +139,11 @@ class _Fields:
         return text
 
     def number(self, name: str) -> str:
-        import phonenumbers
-
         value = self.event.get(name)
-        try:
-            is_number = isinstance(value, str) and phonenumbers.is_possible_number(phonenumbers.parse(value))
-        except phonenumbers.NumberParseException:
-            is_number = False
-        if not (is_number and isinstance(value, str) and E164.fullmatch(value)):
+        number = e164(value) if isinstance(value, str) else None
+        if number is None:
             self.wrong(name, "must be a phone number in E.164, such as +14155550123")
-            return ""
-        return value
+        return number or ""
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self.event.get(name)
@@ -184,6 +178,8 @@ class _Fields:
     def check(self, known: set[str]) -> None:
         for name in self.event:
             if name not in known:
-                self.wrong(str(name), "is not a field of this event")
+                # A name that no field could have may be a phone number or a text.
+                shown = name if isinstance(name, str) and FIELD.fullmatch(name) else "one name"
+                self.wrong(shown, "is not a field of this event")
         if self.faults:
             raise InvalidEvent("nothing was stored: " + "; ".join(self.faults))

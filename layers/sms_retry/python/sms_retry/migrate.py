@@ -1,4 +1,8 @@
-"""Brings the database to this release: each migration once, data and functions each time, in one transaction."""
+"""Brings the database to this release, in one transaction: migrations, data, functions, repairs of rows.
+
+Each migration runs once, data and functions run each time. A repair needs the functions. It runs once, and again when a
+function of this release was missing: the release before may have written such rows again after a rollback.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +30,22 @@ select oid::regprocedure::text from pg_proc
 where pronamespace = 'sms_retry'::regnamespace and xmin <> pg_current_xact_id()::xid
 """
 
+RECORD_REPAIR = "insert into sms_retry.schema_migrations (name) values (%s) on conflict do nothing"
+
+DEFINED = "select proname from pg_proc where pronamespace = 'sms_retry'::regnamespace"
+
 # White space and comments before the first word of a statement.
 COMMENTS = re.compile(r"\A(?:\s|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """The names of the new migrations; the number of functions; the signatures of the dropped functions."""
+    """The new migrations; the number of functions; the signatures of the dropped functions; the repairs."""
 
     migrations: tuple[str, ...]
     functions: int
     dropped: tuple[str, ...]
+    repairs: tuple[str, ...]
 
 
 class MigrationError(Exception):
@@ -68,6 +77,7 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
             connection.execute("insert into sms_retry.schema_migrations (name) values (%s)", [path.stem])
         for path in sorted((folder / "data").glob("*.sql")):
             _run(connection, path, folder)
+        defined = {name for (name,) in connection.execute(DEFINED)}
         # A function may call another that a later file defines, so the bodies are checked once all are defined.
         for checked in ("off", "on"):
             connection.execute(f"set local check_function_bodies = {checked}")
@@ -76,7 +86,13 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
         dropped = [name for (name,) in connection.execute(LEFT_BEHIND)]
         for name in dropped:
             connection.execute(f"drop function {name}")
-    return Migrated(tuple(path.stem for path in new), len(functions), tuple(dropped))
+        was_missing = not {path.stem for path in functions} <= defined
+        repairs = {f"repairs/{path.stem}": path for path in sorted((folder / "repairs").glob("*.sql"))}
+        repaired = [name for name in repairs if was_missing or name not in applied]
+        for name in repaired:
+            _run(connection, repairs[name], folder)
+            connection.execute(RECORD_REPAIR, [name])
+    return Migrated(tuple(path.stem for path in new), len(functions), tuple(dropped), tuple(repaired))
 
 
 def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:

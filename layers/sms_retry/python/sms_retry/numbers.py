@@ -6,6 +6,8 @@ import re
 
 # A trunk prefix and an area code that is written twice make an input longer than the 15 digits of E.164.
 INTERNATIONAL = re.compile(r"\+[1-9][0-9]{2,24}")
+# The shape of E.164, which a number that is impossible may have too.
+E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 LONGEST_E164 = len("+") + 15
 
 

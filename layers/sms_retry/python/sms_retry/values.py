@@ -176,7 +176,7 @@ class Hold:
 # Every verdict has `delays`, `spends`, `reason` and `hold`.
 Verdict = Retry | Final | StopSending | Ask | Hold
 
-Outcome = Literal["accepted", "refused", "unknown", "deferred", "expired", "opted_out"]
+Outcome = Literal["accepted", "refused", "unknown", "deferred", "expired", "opted_out", "not_sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +233,11 @@ class Report:
     @classmethod
     def opted_out(cls, ticket: Ticket) -> Report:
         return cls(ticket, "opted_out")
+
+    @classmethod
+    def not_sent(cls, ticket: Ticket, reason: str) -> Report:
+        """The message ends without a POST."""
+        return cls(ticket, "not_sent", reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

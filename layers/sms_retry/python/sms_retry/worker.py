@@ -27,7 +27,7 @@ GATHER = 0.005
 
 @dataclass
 class Tally:
-    """The counts of one run. The five after `processed` add up to it; `failed` includes expired and opted out.
+    """The counts of one run. The five after `processed` add up to it; `failed` includes all that ended without a POST.
 
     `sent` counts the POSTs that Twilio accepted, and `deferrals` are by reason.
     """
@@ -41,6 +41,8 @@ class Tally:
     unknown: int = 0
     stale: int = 0
     unlisted: int = 0
+    broken: int = 0
+    invalid: int = 0
     sent: int = 0
     holds_set: int = 0
     deferrals: Counter[str] = field(default_factory=Counter)
@@ -192,6 +194,8 @@ def _count(tally: Tally, report: Report, settled: str | None) -> None:
         tally.stale += 1
     # A code without a rule is final until an operator adds one.
     tally.unlisted += report.reason == "unlisted"
+    tally.broken += report.reason == "error"
+    tally.invalid += report.reason == "invalid_number"
     tally.sent += report.outcome == "accepted"
     if report.outcome == "deferred":
         tally.deferrals[report.reason or ""] += 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from sms_retry.numbers import E164, from_text
 from sms_retry.store import Store
 
-E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 ID = re.compile(r"[0-9]{1,18}")
 A_TIME = "Write a time as 2026-01-31T09:00."
 
@@ -28,19 +28,17 @@ def message_id(store: Store, text: str) -> int:
 
 
 def number(text: str) -> str:
-    """A number in E.164, from one with spaces, brackets, dots or hyphens."""
-    found = number_in(text)
+    """The one spelling of a number as people write it."""
+    found = from_text(text)
     if found is None:
-        raise InvalidField("A number starts with + and its country code, such as +14155550123.")
+        raise InvalidField("Enter a complete number with + and its country code, such as +14155550123.")
     return found
 
 
 def number_in(text: str) -> str | None:
-    """The number that a text means, in E.164; None if it means none."""
-    bare = re.sub(r"[\s().\-/]", "", text)
-    if bare.startswith("00"):
-        bare = f"+{bare[2:]}"
-    return bare if E164.fullmatch(bare) else None
+    """The number to search for; None if the text means none."""
+    # Earlier releases stored impossible numbers too.
+    return from_text(text) or (text if E164.fullmatch(text) else None)
 
 
 def code(text: str | None) -> int | None:

@@ -60,6 +60,8 @@ REASONS = {
     "held": "parked: it may have been sent, and a person decides",
     "unlisted": "its code is not in the table of codes",
     "no_code": "Twilio gave no code",
+    "invalid_number": "no phone number can be like this one",
+    "error": "an error of the service; it is tried again every 15 minutes",
     "body_erased": "its text is erased",
     "twilio_down": "Twilio does not answer",
 }
