@@ -80,7 +80,7 @@ def test_an_error_in_one_step_defers_one_message_of_a_hundred(
     let_time_pass(db, minutes=24)
     for _ in range(2):
         worker.drain(store, send, five_minutes_left, concurrency=10)
-        let_time_pass(db, minutes=5)
+        let_time_pass(db, minutes=60)
     assert statuses(db) == {"sent": 100}
 
 
