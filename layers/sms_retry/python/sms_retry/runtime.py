@@ -88,6 +88,11 @@ def sender() -> AbstractContextManager[Send]:
     )
 
 
+def default_sender() -> str:
+    """The deployment's sender, as TWILIO_SENDER names it; empty where it is not set."""
+    return settings.default_sender(os.environ)
+
+
 @contextmanager
 def asking() -> Iterator[tuple[Any, Any]]:
     """Twilio's two questions: the messages sent to a number, and the state of one SID."""
