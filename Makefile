@@ -49,8 +49,9 @@ mutations: setup ## plant bugs, and check that the tests catch each
 docs: setup ## generate the pages of docs/ that come from data
 	@python -m tests.pages
 
-data: setup ## write the SQL that is made from libphonenumber's data
+data: setup ## write the SQL that is made from libphonenumber's data and from area_codes.csv
 	@python -m tests.calling_codes
+	@python -m tests.area_codes
 
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)

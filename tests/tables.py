@@ -9,7 +9,8 @@ do $$ begin
     execute (
         select {statement}
         from pg_tables
-        where schemaname = 'sms_retry' and tablename not in ('schema_migrations', 'sms_calling_codes'));
+        where schemaname = 'sms_retry'
+            and tablename not in ('schema_migrations', 'sms_calling_codes', 'sms_area_codes'));
 end $$
 """
 TRUNCATE = "'truncate ' || string_agg(format('%I.%I', schemaname, tablename), ', ') || ' {ids} identity'"

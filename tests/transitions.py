@@ -54,7 +54,7 @@ STEPS = {
     "accepted": "a worker or `reconcile` reports that Twilio accepted the message",
     "refused": "a worker reports that Twilio refused the message",
     "unknown": "a worker reports an answer that cannot be trusted",
-    "deferred": "a worker does not send the message now: a hold, closed hours, the daily limit or an old claim",
+    "deferred": "a worker does not send the message now: a hold, closed hours, a limit or an old claim",
     "expired": "a worker finds that the message has expired",
     "not_sent": "a worker finds an impossible number",
     "opted_out": "a worker finds that the person opted out, or Twilio says so",

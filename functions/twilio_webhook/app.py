@@ -27,8 +27,10 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             runtime.logger.warning("not a callback", extra={"why": why})
             return {"statusCode": 400}
         case Receipt() as receipt:
-            metrics.receipt(delivery.record(runtime.store(PATIENCE), receipt, runtime.now(), runtime.code_of))
+            found_by = (runtime.code_of, runtime.default_sender())
+            metrics.receipt(delivery.record(runtime.store(PATIENCE), receipt, runtime.now(), *found_by))
             return {"statusCode": 204}
         case Reply() as reply:
-            delivery.apply_reply(runtime.store(PATIENCE), reply)
+            if not delivery.apply_reply(runtime.store(PATIENCE), reply):
+                metrics.count("OtherReplies")
             return NO_ANSWER

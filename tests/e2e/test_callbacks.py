@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import pytest
 
@@ -133,6 +135,77 @@ def test_a_person_gets_no_message_after_replying_stop(stack: Stack) -> None:
 
     assert statuses(stack) == {"failed": 2}
     assert posts_to(stack, 0) == 0
+
+
+def reply(stack: Stack, body: str, **form: str) -> tuple[object, ...]:
+    """The answers of the webhook to an inbound message from a person, with a new SID unless it is given."""
+    return call_back(
+        stack, "/twilio/inbound", {"MessageSid": f"SM{uuid4().hex}", "From": number(0), "Body": body, **form}
+    )
+
+
+def status_of(stack: Stack, business_id: str, kind: str) -> str:
+    """The status of a message that a business sends to the person now."""
+    return str(stack.invoke("send_sms", message(0, business_id=business_id, kind=kind))["status"])
+
+
+def test_start_gives_back_the_consent_to_marketing_that_a_stop_took_away(stack: Stack) -> None:
+    stack.db.execute("select sms_retry.set_sms_consent('shop', %s, 'opted_in')", [number(0)])
+
+    reply(stack, "Please stop.")
+    assert status_of(stack, "shop", "marketing") == "failed"
+    reply(stack, "Start")
+
+    assert status_of(stack, "shop", "marketing") != "failed"
+
+
+def test_yes_to_a_clinic_allows_no_marketing_of_a_shop(stack: Stack) -> None:
+    assert status_of(stack, "clinic", "otp") == "sent"
+    reply(stack, "Yes")
+    assert status_of(stack, "shop", "marketing") == "failed"
+    assert status_of(stack, "clinic", "otp") == "sent"
+
+
+def test_a_repeated_start_does_not_end_a_later_stop(stack: Stack) -> None:
+    start = {"MessageSid": "SM" + "1" * 32}
+    reply(stack, "START", **start)
+    reply(stack, "STOP")
+    assert reply(stack, "START", **start) == (200,)
+    assert status_of(stack, "shop", "otp") == "failed"
+
+
+@pytest.mark.parametrize("channel", ["rcs:", "whatsapp:"])
+def test_a_stop_on_another_channel_is_heeded(stack: Stack, channel: str) -> None:
+    assert reply(stack, "STOP", From=channel + number(0), OptOutType="STOP") == (200,)
+    assert status_of(stack, "shop", "otp") == "failed"
+
+
+def test_a_receipt_of_another_channel_sets_a_hold_on_the_country(stack: Stack) -> None:
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    receipt = {"MessageSid": sid, "MessageStatus": "failed", "ErrorCode": "21408", "To": "rcs:+18765590110"}
+    assert call_back(stack, "/twilio/status", receipt) == (204,)
+    assert stack.db.execute("select scope, key from sms_retry.sms_holds").fetchall() == [("country", "+1876")]
+
+
+def test_a_stop_to_a_toll_free_number_opts_the_person_out(stack: Stack) -> None:
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    receipt = {"MessageSid": sid, "MessageStatus": "undelivered", "ErrorCode": "30004", "To": number(0)}
+    assert call_back(stack, "/twilio/status", receipt | {"From": "+18335550100"}) == (204,)
+    assert status_of(stack, "shop", "otp") == "failed"
+
+
+def test_a_reply_that_asks_for_nothing_is_counted_and_not_stored(
+    stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = everything(stack)
+    for form in ({}, {"From": "68849", "OptOutType": "STOP"}, {"OptOutType": "HELP"}):
+        assert reply(stack, "Stop by at 5?", **form) == (200,)
+    reply(stack, "yes")
+
+    counted = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+    assert sum("OtherReplies" in line for line in counted) == 3
+    assert everything(stack) == before
+    assert stack.db.execute("select count(*) from sms_retry.sms_replies").fetchone() == (1,)
 
 
 def test_the_stage_of_the_api_gives_the_signed_url_if_the_environment_does_not(

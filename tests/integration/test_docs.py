@@ -54,7 +54,7 @@ def test_each_metric_is_documented_and_each_documented_metric_exists() -> None:
         name
         for source in sources
         for name in re.findall(
-            r'"([A-Z]\w+(?:Callbacks|Workers|Messages|Deferrals|Holds|Lists|Seconds))"', source.read_text()
+            r'"([A-Z]\w+(?:Callbacks|Workers|Messages|Deferrals|Holds|Lists|Replies|Seconds))"', source.read_text()
         )
     }
     of_a_tally = {

@@ -1,4 +1,4 @@
-"""The settings of an operator in the database: messages per person and day, and overrides of error codes."""
+"""The settings of an operator in the database: messages per person, and overrides of error codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sms_retry.codes import SCHEDULE
 from sms_retry.policy import Policy
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from sms_retry.values import Final, Hold, Refused, Retry
+from sms_retry.values import Final, Hold, Message, Refused, Retry
 from tests.integration.examples import five_minutes_left, number, one, state_of, statuses, take_in
 
 
@@ -54,6 +54,112 @@ def test_the_limit_of_one_business_ignores_other_businesses_and_emergencies(
     worker.drain(store, send, five_minutes_left, concurrency=4)
 
     assert [state_of(db, id).message for id in ids] == ["sent", "queued", "sent", "sent", "sent"]
+
+
+def limit_kind(db: psycopg.Connection, messages: int, kind: str = "*", per: str = "1 day", region: str = "*") -> None:
+    db.execute(
+        "insert into sms_retry.sms_limits (business_id, messages_a_day, kind, per, region)"
+        " values ('*', %s, %s, %s, %s)",
+        [messages, kind, per, region],
+    )
+
+
+def sent(db: psycopg.Connection, kind: str, days_ago: int, to_number: str = number()) -> None:
+    """A message that was sent to the person some days ago."""
+    db.execute(
+        """insert into sms_retry.sms_messages
+            (business_id, to_number, body, kind, on_unknown, expires_at, status, provider_sid, sent_at)
+        values ('default', %s, 'Hello.', %s, 'resend', now(), 'sent', 'SM' || random(),
+            now() - make_interval(days => %s))
+        """,
+        [to_number, kind, days_ago],
+    )
+
+
+def days_until_allowed(store: Store, kind: str, to_number: str = number()) -> int | None:
+    """Queue and claim a message: the days until the limits allow it, None if they allow it now."""
+    message_id = store.queue(Message(to_number, "Your parcel is here.", kind=kind))
+    claim = store.claim_now(message_id)
+    assert claim
+    return claim.limited_until and round((claim.limited_until - claim.claimed_at) / timedelta(days=1))
+
+
+def test_a_limit_of_marketing_counts_a_week_and_no_other_kind(db: psycopg.Connection, store: Store) -> None:
+    store.set_consent("*", number(), "opted_in")
+    limit_kind(db, 2, "marketing", "7 days")
+    for days_ago in (8, 5, 1):
+        sent(db, "marketing", days_ago)
+        sent(db, "transactional", days_ago)
+
+    assert days_until_allowed(store, "marketing") == 2
+    assert days_until_allowed(store, "transactional") is None
+    let_time_pass(db, hours=49)
+    assert days_until_allowed(store, "marketing") is None
+
+
+def test_the_limit_of_a_kind_counts_beside_the_limit_of_all_kinds(db: psycopg.Connection, store: Store) -> None:
+    store.set_consent("*", number(), "opted_in")
+    limit(db, "*", 2)
+    limit_kind(db, 2, "marketing", "7 days")
+    sent(db, "otp", 0)
+    sent(db, "marketing", 3)
+    assert (days_until_allowed(store, "otp"), days_until_allowed(store, "marketing")) == (None, None)
+
+    sent(db, "otp", 0)
+    assert (days_until_allowed(store, "otp"), days_until_allowed(store, "marketing")) == (1, 1)
+
+    sent(db, "marketing", 2)
+    assert (days_until_allowed(store, "otp"), days_until_allowed(store, "marketing")) == (1, 4)
+
+
+def test_messages_of_one_claim_count_against_the_limit_of_their_kind(db: psycopg.Connection, store: Store) -> None:
+    store.set_consent("*", number(), "opted_in")
+    limit_kind(db, 2, "marketing", "7 days")
+    for kind in ("marketing", "transactional", "marketing", "transactional", "marketing"):
+        take_in(store, kind=kind)
+
+    claims = sorted(store.claim_due(10))
+
+    assert [claim.limited_until is None for claim in claims] == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("region", "to_number", "stated", "is_limited"),
+    [
+        ("US-FL", "+13055550123", None, True),
+        ("US-OK", "+13055550123", None, False),
+        ("US", "+13055550123", None, True),
+        ("US-FL", "+15035550123", "US-FL", True),
+        ("US-FL", "+13055550123", "US-OR", False),
+        ("US-FL", "+18005550123", None, False),
+        ("US", "+491761234567", None, False),
+        ("DE-BE", "+491761234567", "DE-BE", True),
+        ("DE", "+491761234567", "DE-BE", True),
+        ("*", "+491761234567", None, True),
+    ],
+)
+def test_a_limit_of_a_region_concerns_the_numbers_of_that_region(
+    db: psycopg.Connection, store: Store, region: str, to_number: str, stated: str | None, is_limited: bool
+) -> None:
+    db.execute(
+        "insert into sms_retry.sms_recipients (business_id, phone_number, consent, region)"
+        " values ('*', %s, 'opted_in', %s)",
+        [to_number, stated],
+    )
+    limit_kind(db, 3, "marketing", region=region)
+    for _ in range(3):
+        sent(db, "marketing", 0, to_number)
+
+    assert days_until_allowed(store, "marketing", to_number) == (1 if is_limited else None)
+    assert days_until_allowed(store, "otp", to_number) is None
+
+
+@pytest.mark.parametrize(
+    "line", ["('*', 0)", "('*', 2, 'emergency')", "('*', 2, '*', '-1 day')", "('*', 2, '*', '1 day', 'Florida')"]
+)
+def test_an_invalid_limit_cannot_be_stored(db: psycopg.Connection, line: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        db.execute(f"insert into sms_retry.sms_limits values {line}")
 
 
 def test_an_override_of_the_operator_outweighs_the_release(

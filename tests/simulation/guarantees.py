@@ -160,8 +160,6 @@ def _marketing_needs_consent(week: Week, sent: list[Sent]) -> Check:
     plan, marketing = week.plan, [each for each in sent if each.text.kind == "marketing"]
 
     def has_consent(each: Sent) -> bool:
-        if each.post.to in plan.returning and each.at >= plan.start + STARTS:
-            return True
         has_withdrawn = each.text.pair in plan.withdrawing and each.at >= plan.start + WITHDRAWALS
         return each.text.pair in plan.opted_in and not has_withdrawn
 

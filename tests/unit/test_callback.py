@@ -171,27 +171,61 @@ def test_an_invalid_ticket_is_left_out(query: str) -> None:
     assert receipt.ticket is None
 
 
-@pytest.mark.parametrize("word", ["STOP", " stop ", "StopAll", "UNSUBSCRIBE", "Cancel", "END", "quit"])
-def test_a_stop_word_alone_opts_out(word: str) -> None:
-    given = event({"From": "+14155550123", "Body": word}, "/twilio/inbound", "")
-    assert read(given) == Reply("+14155550123", "opted_out")
+def reply(**form: str) -> Receipt | Reply | Forged | NotACallback:
+    """The reading of a signed inbound message from +14155550123, unless the form says otherwise."""
+    return read(event({"MessageSid": SID, "From": "+14155550123", **form}, "/twilio/inbound", ""))
+
+
+@pytest.mark.parametrize("body", ["STOP", " stop ", "Stop.", "“opt out”", "ARRÊT", "please stop"])
+def test_a_reply_that_asks_to_stop_is_a_stop(body: str) -> None:
+    assert reply(Body=body) == Reply(SID, "+14155550123", "stop")
 
 
 @pytest.mark.parametrize(
-    ("form", "consent"),
+    ("form", "wish"),
     [
-        ({"OptOutType": "STOP", "Body": "Arrêt"}, "opted_out"),
-        ({"OptOutType": "START", "Body": "oui"}, "opted_in"),
+        ({"OptOutType": "STOP", "Body": "Basta ya"}, "stop"),
+        ({"OptOutType": "START", "Body": "oui"}, "start"),
         ({"OptOutType": "HELP", "Body": "stop"}, None),
-        ({"Body": "start"}, "opted_in"),
+        ({"Body": "start"}, "start"),
+        ({"Body": "Yes!"}, "start"),
         ({"Body": "help"}, None),
         ({"Body": "please stop by at nine"}, None),
         ({"Body": ""}, None),
     ],
 )
-def test_start_opts_in_and_any_other_text_changes_nothing(form: dict[str, str], consent: str | None) -> None:
-    given = event({"From": "+14155550123", **form}, "/twilio/inbound", "")
-    assert read(given) == Reply("+14155550123", consent)
+def test_start_asks_to_start_and_any_other_text_asks_for_nothing(form: dict[str, str], wish: str | None) -> None:
+    assert reply(**form) == Reply(SID, "+14155550123", wish)
+
+
+@pytest.mark.parametrize(
+    "sender", ["rcs:+14155550123", "RCS:+14155550123", "whatsapp:+14155550123", "+1 415 555 0123", " +14155550123"]
+)
+def test_a_person_has_one_number_on_every_channel(sender: str) -> None:
+    assert reply(From=sender, Body="STOP") == Reply(SID, "+14155550123", "stop")
+
+
+@pytest.mark.parametrize("sender", ["68849", "SUPPORT", "+12", "rcs:brand_agent"])
+def test_a_sender_that_is_no_phone_number_has_no_number(sender: str) -> None:
+    assert reply(From=sender, Body="STOP") == Reply(SID, None, "stop")
+
+
+@pytest.mark.parametrize("form", [{"From": ""}, {"From": "x" * 300}, {"MessageSid": "x" * 300}, {"MessageSid": "\0"}])
+def test_a_reply_that_cannot_be_stored_is_not_a_callback(form: dict[str, str]) -> None:
+    assert isinstance(reply(Body="STOP", **form), NotACallback)
+
+
+@pytest.mark.parametrize("channel", ["rcs:", "whatsapp:"])
+def test_a_receipt_has_numbers_without_their_channel(channel: str) -> None:
+    numbers = {"To": f"{channel}+14155550123", "From": f"{channel}+18005550100"}
+    expected = Receipt(SID, "undelivered", 30003, Ticket(17, 2), "+14155550123", "+18005550100")
+    assert read(event({**STATUS, **numbers})) == expected
+
+
+def test_the_signature_covers_the_channel() -> None:
+    given = event({**STATUS, "To": "rcs:+14155550123"})
+    without = base64.b64encode(urlencode(STATUS).encode()).decode()
+    assert isinstance(read({**given, "body": without}), Forged)
 
 
 anything = st.recursive(

@@ -194,7 +194,7 @@ def counted() -> set[str]:
         metrics.receipt(Recorded(answer, hold_set=True, unlisted=True))
     names = set(metrics.metrics.metric_set) | health.GAUGES.keys() | health.PERCENTAGES.keys()
     metrics.metrics.clear_metrics()
-    return names | {"ForgedCallbacks", "CalledWorkers", "UncalledWorkers", "DistrustedLists"}
+    return names | {"ForgedCallbacks", "OtherReplies", "CalledWorkers", "UncalledWorkers", "DistrustedLists"}
 
 
 def test_every_metric_of_an_alarm_or_the_dashboard_is_sent_by_a_function(template: dict[str, Any]) -> None:

@@ -43,21 +43,27 @@ begin
         m.expires_at, hold.until,
         -- Skipped when sms_limits is empty, as it is nearly everywhere.
         case when exists (select from sms_limits) and m.kind <> 'emergency' then (
-            -- Counts the messages of the last day, and the earlier ones of this claim, which are about to be sent.
+            -- Counts the messages of the last `per`, and the earlier ones of this claim, which are about to be sent.
             select max(coalesce(
-                (select sent.sent_at + interval '1 day' from sms_messages sent
+                (select sent.sent_at + l.per from sms_messages sent
                     where sent.to_number = m.to_number and l.business_id in ('*', sent.business_id)
-                        and sent.kind <> 'emergency' and sent.sent_at > now() - interval '1 day'
+                        and l.kind in ('*', sent.kind) and sent.kind <> 'emergency' and sent.sent_at > now() - l.per
                     order by sent.sent_at desc offset greatest(l.messages_a_day - before.n, 1) - 1 limit 1),
-                case when before.n >= l.messages_a_day then now() + interval '1 day' end))
+                case when before.n >= l.messages_a_day then now() + l.per end))
             from sms_limits l
+            cross join lateral (
+                select sms_region(coalesce(own.region, everybodys.region), m.to_number) as code offset 0
+            ) region
             cross join lateral (
                 select count(*) as n
                 from sms_retry_queue other join sms_messages o on o.id = other.message_id
                 where other.id = any (ids) and other.id < q.id and o.to_number = m.to_number
-                    and l.business_id in ('*', o.business_id) and o.kind <> 'emergency'
+                    and l.business_id in ('*', o.business_id)
+                    and l.kind in ('*', o.kind) and o.kind <> 'emergency'
             ) before
-            where l.business_id in ('*', m.business_id)
+            where l.business_id in ('*', m.business_id) and l.kind in ('*', m.kind)
+                -- A limit of US concerns US-FL too.
+                and (l.region = '*' or l.region in (region.code, split_part(region.code, '-', 1)))
         ) end,
         q.claimed_at
     from taken q

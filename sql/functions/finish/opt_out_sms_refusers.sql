@@ -5,7 +5,7 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
-    perform set_sms_consent('*', stop.to_number, 'opted_out')
+    perform stop_sms_recipient(stop.to_number)
     from (
         select distinct m.to_number
         from unnest(ids, outcomes, reasons) as t (id, outcome, reason)

@@ -62,8 +62,11 @@ begin
         'callbacks', (select count(*) from callbacks), 'holds', (select count(*) from holds),
         'consents', (select count(*) from consents)) into erased;
 
-    update sms_recipients r set time_zone = null
-    where r.phone_number = erase_sms_recipient.phone_number and r.time_zone is not null;
+    -- A START ends the opt-out still, and gives back no consent: the person's consents were erased.
+    update sms_recipients r
+    set time_zone = null, region = null, consent_before = case when r.consent_before is not null then 'unknown' end
+    where r.phone_number = erase_sms_recipient.phone_number
+        and (r.time_zone is not null or r.region is not null or r.consent_before = 'opted_in');
 
     return erased || (
         select jsonb_build_object('left', count(*), 'on_their_way', count(*) filter (where q.status = 'processing'))

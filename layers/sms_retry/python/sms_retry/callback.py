@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
+from sms_retry import numbers, replies
 from sms_retry.values import Receipt, Reply, Ticket
 
 LARGEST_BODY = 64 * 1024
@@ -17,9 +18,8 @@ LONGEST_FIELD = 255
 UNFIT = f"a NUL in it or more than {LONGEST_FIELD} characters"
 PATHS = ("/twilio/status", "/twilio/inbound")
 
-# https://help.twilio.com/articles/223134027: the words that Twilio itself acts on, each alone in a message.
-STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
-START_WORDS = frozenset(("start", "yes", "unstop"))
+# Twilio puts the channel before the numbers of these: https://www.twilio.com/docs/messaging/channels
+CHANNELS = ("rcs:", "whatsapp:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +105,29 @@ def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
 
 
 def _receipt(form: _Form, ticket: str | None) -> Receipt | NotACallback:
-    sid, status, code, to_number = map(form.first, ("MessageSid", "MessageStatus", "ErrorCode", "To"))
+    sid, status, code = map(form.first, ("MessageSid", "MessageStatus", "ErrorCode"))
+    to_number, from_number = _without_channel(form.first("To")), _without_channel(form.first("From"))
     if not sid or not status:
         return NotACallback("it has no MessageSid or no MessageStatus")
     if not _can_be_stored(sid, status, to_number):
         return NotACallback(f"its MessageSid, MessageStatus or To has {UNFIT}")
     known = code.isascii() and code.isdigit() and len(code) <= 9
-    return Receipt(sid, status, int(code) if known else None, Ticket.parse(ticket), to_number)
+    return Receipt(sid, status, int(code) if known else None, Ticket.parse(ticket), to_number, from_number)
 
 
 def _reply(form: _Form) -> Reply | NotACallback:
-    sender = form.first("From")
+    sender, sid = form.first("From"), form.first("MessageSid")
     if not sender:
         return NotACallback("it has no From")
-    if not _can_be_stored(sender):
-        return NotACallback(f"its From has {UNFIT}")
-    word = (form.first("OptOutType") or form.first("Body")).strip().lower()
-    consent = "opted_out" if word in STOP_WORDS else "opted_in" if word in START_WORDS else None
-    return Reply(sender, consent)
+    if not _can_be_stored(sender, sid):
+        return NotACallback(f"its From or MessageSid has {UNFIT}")
+    wish = replies.wish(form.first("Body"), form.first("OptOutType"))
+    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish)
+
+
+def _without_channel(address: str) -> str:
+    channel = next((channel for channel in CHANNELS if address.lower().startswith(channel)), "")
+    return address[len(channel) :]
 
 
 def _can_be_stored(*fields: str) -> bool:

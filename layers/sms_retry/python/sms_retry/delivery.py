@@ -32,16 +32,18 @@ class Recorded:
     unlisted: bool
 
 
-def record(store: Store, receipt: Receipt, now: datetime, code_of: CodeOf | None = None) -> Recorded:
+def record(store: Store, receipt: Receipt, now: datetime, code_of: CodeOf | None = None, sender: str = "") -> Recorded:
     """Write a receipt to the database, and with a failure the waits that the policy grants.
 
-    A failure without a code is final, so `code_of` is asked for the code first.
+    A failure without a code is final, so `code_of` is asked for the code first. `sender` is the deployment's, for a
+    receipt that does not name its own.
     """
     if receipt.status not in FAILURES:
         return Recorded(store.record_delivery(receipt), hold_set=False, unlisted=False)
     if receipt.error_code is None and code_of:
         receipt = replace(receipt, error_code=code_of(receipt.message_sid))
-    verdict = Policy.of(store.overrides()).judge_receipt(receipt, now)
+    named = replace(receipt, from_number=receipt.from_number or sender)
+    verdict = Policy.of(store.overrides()).judge_receipt(named, now)
     if verdict.hold:
         store.set_hold(verdict.hold, by_receipt=True)
     answer = store.record_delivery(receipt, verdict)
@@ -51,9 +53,12 @@ def record(store: Store, receipt: Receipt, now: datetime, code_of: CodeOf | None
     )
 
 
-def apply_reply(store: Store, reply: Reply) -> int:
-    """Store the person's consent; returns the number of waiting messages that this ended."""
-    return store.set_consent("*", reply.from_number, reply.consent) if reply.consent else 0
+def apply_reply(store: Store, reply: Reply) -> bool:
+    """Heed a reply that asks to stop or to start; returns False for any other, of which nothing is stored."""
+    if reply.from_number is None or reply.wish is None:
+        return False
+    store.take_reply(reply.message_sid, reply.from_number, reply.wish)
+    return True
 
 
 def _log(receipt: Receipt, answer: str, reason: str) -> None:

@@ -21,6 +21,10 @@ CODES_OF_STATUSES = {401: 20003, 403: 20403, 404: 20404, 429: 20429}
 # The first wait after a failure that no code of Twilio explains.
 FIRST_FREE_WAIT = timedelta(seconds=5)
 
+# From a toll-free number this code means that the person replied STOP: https://www.twilio.com/docs/api/errors/30004
+BLOCKED = 30004
+TOLL_FREE = tuple(f"+1{area_code}" for area_code in (800, 833, 844, 855, 866, 877, 888))
+
 # Gives 0..1 for the random extra of a wait.
 Roll = Callable[[], float]
 
@@ -58,6 +62,8 @@ class Policy:
         """The verdict on a receipt: `failed` means that the message never left Twilio, `undelivered` that it did."""
         if receipt.error_code is None:
             return Final("no_code")
+        if self._is_toll_free_stop(receipt):
+            return StopSending()
         attempt = receipt.ticket.attempt if receipt.ticket else 1
         verdict = self._verdict(receipt.error_code, attempt, receipt.to_number, now, roll)
         match verdict:
@@ -68,6 +74,11 @@ class Policy:
                 return Final(reason)
             case _:
                 return verdict
+
+    def _is_toll_free_stop(self, receipt: Receipt) -> bool:
+        """Whether the receipt reports a STOP to a toll-free number; an override of the code outweighs this."""
+        is_the_releases = self.rules.get(BLOCKED) == code_rules().get(BLOCKED)
+        return receipt.error_code == BLOCKED and is_the_releases and receipt.from_number.startswith(TOLL_FREE)
 
     def _verdict(self, code: int, attempt: int, to_number: str, now: datetime, roll: Roll) -> Verdict:
         reason = f"error_{code}"

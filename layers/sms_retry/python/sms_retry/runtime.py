@@ -91,6 +91,11 @@ def sender() -> AbstractContextManager[Send]:
     )
 
 
+def default_sender() -> str:
+    """The deployment's sender, as TWILIO_SENDER names it; empty where it is not set."""
+    return settings.default_sender(os.environ)
+
+
 @contextmanager
 def asking(read_timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
     """Twilio's two questions: its list of the messages to a number, and the state of one SID."""

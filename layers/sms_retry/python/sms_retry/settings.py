@@ -132,6 +132,11 @@ def listening(environ: Mapping[str, str]) -> Listening:
     return read.checked(Listening(_database(read), _account(read), read.url("PUBLIC_WEBHOOK_URL")))
 
 
+def default_sender(environ: Mapping[str, str]) -> str:
+    """TWILIO_SENDER, for the functions that send nothing; empty where it is not set."""
+    return _Reader(environ).optional("TWILIO_SENDER") or ""
+
+
 def cleaning_up(environ: Mapping[str, str]) -> CleaningUp:
     read = _Reader(environ)
     days = read.number("ERASE_BODY_AFTER_DAYS", 7, 1, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None

@@ -11,6 +11,7 @@ import psycopg
 
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
+from sms_retry.replies import Wish
 from sms_retry.values import (
     Cause,
     Claim,
@@ -122,6 +123,17 @@ class Store(Readings):
         """Store a person's consent; returns the number of waiting messages that this ended."""
         given = [business_id, phone_number, consent]
         return int(self._again("select sms_retry.set_sms_consent(%s, %s, %s)", given)[0][0])
+
+    def take_reply(self, message_sid: str | None, from_number: str, wish: Wish) -> int | None:
+        """Heed a reply, once by its SID; the number of waiting messages that it ended, or None for a repeated reply."""
+        try:
+            given = [message_sid, from_number, wish]
+            ended: int | None = self._again("select sms_retry.take_sms_reply(%s, %s, %s)", given)[0][0]
+        except psycopg.errors.UndefinedFunction:
+            # After a rollback the migrator of release 0.1 has removed the function. Without it a repeated START looks
+            # like a new one, so a person who opted out stays opted out.
+            return self.set_consent("*", from_number, "opted_out") if wish == "stop" else 0
+        return ended
 
     def record_delivery(self, receipt: Receipt, verdict: Verdict | None = None) -> str:
         """Store a receipt, with the verdict on a failure; returns settled, noted, repeated or unheard_of."""

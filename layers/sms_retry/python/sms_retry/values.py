@@ -305,11 +305,17 @@ class Receipt:
     error_code: int | None
     ticket: Ticket | None
     to_number: str
+    # The sender, where it is known.
+    from_number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An inbound message from a person. `consent` is opted_out, opted_in, or None for any other text."""
+    """An inbound message. A sender that is no phone number, such as a short code, has the number None.
 
-    from_number: str
-    consent: str | None
+    `wish` is None where the person asks neither to stop nor to start.
+    """
+
+    message_sid: str | None
+    from_number: str | None
+    wish: Literal["stop", "start"] | None

@@ -47,7 +47,7 @@ STATUSES = {
 }
 REASONS = {
     "quiet_hours": "outside the recipient's hours",
-    "daily_limit": "the recipient's daily limit is reached",
+    "daily_limit": "the recipient's limit of messages is reached",
     "hold": "a hold is set",
     "given_back": "its worker ran out of time before the send",
     "first_send_failed": "the first send failed",

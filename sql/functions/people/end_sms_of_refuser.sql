@@ -1,0 +1,36 @@
+-- After an opt-out from one business or ('*') from every business: each waiting message to the person fails, and no unknown
+-- one is sent again. Returns how many messages failed.
+create or replace function sms_retry.end_sms_of_refuser(business_id text, phone_number text) returns int
+language plpgsql set search_path = sms_retry, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    stopped int;
+begin
+    with theirs as materialized (
+        -- A locked row is being claimed or settled: this claim or the next one sees the opt-out.
+        select q.id, q.message_id, q.status
+        from sms_retry_queue q join sms_messages m on m.id = q.message_id
+        where m.to_number = end_sms_of_refuser.phone_number
+            and end_sms_of_refuser.business_id in ('*', m.business_id)
+            and q.status in ('pending', 'unknown')
+        order by q.id
+        for update of q skip locked
+    ),
+    unknown as (
+        update sms_retry_queue q set reason = 'opted_out'
+        from theirs where q.id = theirs.id and theirs.status = 'unknown' and q.reason is distinct from 'called_off'
+    ),
+    ended as (
+        update sms_retry_queue q set status = 'failed', reason = 'opted_out', finished_at = now()
+        from theirs where q.id = theirs.id and theirs.status = 'pending'
+        returning q.message_id
+    ),
+    messages as (
+        update sms_messages m set status = 'failed', updated_at = now()
+        from ended where m.id = ended.message_id
+    )
+    select count(*) into stopped from ended;
+    return stopped;
+end
+$$;
