@@ -18,7 +18,7 @@ LONGEST_FIELD = 255
 UNFIT = f"a NUL in it or more than {LONGEST_FIELD} characters"
 PATHS = ("/twilio/status", "/twilio/inbound")
 
-# Twilio puts the channel before the numbers of these: https://www.twilio.com/docs/messaging/channels
+# Twilio puts the channel before the numbers of these: https://www.twilio.com/docs/sms/channels
 CHANNELS = ("rcs:", "whatsapp:")
 
 

@@ -21,7 +21,8 @@ CODES_OF_STATUSES = {401: 20003, 403: 20403, 404: 20404, 429: 20429}
 # The first wait after a failure that no code of Twilio explains.
 FIRST_FREE_WAIT = timedelta(seconds=5)
 
-# From a toll-free number this code means that the person replied STOP: https://www.twilio.com/docs/api/errors/30004
+# Twilio reports a STOP to a toll-free number by this code. It has other causes too, and an opt-out is the safe reading:
+# https://www.twilio.com/docs/api/errors/30004
 BLOCKED = 30004
 TOLL_FREE = tuple(f"+1{area_code}" for area_code in (800, 833, 844, 855, 866, 877, 888))
 
@@ -76,7 +77,7 @@ class Policy:
                 return verdict
 
     def _is_toll_free_stop(self, receipt: Receipt) -> bool:
-        """Whether the receipt reports a STOP to a toll-free number; an override of the code outweighs this."""
+        """Whether the receipt may report a STOP to a toll-free number; an override of the code outweighs this."""
         is_the_releases = self.rules.get(BLOCKED) == code_rules().get(BLOCKED)
         return receipt.error_code == BLOCKED and is_the_releases and receipt.from_number.startswith(TOLL_FREE)
 
