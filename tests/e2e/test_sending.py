@@ -117,7 +117,7 @@ def test_a_message_that_the_application_failed_to_send_is_sent_again(stack: Stac
     assert (state["status"], state["error_code"]) == ("queued", 30021)
     assert posts_to(stack, 0) == 0
 
-    stack.let_minutes_pass(4)
+    stack.let_minutes_pass(6)
 
     assert statuses(stack) == {"delivered": 1}
     assert posts_to(stack, 0) == 1

@@ -166,7 +166,7 @@ def test_a_stop_to_a_toll_free_number_is_an_opt_out(
     claim = accepted(store)
     ticket = Ticket(claim.id, claim.attempt)
     blocked = Receipt(sid(), "undelivered", 30004, ticket, number(), sender)
-    delivery.record(store, blocked, one(db, "select now()"), of_the_deployment)
+    delivery.record(store, blocked, one(db, "select now()"), sender=of_the_deployment)
     assert consent(db) == expected
     assert state_of(db).message == "undelivered"
 
