@@ -5,7 +5,8 @@ create or replace function sms_retry.sms_list_control()
 returns table (to_number text, body text, provider_sid text, posted_after timestamptz)
 language sql stable set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
-set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off
 as $$
     with newest as materialized (
         select q.id, q.attempt, q.message_id from sms_retry_queue q
