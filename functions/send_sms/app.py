@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sms_retry import first_send, intake, metrics, response, runtime, worker
+from sms_retry import entry, first_send, intake, metrics, response, runtime, worker
 
 
 @runtime.invocation
@@ -16,8 +16,11 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         case intake.Sent(provider_sid=sid):
             message_id = runtime.store().log_sent(message, sid)
         case None:
+            overrides = runtime.store().all_overrides()
+            entry.check_hours(runtime.store(), message, overrides, runtime.now())
             with runtime.sender() as send:
                 message_id, claim = runtime.store().queue_and_claim(message)
                 if claim:
-                    metrics.send(worker.send_claimed(runtime.store(), send, claim, runtime.seconds_left(context)))
+                    left = runtime.seconds_left(context)
+                    metrics.send(worker.send_claimed(runtime.store(), send, claim, left, overrides))
     return response.state(runtime.store(), message_id)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Event
 
-from sms_retry.hours import next_window
+from sms_retry.hours import ALWAYS_OPEN, SendingHours
 from sms_retry.policy import NARROWEST_SPREAD, Policy
 from sms_retry.values import Accepted, Answer, Claim, Hold, Refused, Report, Send, Unknown, Unreached
 
@@ -22,8 +22,6 @@ OLDEST_CLAIM = 240.0
 DOWN_AFTER = 10
 DOWN_FOR = timedelta(minutes=1)
 
-# Kinds that ignore the recipient's hours.
-ALWAYS_OPEN = ("otp", "emergency")
 OPENING_SPREAD = timedelta(minutes=10)
 # Twilio's longest ValidityPeriod, and the shortest that leaves Twilio time to deliver.
 LONGEST_VALIDITY, SHORTEST_VALIDITY = timedelta(hours=10), timedelta(seconds=10)
@@ -49,7 +47,9 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The message cannot arrive before its `expires_at`."""
+    """The message cannot arrive before its `expires_at`; `reason` says so where its sending hours open too late."""
+
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,10 @@ class OptedOut:
 class Attempts:
     """Makes attempts, in any number of threads; an answer that concerns the whole account stops those that follow."""
 
-    def __init__(self, send: Send, policy: Policy, seconds_left: Callable[[], float]) -> None:
+    def __init__(self, send: Send, policy: Policy, hours: SendingHours, seconds_left: Callable[[], float]) -> None:
         self._send = send
         self._policy = policy
+        self._hours = hours
         self._seconds_left = seconds_left
         self._unanswered = 0
         # Set once every further send would fail alike.
@@ -75,13 +76,13 @@ class Attempts:
             return Report.given_back(claim.ticket)
         if self._held.is_set():
             return Report.deferred(claim.ticket, timedelta(0), reason="hold")
-        match before_sending(claim, claim.claimed_at + timedelta(seconds=age)):
+        match before_sending(claim, claim.claimed_at + timedelta(seconds=age), self._hours):
             case Go(valid_for=valid_for):
                 return self._judged(claim, self._send(claim, valid_for))
             case Deferred(wait=wait, reason=reason):
                 return Report.deferred(claim.ticket, wait, reason)
-            case Expired():
-                return Report.expired(claim.ticket)
+            case Expired(reason=reason):
+                return Report.expired(claim.ticket, reason)
             case OptedOut():
                 return Report.opted_out(claim.ticket)
 
@@ -112,7 +113,7 @@ class Attempts:
 
 
 def before_sending(
-    claim: Claim, now: datetime, roll: Callable[[], float] = random.random
+    claim: Claim, now: datetime, hours: SendingHours, roll: Callable[[], float] = random.random
 ) -> Go | Expired | OptedOut | Deferred:
     """The checks before a POST, on a claimed message at `now`; `roll` gives 0..1 for the random part of a wait."""
     if claim.expires_at - now < SHORTEST_VALIDITY:
@@ -125,11 +126,15 @@ def before_sending(
         return Deferred(claim.limited_until - claim.claimed_at, "daily_limit")
     if claim.kind in ALWAYS_OPEN:
         return Go(min(LONGEST_VALIDITY, claim.expires_at - now))
-    window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, now)
+    zone = claim.time_zone or claim.recipient_time_zone
+    window = hours.next_window(claim.to_number, zone, claim.kind, now)
     if window.opens <= now and window.closes - now < SHORTEST_VALIDITY:
-        window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, window.closes)
+        window = hours.next_window(claim.to_number, zone, claim.kind, window.closes)
     if window.opens > now:
-        return Deferred(window.opens - claim.claimed_at + roll() * OPENING_SPREAD, "quiet_hours")
+        left = claim.expires_at - window.opens - SHORTEST_VALIDITY
+        if left < timedelta(0):
+            return Expired("no_sending_hours")
+        return Deferred(window.opens - claim.claimed_at + roll() * min(OPENING_SPREAD, left), "quiet_hours")
     return Go(min(LONGEST_VALIDITY, claim.expires_at - now, window.closes - now))
 
 

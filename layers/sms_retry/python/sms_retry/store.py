@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
 from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Stock, Ticket, Unsettled, Verdict
+
+
+class Overrides(NamedTuple):
+    """An operator's own rules: the rows of sms_error_overrides and of sms_hours_overrides, in their columns' order."""
+
+    codes: list[tuple[Any, ...]]
+    hours: list[tuple[Any, ...]]
+
+
+class Known(NamedTuple):
+    """What the database knows of a message before it is stored: the message of its key, and the person's zone."""
+
+    message_id: int | None
+    time_zone: str | None
 
 
 class Store(Readings):
@@ -104,6 +118,26 @@ class Store(Readings):
     def overrides(self) -> list[tuple[Any, ...]]:
         """The operators' own rules for codes, in the columns of the table of codes."""
         return self._again("select * from sms_retry.sms_policy_overrides()", [])
+
+    def all_overrides(self) -> Overrides:
+        """The operators' own rules for codes and for hours, in one round trip."""
+        # The table itself: the migrator of release 0.1 removes functions that it does not know.
+        statement = """select 'codes', row_to_json(o) from sms_retry.sms_policy_overrides() o
+            union all select 'hours', row_to_json(h) from sms_retry.sms_hours_overrides h"""
+        rows = self._again(statement, [])
+        codes, hours = ([tuple(row.values()) for of, row in rows if of == name] for name in Overrides._fields)
+        return Overrides(codes, hours)
+
+    def known_before(self, message: Message) -> Known:
+        """The message that was stored under the key of this one, and the time zone of its person."""
+        statement = """select
+            (select id from sms_retry.sms_messages where business_id = %s and message_key = %s),
+            (select time_zone from sms_retry.sms_recipients
+                where phone_number = %s and business_id in ('*', %s) and time_zone is not null
+                order by business_id = '*' limit 1)"""
+        business = message.business_id
+        given = [business, message.message_key, message.to_number, business]
+        return Known(*self._again(statement, given)[0])
 
     def state(self, message_id: int) -> State | None:
         """The state of one message, or None for an id that no message has."""

@@ -220,8 +220,8 @@ class Report:
         return cls.deferred(ticket, timedelta(0), reason="given_back")
 
     @classmethod
-    def expired(cls, ticket: Ticket) -> Report:
-        return cls(ticket, "expired")
+    def expired(cls, ticket: Ticket, reason: str | None = None) -> Report:
+        return cls(ticket, "expired", reason=reason)
 
     @classmethod
     def opted_out(cls, ticket: Ticket) -> Report:

@@ -1,0 +1,152 @@
+"""Sending hours: an operator's lines, the refusal at the entry, the end at a worker, and zones of the database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from local.twilio.stand_in import TwilioStandIn
+from sms_retry import entry, worker
+from sms_retry.intake import InvalidEvent
+from sms_retry.store import Overrides, Store
+from sms_retry.twilio import Send
+from sms_retry.values import Message
+from tests.integration.examples import count, five_minutes_left, one, state_of
+
+NOBODY = Overrides([], [])
+CLOSED = "('DE', 'transactional', '', '', '', 'open', 'our lawyer')"
+GERMAN = Message("+4915112345678", "Your table is ready.")
+# 20 minutes to nine on a Monday evening in Berlin.
+EVENING = datetime(2026, 11, 23, 19, 40, tzinfo=UTC)
+MORNING = "2026-11-24T07:00+00:00"
+
+
+def override(db: psycopg.Connection, line: str) -> None:
+    db.execute(f"insert into sms_retry.sms_hours_overrides values {line}")
+
+
+def refusal(store: Store, message: Message, now: datetime = EVENING, overrides: Overrides = NOBODY) -> str | None:
+    try:
+        entry.check_hours(store, message, overrides, now)
+    except InvalidEvent as refused:
+        return str(refused)
+    return None
+
+
+def test_an_operators_line_holds_at_the_next_run(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
+) -> None:
+    around_the_clock = "('*', 'transactional', '00:00-23:59', '00:00-23:59', '00:00-23:59', 'open', 'a pager')"
+    override(db, around_the_clock)
+    first, second = store.queue(GERMAN), store.queue(Message("+34612345678", "Your table is ready."))
+    override(db, CLOSED)
+
+    tally = worker.drain(store, send, five_minutes_left, concurrency=2)
+
+    assert (tally.success, tally.failed) == (1, 1)
+    assert state_of(db, first)[:2] == ("expired", "expired")
+    assert state_of(db, first).reason == "no_sending_hours"
+    assert state_of(db, second).message == "sent"
+
+
+def test_the_overrides_of_codes_and_of_hours_are_read_together(db: psycopg.Connection, store: Store) -> None:
+    assert store.all_overrides() == NOBODY
+    override(db, CLOSED)
+    db.execute(
+        "insert into sms_retry.sms_error_overrides (code, verdict, strategy, base_seconds, retries, reason)"
+        " values (30003, 'retry', 'linear', 60, 2, 'x')"
+    )
+    given = store.all_overrides()
+    assert given.hours == [("DE", "transactional", "", "", "", "open", "our lawyer")]
+    assert [tuple(row) for row in given.codes] == [tuple(row) for row in store.overrides()]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "('Texas', 'marketing', '08:00-20:00', '', '', 'open', 'x')",
+        "('US-TX', 'otp', '08:00-20:00', '', '', 'open', 'x')",
+        "('US-TX', 'marketing', '8-20', '', '', 'open', 'x')",
+        "('US-TX', 'marketing', '08:00-24:00', '', '', 'open', 'x')",
+        "('US-TX', 'marketing', '08:00-20:00', 'closed', '', 'open', 'x')",
+        "('US-TX', 'marketing', '08:00-20:00', '', '', 'sometimes', 'x')",
+    ],
+)
+def test_a_line_that_python_cannot_read_cannot_be_stored(db: psycopg.Connection, line: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        override(db, line)
+
+
+def test_a_message_that_finds_no_hours_before_it_expires_is_refused_at_the_entry(store: Store) -> None:
+    late = Message(**_fields(kind="transactional", expires_at=EVENING + timedelta(hours=8)))
+    assert refusal(store, late) is None, "20 minutes are left this evening"
+    night = EVENING + timedelta(minutes=20)
+    said = refusal(store, late, night)
+    assert said
+    assert said.startswith(
+        "nothing was stored: expires_at is too early: the recipient's sending hours for transactional"
+    )
+    assert MORNING in said
+    assert GERMAN.to_number not in said
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"expires_at": EVENING + timedelta(hours=12)},
+        {"expires_at": None},
+        {"kind": "otp"},
+        {"kind": "emergency"},
+        {"time_zone": "America/New_York"},
+        # It has expired already: the entry stores it and its state says so.
+        {"expires_at": EVENING},
+    ],
+)
+def test_a_message_with_hours_before_it_expires_is_not_refused(store: Store, fields: dict[str, object]) -> None:
+    given = {"expires_at": EVENING + timedelta(hours=8), **fields}
+    assert refusal(store, Message(**_fields(**given)), EVENING + timedelta(minutes=30)) is None
+
+
+def test_a_scheduled_message_is_judged_from_its_time_on(store: Store) -> None:
+    midnight = EVENING + timedelta(hours=4)
+    fields = _fields(scheduled_for=midnight, expires_at=midnight + timedelta(hours=2))
+    assert MORNING in (refusal(store, Message(**fields), EVENING - timedelta(hours=5)) or "")
+
+
+def test_the_recipients_stored_zone_counts_at_the_entry(db: psycopg.Connection, store: Store) -> None:
+    night = Message(**_fields(expires_at=EVENING + timedelta(hours=8)))
+    db.execute(
+        "insert into sms_retry.sms_recipients (business_id, phone_number, time_zone) values ('*', %s, 'America/New_York')",
+        [GERMAN.to_number],
+    )
+    assert refusal(store, night, EVENING + timedelta(minutes=30)) is None
+
+
+def test_a_message_that_is_stored_already_is_not_refused(store: Store) -> None:
+    night = Message(**_fields(message_key="table-1", expires_at=EVENING + timedelta(hours=8)))
+    assert refusal(store, night, EVENING + timedelta(minutes=30))
+    store.queue(night)
+    assert refusal(store, night, EVENING + timedelta(minutes=30)) is None
+
+
+def test_an_operators_line_counts_at_the_entry(store: Store) -> None:
+    closed = Overrides([], [("DE", "transactional", "", "", "", "open", "our lawyer")])
+    said = refusal(store, GERMAN, overrides=closed)
+    assert said
+    assert "stay closed for 14 days" in said
+
+
+def test_a_zone_that_the_database_does_not_know_is_named_in_the_refusal(db: psycopg.Connection, store: Store) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as refused:
+        store.queue(Message(**_fields(time_zone="Mars/Olympus")))
+    assert refused.value.diag.message_primary == (
+        "nothing was stored: time_zone must be an IANA time zone that this database knows, such as America/New_York"
+    )
+    assert count(db, "sms_messages") == 0
+    assert one(db, "select sms_retry.queue_sms_retry('+4915112345678', 'Hello.', time_zone => 'Europe/Berlin')") == 1
+
+
+def _fields(**fields: object) -> dict[str, object]:
+    return {"to_number": GERMAN.to_number, "body": GERMAN.body, **fields}
