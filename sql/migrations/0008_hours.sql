@@ -7,7 +7,7 @@ create table sms_retry.sms_hours_overrides (
     saturdays text not null,
     sundays   text not null,
     holidays  text not null default 'open'
-        check (holidays in ('open', 'closed', 'closed sun>mon', 'closed sat>fri sun>mon')),
+        check (holidays in ('open', 'closed', 'closed sun>mon', 'closed sat>mon sun>mon', 'closed sat>fri sun>mon')),
     source    text not null,
     primary key (region, kind),
     constraint weekdays_are_hours

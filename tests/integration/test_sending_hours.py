@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -18,6 +19,7 @@ from tests.integration.examples import count, five_minutes_left, one, state_of
 NOBODY = Overrides([], [])
 CLOSED = "('DE', 'transactional', '', '', '', 'open', 'our lawyer')"
 GERMAN = Message("+4915112345678", "Your table is ready.")
+SPANISH = "+34612345678"
 # 20 minutes to nine on a Monday evening in Berlin.
 EVENING = datetime(2026, 11, 23, 19, 40, tzinfo=UTC)
 MORNING = "2026-11-24T07:00+00:00"
@@ -38,9 +40,8 @@ def refusal(store: Store, message: Message, now: datetime = EVENING, overrides: 
 def test_an_operators_line_holds_at_the_next_run(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
-    around_the_clock = "('*', 'transactional', '00:00-23:59', '00:00-23:59', '00:00-23:59', 'open', 'a pager')"
-    override(db, around_the_clock)
-    first, second = store.queue(GERMAN), store.queue(Message("+34612345678", "Your table is ready."))
+    noon = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
+    first, second = (store.queue(replace(GERMAN, to_number=to, time_zone=noon)) for to in (GERMAN.to_number, SPANISH))
     override(db, CLOSED)
 
     tally = worker.drain(store, send, five_minutes_left, concurrency=2)
@@ -118,7 +119,8 @@ def test_a_scheduled_message_is_judged_from_its_time_on(store: Store) -> None:
 def test_the_recipients_stored_zone_counts_at_the_entry(db: psycopg.Connection, store: Store) -> None:
     night = Message(**_fields(expires_at=EVENING + timedelta(hours=8)))
     db.execute(
-        "insert into sms_retry.sms_recipients (business_id, phone_number, time_zone) values ('*', %s, 'America/New_York')",
+        "insert into sms_retry.sms_recipients (business_id, phone_number, time_zone)"
+        " values ('*', %s, 'America/New_York')",
         [GERMAN.to_number],
     )
     assert refusal(store, night, EVENING + timedelta(minutes=30)) is None

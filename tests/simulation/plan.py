@@ -39,8 +39,8 @@ DAY_CAP = WEDNESDAY + 6 * HOUR
 BAD_CREDENTIALS = WEDNESDAY + 14 * HOUR, WEDNESDAY + 14 * HOUR + 20 * MINUTE
 
 CONGESTED, NOT_ENABLED = "+234803", "+63917"
-# Area codes of states with special hours for marketing: Alabama, Texas, Rhode Island, Kentucky.
-STATES = ("+1205555", "+1214555", "+1401555", "+1502555")
+# Area codes of states with special hours for marketing: Alabama, Texas, Rhode Island, Kentucky, Oregon, Utah.
+STATES = ("+1205555", "+1214555", "+1401555", "+1502555", "+1503555", "+1801555")
 BUSINESSES = ("bank", "clinic", "school", "shop")
 KINDS = {"transactional": 55, "marketing": 25, "otp": 15, "emergency": 5}
 ENTRIES = {"sql": 50, "send_sms": 35, "failed": 10, "scheduled": 5}

@@ -11,6 +11,7 @@ from sms_retry import hours
 from sms_retry.holidays import all_holidays
 from sms_retry.hours import HORIZON, HoursRule, SendingHours, joint_window, release_hours, rules_for
 from sms_retry.zones import area_codes, region_of
+from tests.pages import OBSERVED
 
 CHICAGO, NEW_YORK = ZoneInfo("America/Chicago"), ZoneInfo("America/New_York")
 DAYTIME = (time(8), time(21))
@@ -40,7 +41,7 @@ def test_every_region_that_closes_on_holidays_has_holidays() -> None:
     known = {holiday.region for holiday in all_holidays()}
     for rule in hours.hours_rules():
         assert rule.holidays == "open" or {rule.region, rule.region.partition("-")[0]} & known
-        assert rule.holidays in ("open", "closed", "closed sun>mon", "closed sat>fri sun>mon")
+        assert rule.holidays in OBSERVED
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,8 @@ def test_marketing_keeps_the_hours_of_the_recipients_region(number: str, zone: s
         ("+12055550123", "2027-07-05", True),
         ("+16015550123", "2027-07-05", True),
         ("+15045550123", "2027-07-05", True),
+        ("+14015550123", "2026-07-03", False),
+        ("+14015550123", "2026-07-06", True),
         # 1 January 2028 is a Saturday.
         ("+12055550123", "2027-12-31", True),
         # Mardi Gras, and the day after Thanksgiving.

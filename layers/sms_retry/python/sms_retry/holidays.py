@@ -29,12 +29,15 @@ class Holiday:
 
 
 def is_holiday(region: str, day: date, observed: str = "") -> bool:
-    """Whether `day` is a holiday of the region, or observes one: `observed` may name `sat>fri` and `sun>mon`."""
-    if day in holidays(region, day.year):
-        return True
-    friday, monday = day.weekday() == 4 and "sat>fri" in observed, day.weekday() == 0 and "sun>mon" in observed
-    held = day + DAY if friday else day - DAY
-    return (friday or monday) and held in holidays(region, held.year)
+    """Whether `day` is a holiday of the region, or observes one: `observed` may name `sat>fri`, `sat>mon`, `sun>mon`."""
+    held = [day]
+    if day.weekday() == 4 and "sat>fri" in observed:
+        held.append(day + DAY)
+    if day.weekday() == 0 and "sun>mon" in observed:
+        held.append(day - DAY)
+    if day.weekday() == 0 and "sat>mon" in observed:
+        held.append(day - 2 * DAY)
+    return any(each in holidays(region, each.year) for each in held)
 
 
 @cache

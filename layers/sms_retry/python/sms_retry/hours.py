@@ -33,7 +33,7 @@ class Window:
 class HoursRule:
     """One row of sending_hours.csv, or of sms_hours_overrides, which has the same columns; None is closed.
 
-    `holidays` is `open`, `closed`, or `closed` with the days that observe a holiday at a weekend: `sat>fri`, `sun>mon`.
+    `holidays` is `open`, `closed`, or `closed` with the days that observe a weekend's holiday, such as `sun>mon`.
     """
 
     region: str
