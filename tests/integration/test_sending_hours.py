@@ -10,6 +10,8 @@ import pytest
 
 from local.twilio.stand_in import TwilioStandIn
 from sms_retry import entry, worker
+from sms_retry.attempt import Deferred, Go, before_sending
+from sms_retry.hours import release_hours
 from sms_retry.intake import InvalidEvent
 from sms_retry.store import Overrides, Store
 from sms_retry.twilio import Send
@@ -131,6 +133,53 @@ def test_a_message_that_is_stored_already_is_not_refused(store: Store) -> None:
     assert refusal(store, night, EVENING + timedelta(minutes=30))
     store.queue(night)
     assert refusal(store, night, EVENING + timedelta(minutes=30)) is None
+
+
+def test_a_stated_state_precedes_that_of_the_number(db: psycopg.Connection, store: Store) -> None:
+    texan = "+12145550123"
+    db.execute(
+        "insert into sms_retry.sms_recipients (business_id, phone_number, consent, region)"
+        " values ('*', %s, 'opted_in', 'US-FL'), ('shop', %s, 'opted_in', 'US-RI')",
+        [texan, texan],
+    )
+    message = Message(texan, "Half price.", kind="marketing")
+    claims = [store.queue_and_claim(message)[1], store.claim_now(store.queue(replace(message, business_id="shop")))]
+    store.queue(replace(message, to_number="+12145550124", kind="otp"))
+    claims += store.claim_due(10)
+    assert [claim and claim.recipient_region for claim in claims] == ["US-FL", "US-RI", None]
+    assert claims[0]
+    # Half past eight on a Monday evening: open in Texas, and closed in Florida.
+    now = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
+    florida = claims[0]._replace(claimed_at=now, expires_at=now + timedelta(days=3))
+    texas = florida._replace(recipient_region=None)
+    assert isinstance(before_sending(florida, now, release_hours()), Deferred)
+    assert isinstance(before_sending(texas, now, release_hours()), Go)
+
+
+@pytest.mark.parametrize("region", ["Florida", "us-fl", "US-", ""])
+def test_a_misspelled_region_cannot_be_stored(db: psycopg.Connection, region: str) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation):
+        db.execute(
+            "insert into sms_retry.sms_recipients (business_id, phone_number, region) values ('*', '+14155550123', %s)",
+            [region],
+        )
+
+
+def test_messages_are_claimed_where_the_migrator_of_release_0_1_removed_the_new_functions(
+    db: psycopg.Connection, store: Store
+) -> None:
+    names = ("claim_sms(int)", "claim_one_sms(bigint)")
+    texts = [one(db, f"select pg_get_functiondef('sms_retry.{name}'::regprocedure)") for name in names]
+    try:
+        for name in names:
+            db.execute(f"drop function sms_retry.{name}")
+        first = store.claim_now(store.queue(replace(GERMAN, kind="otp")))
+        store.queue(replace(GERMAN, kind="otp"))
+        claims = [first, *store.claim_due(10)]
+        assert [claim and (claim.attempt, claim.recipient_region) for claim in claims] == [(1, None), (1, None)]
+    finally:
+        for text in texts:
+            db.execute(text)
 
 
 def test_an_operators_line_counts_at_the_entry(store: Store) -> None:

@@ -290,8 +290,8 @@ MUTATIONS = [
     Mutation(
         "a claim is repeated after its answer was lost",
         f"{PACKAGE}/store.py",
-        'self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
-        'self._again("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
+        'return self._once(f"select * from sms_retry.{function}({places})", given)',
+        'return self._again(f"select * from sms_retry.{function}({places})", given)',
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(

@@ -41,6 +41,7 @@ BAD_CREDENTIALS = WEDNESDAY + 14 * HOUR, WEDNESDAY + 14 * HOUR + 20 * MINUTE
 CONGESTED, NOT_ENABLED = "+234803", "+63917"
 # Area codes of states with special hours for marketing: Alabama, Texas, Rhode Island, Kentucky, Oregon, Utah.
 STATES = ("+1205555", "+1214555", "+1401555", "+1502555", "+1503555", "+1801555")
+CONTIGUOUS = ("America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles")
 BUSINESSES = ("bank", "clinic", "school", "shop")
 KINDS = {"transactional": 55, "marketing": 25, "otp": 15, "emergency": 5}
 ENTRIES = {"sql": 50, "send_sms": 35, "failed": 10, "scheduled": 5}
@@ -181,7 +182,8 @@ def _people(number: int, zones: Sequence[str], rng: Random) -> Iterator[Person]:
         if n % 2 or timezone.UNKNOWN_TIMEZONE in possible:
             yield _person_in(phone, known[n // 2 % len(known)])
         else:
-            yield Person(phone, None, tuple(possible))
+            # A number of no known area below +1: libphonenumber names the zones from Guam to Newfoundland.
+            yield Person(phone, None, CONTIGUOUS if len(possible) > 40 else tuple(possible))
 
 
 def _ordinary(start: datetime, people: Sequence[Person], messages: int, rng: Random) -> Iterator[Text]:

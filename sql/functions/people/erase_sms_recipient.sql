@@ -58,8 +58,8 @@ begin
         'callbacks', (select count(*) from callbacks), 'holds', (select count(*) from holds),
         'consents', (select count(*) from consents)) into erased;
 
-    update sms_recipients r set time_zone = null
-    where r.phone_number = erase_sms_recipient.phone_number and r.time_zone is not null;
+    update sms_recipients r set time_zone = null, region = null
+    where r.phone_number = erase_sms_recipient.phone_number and (r.time_zone is not null or r.region is not null);
 
     return erased || (
         select jsonb_build_object('left', count(*), 'on_their_way', count(*) filter (where q.status = 'processing'))

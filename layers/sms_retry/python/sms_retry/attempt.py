@@ -126,10 +126,10 @@ def before_sending(
         return Deferred(claim.limited_until - claim.claimed_at, "daily_limit")
     if claim.kind in ALWAYS_OPEN:
         return Go(min(LONGEST_VALIDITY, claim.expires_at - now))
-    zone = claim.time_zone or claim.recipient_time_zone
-    window = hours.next_window(claim.to_number, zone, claim.kind, now)
+    zone, region = claim.time_zone or claim.recipient_time_zone, claim.recipient_region
+    window = hours.next_window(claim.to_number, zone, claim.kind, now, region)
     if window.opens <= now and window.closes - now < SHORTEST_VALIDITY:
-        window = hours.next_window(claim.to_number, zone, claim.kind, window.closes)
+        window = hours.next_window(claim.to_number, zone, claim.kind, window.closes, region)
     if window.opens > now:
         left = claim.expires_at - window.opens - SHORTEST_VALIDITY
         if left < timedelta(0):

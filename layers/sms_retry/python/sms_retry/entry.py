@@ -23,7 +23,7 @@ def check_hours(store: Store, message: Message, overrides: Overrides, now: datet
     if _opens(hours, message, message.time_zone, due) <= expires_at - SHORTEST_VALIDITY:
         return
     known = store.known_before(message)
-    opens = _opens(hours, message, message.time_zone or known.time_zone, due)
+    opens = _opens(hours, message, message.time_zone or known.time_zone, due, known.region)
     if known.message_id is not None or opens <= expires_at - SHORTEST_VALIDITY:
         return
     when = f"open at {opens:%Y-%m-%dT%H:%M}+00:00" if opens - due < HORIZON else f"stay closed for {HORIZON.days} days"
@@ -33,8 +33,10 @@ def check_hours(store: Store, message: Message, overrides: Overrides, now: datet
     )
 
 
-def _opens(hours: SendingHours, message: Message, zone: str | None, due: datetime) -> datetime:
-    window = hours.next_window(message.to_number, zone, message.kind, due)
+def _opens(
+    hours: SendingHours, message: Message, zone: str | None, due: datetime, region: str | None = None
+) -> datetime:
+    window = hours.next_window(message.to_number, zone, message.kind, due, region)
     if window.closes - window.opens < SHORTEST_VALIDITY:
-        window = hours.next_window(message.to_number, zone, message.kind, window.closes)
+        window = hours.next_window(message.to_number, zone, message.kind, window.closes, region)
     return window.opens

@@ -29,7 +29,7 @@ class Holiday:
 
 
 def is_holiday(region: str, day: date, observed: str = "") -> bool:
-    """Whether `day` is a holiday of the region, or observes one: `observed` may name `sat>fri`, `sat>mon`, `sun>mon`."""
+    """Whether `day` is a holiday in the region or observes one, as `observed` says: `sat>fri`, `sat>mon`, `sun>mon`."""
     held = [day]
     if day.weekday() == 4 and "sat>fri" in observed:
         held.append(day + DAY)

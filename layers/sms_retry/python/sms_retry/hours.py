@@ -71,9 +71,12 @@ class SendingHours:
         own = {(rule.region, rule.kind): rule for rule in map(_rule, overrides)}
         return cls(tuple(({_key(rule): rule for rule in hours_rules()} | own).values())) if own else release_hours()
 
-    def next_window(self, to_number: str, stated_zone: str | None, kind: str, now: datetime) -> Window:
+    def next_window(
+        self, to_number: str, stated_zone: str | None, kind: str, now: datetime, stated_region: str | None = None
+    ) -> Window:
         """The window that is open for this number at `now`, or else the next one."""
-        return joint_window(zones_of(to_number, stated_zone), rules_for(self, region_of(to_number), kind), now)
+        region = stated_region or region_of(to_number)
+        return joint_window(zones_of(to_number, stated_zone), rules_for(self, region, kind), now)
 
 
 @cache

@@ -7,6 +7,8 @@ from dataclasses import astuple
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from psycopg.errors import UndefinedFunction
+
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
 from sms_retry.values import Claim, Hold, Message, Receipt, Report, Silent, State, Stock, Ticket, Unsettled, Verdict
@@ -20,10 +22,11 @@ class Overrides(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the database knows of a message before it is stored: the message of its key, and the person's zone."""
+    """The message that was stored under a message's key, and the stated zone and region of its person."""
 
     message_id: int | None
     time_zone: str | None
+    region: str | None
 
 
 class Store(Readings):
@@ -56,7 +59,7 @@ class Store(Readings):
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
         """Queue a message and, if it is due, claim it; returns its id and the claim."""
-        row = self._once(f"select * from sms_retry.queue_and_claim_sms({_MESSAGE})", _message(message))[0]
+        row = self._claim("queue_and_claim_one_sms", "queue_and_claim_sms", _MESSAGE, _message(message))[0]
         claim = Claim(*row) if row[0] is not None else None
         return int(row[2]), claim
 
@@ -69,11 +72,11 @@ class Store(Readings):
 
     def claim_due(self, limit: int) -> list[Claim]:
         """Claim at most `limit` due messages, the longest due first."""
-        return [Claim(*row) for row in self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])]
+        return [Claim(*row) for row in self._claim("claim_sms", "claim_due_sms_retries", "%s", [limit])]
 
     def claim_now(self, message_id: int) -> Claim | None:
         """Claim this message, if it is due and no hold concerns it."""
-        rows = self._once("select * from sms_retry.claim_sms_now(%s)", [message_id])
+        rows = self._claim("claim_one_sms", "claim_sms_now", "%s", [message_id])
         return Claim(*rows[0]) if rows else None
 
     def take_stock(self, limit: int) -> Stock:
@@ -129,14 +132,17 @@ class Store(Readings):
         return Overrides(codes, hours)
 
     def known_before(self, message: Message) -> Known:
-        """The message that was stored under the key of this one, and the time zone of its person."""
+        """The message that was stored under the key of this one, and the stated zone and region of its person."""
         statement = """select
             (select id from sms_retry.sms_messages where business_id = %s and message_key = %s),
             (select time_zone from sms_retry.sms_recipients
                 where phone_number = %s and business_id in ('*', %s) and time_zone is not null
+                order by business_id = '*' limit 1),
+            (select region from sms_retry.sms_recipients
+                where phone_number = %s and business_id in ('*', %s) and region is not null
                 order by business_id = '*' limit 1)"""
-        business = message.business_id
-        given = [business, message.message_key, message.to_number, business]
+        business, number = message.business_id, message.to_number
+        given = [business, message.message_key, number, business, number, business]
         return Known(*self._again(statement, given)[0])
 
     def state(self, message_id: int) -> State | None:
@@ -210,6 +216,13 @@ class Store(Readings):
     def erase_bodies(self, days: int) -> int:
         """Erase one batch of texts of messages that ended `days` ago or earlier; their number, 0 when none is left."""
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
+
+    def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Call a function that claims; `former` is that of release 0.1, whose migrator removes the newer one."""
+        try:
+            return self._once(f"select * from sms_retry.{function}({places})", given)
+        except UndefinedFunction:
+            return self._once(f"select * from sms_retry.{former}({places})", given)
 
     def _by_hand(self, actor: str, action: str, subject: str, function: str, returns: str, *given: Any) -> Any:
         """Call an SQL function and record the action in the same statement; the result, of SQL's type `returns`."""

@@ -43,7 +43,7 @@ class Message:
 
 
 class Claim(NamedTuple):
-    """A claimed message, with the facts that its checks and its POST need: the columns of SQL's `claimed_sms`."""
+    """A claimed message, with the facts that its checks and its POST need: the columns of SQL's `sms_claim`."""
 
     id: int
     attempt: int
@@ -59,6 +59,7 @@ class Claim(NamedTuple):
     held_until: datetime | None
     limited_until: datetime | None
     claimed_at: datetime
+    recipient_region: str | None = None
 
     @property
     def ticket(self) -> Ticket:
