@@ -156,6 +156,15 @@ def test_a_stated_state_precedes_that_of_the_number(db: psycopg.Connection, stor
     assert isinstance(before_sending(texas, now, release_hours()), Go)
 
 
+def test_erasing_a_person_who_opted_out_removes_the_region(db: psycopg.Connection) -> None:
+    db.execute(
+        "insert into sms_retry.sms_recipients (business_id, phone_number, consent, region)"
+        " values ('*', '+12145550123', 'opted_out', 'US-FL')"
+    )
+    db.execute("select sms_retry.erase_sms_recipient('+12145550123')")
+    assert one(db, "select (consent, region)::text from sms_retry.sms_recipients") == "(opted_out,)"
+
+
 @pytest.mark.parametrize("region", ["Florida", "us-fl", "US-", ""])
 def test_a_misspelled_region_cannot_be_stored(db: psycopg.Connection, region: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation):
