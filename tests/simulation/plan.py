@@ -39,8 +39,8 @@ DAY_CAP = WEDNESDAY + 6 * HOUR
 BAD_CREDENTIALS = WEDNESDAY + 14 * HOUR, WEDNESDAY + 14 * HOUR + 20 * MINUTE
 
 CONGESTED, NOT_ENABLED = "+234803", "+63917"
-# Area codes of states with special hours for marketing, and their zones: Alabama, Texas, Rhode Island, Kentucky, Oregon,
-# Utah.
+# Area codes of states with special hours for marketing, and their zones: Alabama, Texas, Rhode Island, Kentucky,
+# Oregon, Utah.
 STATES = {
     "+1205555": "America/Chicago",
     "+1214555": "America/Chicago",
