@@ -5,6 +5,7 @@ docs/errors.md and docs/hours.md are made as a whole. docs/how-it-works.md is wr
 
 from __future__ import annotations
 
+import calendar
 import re
 from collections import defaultdict
 from datetime import timedelta
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from samcli.yamlhelper import yaml_parse
 
-from sms_retry import attempt, codes, hours, twilio, worker
+from sms_retry import attempt, codes, holidays, hours, twilio, worker
 from tests.transitions import MAY, STEPS
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,15 @@ VERDICTS = {
     "hold": "set a hold",
     "unknown": "ask Twilio",
 }
+OBSERVED = {
+    "open": "as the day",
+    "closed": "closed",
+    "closed sun>mon": "closed; a Sunday's also on Monday",
+    "closed sat>mon sun>mon": "closed; a weekend's also on Monday",
+    "closed sat>fri sun>mon": "closed; a Saturday's also on Friday, a Sunday's also on Monday",
+}
+WEEKDAYS = dict(zip(holidays.WEEKDAYS, calendar.day_name, strict=True))
+ORDINALS = {"1": "first", "2": "second", "3": "third", "4": "fourth", "5": "fifth", "last": "last"}
 STATUSES = ("new", "pending", "processing", "unknown", "completed", "failed", "cancelled", "expired", "gone")
 
 
@@ -70,29 +80,67 @@ def errors() -> str:
 
 
 def sending_hours() -> str:
+    rules = hours.hours_rules()
     rows = [
         f"| {rule.region} | {rule.kind} | {_hours(rule.weekdays)} | {_hours(rule.saturdays)} | {_hours(rule.sundays)}"
-        f" | {'closed' if rule.closed_on_holidays else 'as the day'} |"
-        for rule in hours.hours_rules()
+        f" | {OBSERVED[rule.holidays]} | {rule.source} |"
+        for rule in rules
     ]
+    days = [
+        f"| {holiday.region} | {_holiday(holiday.day)} | {holiday.name} | {holiday.source} |"
+        for holiday in holidays.all_holidays()
+    ]
+    countries = sorted({rule.region for rule in rules if len(rule.region) == 2})
+    states = sorted(rule.region.removeprefix("US-") for rule in rules if rule.region.startswith("US-"))
     return "\n".join(
         [
             "# Sending hours",
             "",
-            "`make docs` writes this page from `sms_retry/sending_hours.csv`. All times are in the recipient's time",
-            "zone.",
+            "`make docs` writes this page from `sms_retry/sending_hours.csv` and `sms_retry/holidays.csv`. All times",
+            "are in the recipient's time zone.",
             "",
             "A message is sent only when every line that applies to it is open in every time zone in which the",
-            "recipient may be. The zone is the message's `time_zone`, or else the recipient's, or else every zone that",
-            "the number allows. `otp` and `emergency` messages ignore the hours.",
+            "recipient may be. `otp` and `emergency` messages ignore the hours.",
             "",
-            "The lines of the states of the US come from third parties, not from the laws themselves. Where the third",
-            "parties differ, the most restrictive hours are used. Have a lawyer check the states that matter to you. A",
-            "US number that belongs to no known state keeps the hours of all states.",
+            "- **Region.** The calling code gives the country, and below +1 the area code gives the state. The lines",
+            "  of `*`, of the country and of the state apply together, so a country's line can only narrow the lines",
+            "  of `*`. A US number of no known state, such as a toll-free number, keeps the hours of all states. The",
+            "  `region` of the person in `sms_recipients`, such as `US-FL`, precedes that of the number.",
+            "- **Time zone.** The zone is the message's `time_zone`, or else the recipient's, or else every zone that",
+            "  the number allows. Where libphonenumber does not know the exchange, these are all zones of the area",
+            "  code. A number of no known area code below +1 has the zones of the contiguous United States.",
+            "- **Expiry.** `send_sms` refuses a message whose hours do not open before `expires_at`. SQL cannot",
+            "  compute hours: a message that it took in ends as expired at its claim, with the reason",
+            "  `no_sending_hours`.",
             "",
-            "| region | kind | weekdays | saturdays | sundays | federal holidays |",
-            "|---|---|---|---|---|---|",
+            "## Which countries have the default",
+            "",
+            f"Only these countries have lines of their own: {', '.join(countries)}, and the US by state. **Every other",
+            "country has the default, the lines of `*`**, because no source for it was looked up. Of the US, only",
+            f"these states have lines: {', '.join(states)}.",
+            "",
+            "The sources are mostly third parties, not the laws themselves. Where they differ, the more restrictive",
+            "hours are used, unless the line says otherwise. Have a lawyer check the regions that matter to you.",
+            "",
+            "To change a line for good, change `sending_hours.csv`. To change or add a line without a deploy, insert a",
+            "row into `sms_retry.sms_hours_overrides`, which has the same columns. It replaces the line of its region",
+            "and kind at the next run. The column `holidays` has `open`, `closed`, `closed sun>mon`,",
+            "`closed sat>mon sun>mon` or `closed sat>fri sun>mon`. It closes the days of the table of holidays, so it",
+            "has no effect in a region without holidays there.",
+            "",
+            "## Lines",
+            "",
+            "| region | kind | weekdays | saturdays | sundays | holidays | source |",
+            "|---|---|---|---|---|---|---|",
             *rows,
+            "",
+            "## Holidays",
+            "",
+            "A state has the holidays of its country and its own.",
+            "",
+            "| region | day | holiday | source |",
+            "|---|---|---|---|",
+            *days,
             "",
         ]
     )
@@ -204,6 +252,22 @@ def _time(wait: timedelta) -> str:
 
 def _hours(hours: hours.Hours) -> str:
     return f"{hours[0]:%H:%M}-{hours[1]:%H:%M}" if hours else "closed"
+
+
+def _holiday(spelled: str) -> str:
+    """The day of a holiday in words."""
+    found = holidays.SPELLING.fullmatch(spelled)
+    if not found:
+        raise ValueError(f"{spelled} is not the spelling of a day")
+    month = calendar.month_name[int(found["month"])] if found["month"] else ""
+    day = f"{int(found['day'])} {month}" if found["day"] else "Easter Sunday"
+    if found["weekday"]:
+        day = f"{ORDINALS[found['nth']]} {WEEKDAYS[found['weekday']]} of {month}"
+    if found["monday"]:
+        return f"Monday of the week of {day}; of a weekend the next Monday"
+    days = int(found["later"] or 0)
+    unit = "day" if abs(days) == 1 else "days"
+    return f"{abs(days)} {unit} {'after' if days > 0 else 'before'} {day}" if days else day
 
 
 def _between(page: str, section: str, text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sms_retry import first_send, intake, metrics, response, runtime, worker
+from sms_retry import entry, first_send, intake, metrics, response, runtime, worker
 from sms_retry.values import Message
 
 
@@ -26,8 +26,11 @@ def _take_in(message: Message, done: intake.Failed | intake.Sent | None, context
         case intake.Sent(provider_sid=sid):
             return runtime.store().log_sent(message, sid)
         case None:
+            overrides = runtime.store().all_overrides()
+            entry.check_hours(runtime.store(), message, overrides, runtime.now())
             with runtime.sender() as send:
                 message_id, claim = runtime.store().queue_and_claim(message)
                 if claim:
-                    metrics.send(worker.send_claimed(runtime.store(), send, claim, runtime.seconds_left(context)))
+                    left = runtime.seconds_left(context)
+                    metrics.send(worker.send_claimed(runtime.store(), send, claim, left, overrides))
             return message_id

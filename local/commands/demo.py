@@ -134,7 +134,8 @@ def _events(parts: Stack, minute: int, run: Run) -> Iterator[str]:
 def _queue(parts: Stack, n: int) -> None:
     """Queue message `n`: half by SQL, the others by send_sms, some of these after a failed send of the application."""
     event: dict[str, Any] = {"to": _number(n), "body": f"Your code is {n:06}.", "message_key": f"demo-{n}"}
-    if n % 50 == 17:
+    # Its first send has failed: send_sms refuses a new message that finds no hours before it expires.
+    if n % 50 == 18:
         expires = datetime.now(UTC) + timedelta(hours=2)
         event |= {"time_zone": _zone_with_local_hour(0), "expires_at": expires.isoformat()}
     elif n % 3:

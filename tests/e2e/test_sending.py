@@ -172,6 +172,17 @@ def test_the_error_for_an_invalid_event_names_every_wrong_field_and_nothing_is_s
     assert stack.twilio.posts() == ()
 
 
+def test_a_message_that_finds_no_sending_hours_before_it_expires_is_refused(stack: Stack) -> None:
+    now = datetime.now(UTC)
+    midnight = f"Etc/GMT+{now.hour}" if now.hour <= 12 else f"Etc/GMT-{24 - now.hour}"
+    night = {"to": "+4915112345678", "body": "Hello.", "time_zone": midnight}
+    with pytest.raises(ValueError, match="nothing was stored: expires_at is too early"):
+        stack.invoke("send_sms", night | {"expires_at": (now + timedelta(hours=2)).isoformat()})
+    assert statuses(stack) == {}
+    later = (now + timedelta(hours=30)).isoformat()
+    assert stack.invoke("send_sms", night | {"expires_at": later})["status"] == "queued"
+
+
 def test_the_error_for_an_invalid_event_does_not_quote_it(stack: Stack) -> None:
     with pytest.raises(ValueError, match="color") as raised:
         stack.invoke("send_sms", message(color=BODY))

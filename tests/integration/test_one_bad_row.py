@@ -12,7 +12,7 @@ import pytest
 from local.twilio.stand_in import Refuse, TwilioStandIn
 from local.waiting import let_time_pass
 from sms_retry import attempt, worker
-from sms_retry.hours import Window
+from sms_retry.hours import SendingHours, Window
 from sms_retry.policy import Policy
 from sms_retry.store import Store
 from sms_retry.twilio import Send
@@ -22,7 +22,9 @@ from tests.integration.examples import assert_state, fill, five_minutes_left, nu
 BAD = number(37)
 
 
-def always_open(_number: str, _zone: str | None, _kind: str, now: datetime) -> Window:
+def always_open(
+    _hours: SendingHours, _number: str, _zone: str | None, _kind: str, now: datetime, _region: str | None = None
+) -> Window:
     return Window(now, now + timedelta(hours=5))
 
 
@@ -42,7 +44,7 @@ def plant_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plant_in_hours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempt, "next_window", failing(attempt.next_window, 0))
+    monkeypatch.setattr(SendingHours, "next_window", failing(SendingHours.next_window, 1))
 
 
 def plant_in_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +65,7 @@ def test_an_error_in_one_step_defers_one_message_of_a_hundred(
     db.execute("update sms_retry.sms_messages set kind = 'transactional'")
     stand_in.plan(BAD, Refuse(400, 30001))
     with monkeypatch.context() as planted:
-        planted.setattr(attempt, "next_window", always_open)
+        planted.setattr(SendingHours, "next_window", always_open)
         plant(planted)
         tally = worker.drain(store, send, five_minutes_left, concurrency=10)
 
@@ -76,7 +78,7 @@ def test_an_error_in_one_step_defers_one_message_of_a_hundred(
         assert line.__dict__["where"].startswith("test_one_bad_row.py:")
         assert BAD not in str(line.__dict__)
 
-    monkeypatch.setattr(attempt, "next_window", always_open)
+    monkeypatch.setattr(SendingHours, "next_window", always_open)
     let_time_pass(db, minutes=24)
     for _ in range(2):
         worker.drain(store, send, five_minutes_left, concurrency=10)

@@ -346,8 +346,8 @@ MUTATIONS = [
     Mutation(
         "a claim is repeated after its answer was lost",
         f"{PACKAGE}/store.py",
-        'self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
-        'self._again("select * from sms_retry.claim_due_sms_retries(%s)", [limit])',
+        'return self._once(f"select * from sms_retry.{function}({places})", given)',
+        'return self._again(f"select * from sms_retry.{function}({places})", given)',
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(
@@ -601,5 +601,40 @@ MUTATIONS = [
         "except Exception as error:\n            _log_broken(claim, error)\n            return Report",
         "except KeyError as error:\n            _log_broken(claim, error)\n            return Report",
         (f"{TESTS}/test_one_bad_row.py",),
+    ),
+    Mutation(
+        "the day that observes a holiday is open",
+        f"{PACKAGE}/holidays.py",
+        "held.append(day + DAY)",
+        "pass",
+        ("tests/unit/test_hours.py",),
+    ),
+    Mutation(
+        "an unknown exchange has one zone of its area code",
+        f"{PACKAGE}/zones.py",
+        "names = _below(area_code) or names",
+        "pass",
+        ("tests/unit/test_zones.py",),
+    ),
+    Mutation(
+        "an operator's line of hours is ignored",
+        f"{PACKAGE}/hours.py",
+        "for rule in hours_rules()} | own)",
+        "for rule in hours_rules()} | {})",
+        ("tests/unit/test_hours.py",),
+    ),
+    Mutation(
+        "hours are computed in the zone of the database",
+        f"{PACKAGE}/hours.py",
+        "now = at = now.astimezone(UTC)",
+        "at = now",
+        ("tests/unit/test_hours.py",),
+    ),
+    Mutation(
+        "a repeated event is refused for its hours",
+        f"{PACKAGE}/entry.py",
+        "known.message_id is not None or ",
+        "",
+        (f"{TESTS}/test_sending_hours.py",),
     ),
 ]

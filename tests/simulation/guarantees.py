@@ -38,12 +38,21 @@ SOON = 9 * MINUTE
 
 Hours = tuple[time, time] | None
 DAY: Hours = (time(8), time(21))
-# Weekdays, Saturdays and Sundays for marketing, by area code: Alabama, Texas, Rhode Island, Kentucky.
-STATE_HOURS: Mapping[str, tuple[Hours, Hours, Hours]] = {
+# Weekdays, Saturdays and Sundays for marketing, by the beginning of the number: Alabama, Texas, Rhode Island, Kentucky,
+# Oregon, Utah; Australia, Brazil, Germany, France, the United Kingdom, India.
+REGION_HOURS: Mapping[str, tuple[Hours, Hours, Hours]] = {
     "+1205": ((time(8), time(20)), (time(8), time(20)), None),
     "+1214": ((time(9), time(21)), (time(9), time(21)), (time(12), time(21))),
     "+1401": ((time(9), time(18)), (time(10), time(17)), None),
     "+1502": ((time(10), time(21)), (time(10), time(21)), (time(10), time(21))),
+    "+1503": ((time(8), time(20)), (time(8), time(20)), (time(8), time(20))),
+    "+1801": ((time(8), time(21)), (time(8), time(21)), None),
+    "+61": ((time(11), time(20)), (time(11), time(20)), (time(11), time(20))),
+    "+55": ((time(9), time(18)), (time(9), time(13)), None),
+    "+49": ((time(8), time(20)), (time(8), time(20)), (time(8), time(20))),
+    "+33": ((time(8), time(22)), (time(8), time(22)), None),
+    "+44": ((time(9), time(20)), (time(9), time(20)), (time(9), time(20))),
+    "+91": ((time(10), time(21)), (time(10), time(21)), (time(10), time(21))),
 }
 
 
@@ -111,8 +120,9 @@ def _is_day(text: Text, zone: str, sent: datetime, instant: datetime) -> bool:
     """Whether `instant` is within the hours of the local day of `sent`; the end is included."""
     local, day = instant.astimezone(ZoneInfo(zone)), sent.astimezone(ZoneInfo(zone)).date()
     hours = [DAY]
-    if text.kind == "marketing" and text.person.number[:5] in STATE_HOURS:
-        hours.append(STATE_HOURS[text.person.number[:5]][max(0, day.weekday() - 4)])
+    if text.kind == "marketing":
+        begins = (begin for begin in REGION_HOURS if text.person.number.startswith(begin))
+        hours += [REGION_HOURS[begin][max(0, day.weekday() - 4)] for begin in begins]
     return local.date() == day and all(each and each[0] <= local.time() <= each[1] for each in hours)
 
 

@@ -39,8 +39,17 @@ DAY_CAP = WEDNESDAY + 6 * HOUR
 BAD_CREDENTIALS = WEDNESDAY + 14 * HOUR, WEDNESDAY + 14 * HOUR + 20 * MINUTE
 
 CONGESTED, NOT_ENABLED = "+234803", "+63917"
-# Area codes of states with special hours for marketing: Alabama, Texas, Rhode Island, Kentucky.
-STATES = ("+1205555", "+1214555", "+1401555", "+1502555")
+# Area codes of states with special hours for marketing, and their zones: Alabama, Texas, Rhode Island, Kentucky,
+# Oregon, Utah.
+STATES = {
+    "+1205555": "America/Chicago",
+    "+1214555": "America/Chicago",
+    "+1401555": "America/New_York",
+    "+1502555": "America/New_York",
+    "+1503555": "America/Los_Angeles",
+    "+1801555": "America/Denver",
+}
+CONTIGUOUS = ("America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles")
 BUSINESSES = ("bank", "clinic", "school", "shop")
 KINDS = {"transactional": 55, "marketing": 25, "otp": 15, "emergency": 5}
 ENTRIES = {"sql": 50, "send_sms": 35, "failed": 10, "scheduled": 5}
@@ -175,13 +184,14 @@ def _people(number: int, zones: Sequence[str], rng: Random) -> Iterator[Person]:
     ]
     known = rng.sample(zones, len(zones))
     for n in range(number):
-        shown = f"{STATES[n // 16 % len(STATES)]}0100" if n % 16 < 4 else rng.choice(examples)
+        shown = f"{list(STATES)[n // 16 % len(STATES)]}0100" if n % 16 < 4 else rng.choice(examples)
         phone = shown[:-3] + f"{rng.randrange(1000):03}"
         possible = timezone.time_zones_for_number(phonenumbers.parse(phone))
         if n % 2 or timezone.UNKNOWN_TIMEZONE in possible:
             yield _person_in(phone, known[n // 2 % len(known)])
         else:
-            yield Person(phone, None, tuple(possible))
+            # A number of no known area below +1: libphonenumber names the zones from Guam to Newfoundland.
+            yield Person(phone, None, CONTIGUOUS if len(possible) > 40 else tuple(possible))
 
 
 def _ordinary(start: datetime, people: Sequence[Person], messages: int, rng: Random) -> Iterator[Text]:
@@ -222,8 +232,7 @@ def _special(start: datetime, people: Sequence[Person], messages: int, rng: Rand
 
 def _edge_cases(start: datetime) -> Iterator[Text]:
     """Texts at times that are allowed by one rule or zone and forbidden by another."""
-    for n, state in enumerate(STATES):
-        zone = "America/Chicago" if n < 2 else "America/New_York"
+    for state, zone in STATES.items():
         yield Text(
             start + SUNDAY + 15.5 * HOUR, Person(f"{state}0123", None, (zone,)), "A sale!", "marketing", "shop", "sql"
         )

@@ -7,11 +7,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from phonenumbers.tzdata import TIMEZONE_DATA
 
 from sms_retry.attempt import Deferred, Expired, Go, OptedOut, before_sending
-from sms_retry.hours import joint_window, rules_for, zones_of
+from sms_retry.hours import release_hours
 from sms_retry.values import Claim
+from sms_retry.zones import zones_of
 
 NUMBER = "+491761234567"
 NEW_YORK = ZoneInfo("America/New_York")
@@ -53,7 +53,7 @@ def new_york(text: str) -> datetime:
 
 def at(now: datetime, zone: str = "America/New_York", **fields: Any) -> Any:
     given: dict[str, Any] = {"claimed_at": now, "time_zone": zone, "expires_at": now + timedelta(days=3)}
-    return before_sending(claim(**given | fields), now, least)
+    return before_sending(claim(**given | fields), now, release_hours(), least)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_zones_off_the_full_hour_open_at_8_local_time(zone: str, utc: str) -> No
 
 def test_messages_that_waited_are_spread_over_the_first_ten_minutes() -> None:
     now = new_york("2026-06-15T07:00")
-    late = before_sending(claim(time_zone="America/New_York", claimed_at=now), now, most)
+    late = before_sending(claim(time_zone="America/New_York", claimed_at=now), now, release_hours(), most)
     assert isinstance(late, Deferred)
     assert timedelta(minutes=69) < late.wait < timedelta(minutes=70)
 
@@ -117,7 +117,9 @@ def test_a_number_of_several_zones_is_texted_only_when_it_is_day_in_all_of_them(
     sent = 0
     for now in (day + n * timedelta(minutes=15) for n in range(96)):
         is_day = all(time(8) <= now.astimezone(zone).time() < time(21) for zone in zones)
-        answer = before_sending(claim(to_number=to_number, claimed_at=now, expires_at=day + timedelta(9)), now, least)
+        answer = before_sending(
+            claim(to_number=to_number, claimed_at=now, expires_at=day + timedelta(9)), now, release_hours(), least
+        )
         assert isinstance(answer, Go) == is_day
         if isinstance(answer, Go):
             last = now + answer.valid_for - timedelta(seconds=1)
@@ -127,15 +129,6 @@ def test_a_number_of_several_zones_is_texted_only_when_it_is_day_in_all_of_them(
             assert all(time(8) <= opens.astimezone(zone).time() < time(21) for zone in zones)
         sent += is_day
     assert sent
-
-
-def test_the_zones_of_every_number_share_an_hour_of_the_day() -> None:
-    for names in set(TIMEZONE_DATA.values()):
-        zones = tuple(ZoneInfo(name) for name in names)
-        for month in (1, 4, 7, 10):
-            now = datetime(2026, month, 15, 3, tzinfo=UTC)
-            window = joint_window(zones, rules_for(NUMBER, "transactional"), now)
-            assert window.opens - now < timedelta(days=2)
 
 
 def test_the_zone_of_the_message_precedes_that_of_the_recipient_and_that_of_the_number() -> None:

@@ -53,8 +53,14 @@ begin
         raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
     end if;
     queue_sms_retry.to_number := spelled;
-    -- Raises an error when the text is not a time zone.
-    perform now() at time zone queue_sms_retry.time_zone;
+    if queue_sms_retry.time_zone is not null then
+        begin
+            perform now() at time zone queue_sms_retry.time_zone;
+        exception when invalid_parameter_value then
+            raise exception 'nothing was stored: time_zone must be an IANA time zone that this database knows, such as America/New_York'
+                using errcode = 'invalid_parameter_value';
+        end;
+    end if;
 
     insert into sms_messages
         (message_key, business_id, to_number, body, kind, on_unknown, time_zone, expires_at, status,

@@ -6,17 +6,18 @@ The modules stand on floors. A module imports only from lower floors; import-lin
     8  commands
     7  runtime · scale_out · terminal · console
     6  metrics
-    5  first_send · worker · reconcile · delivery · operate · health · response
+    5  entry · first_send · worker · reconcile · delivery · operate · health · response
     4  attempt · listing
     3  policy · store · twilio · callback · intake · conninfo
-    2  readings
-    1  values · matching · numbers · replies · codes · hours · settings · secrets · connection · migrate · deployment
+    2  readings · hours · matching
+    1  values · numbers · replies · codes · zones · holidays · settings · secrets · connection · migrate · deployment
 
 Floors 9 to 7 face a person or AWS: the command line, the browser's console, and the state of a Lambda container.
 Floor 5 holds the use cases. `worker` sends due messages, one `attempt` for each claim. `reconcile` asks Twilio's
 `listing` about messages without an answer, and `matching` says which listed message is ours. `delivery` records
 receipts and replies.
-`policy` judges failures by the table of `codes`; `hours` says when a person may be texted. `store` calls the database
+`policy` judges failures by the table of `codes`; `hours` says when a person may be texted, by the `zones` of the number
+and the `holidays` of its region; `entry` refuses a message that finds no such time. `store` calls the database
 over its `connection`; `readings` has the shapes that people look at. `twilio` sends; `callback` and `intake` read the
 events of Twilio and of applications. The other modules exchange `values`.
 """

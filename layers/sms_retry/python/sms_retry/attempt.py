@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Event
 
-from sms_retry.hours import next_window
+from sms_retry.hours import ALWAYS_OPEN, SendingHours
 from sms_retry.numbers import e164
 from sms_retry.policy import NARROWEST_SPREAD, Policy, explains
 from sms_retry.values import Accepted, Answer, Claim, Hold, Refused, Report, Retry, Send, Unknown, Unreached, Verdict
@@ -28,8 +28,6 @@ DOWN_FOR = timedelta(minutes=1)
 # An error before a POST, or in the judgement of a refusal, defers its message for so long: a deploy may correct it.
 BROKEN_FOR = timedelta(minutes=15)
 
-# Kinds that ignore the recipient's hours.
-ALWAYS_OPEN = ("otp", "emergency")
 OPENING_SPREAD = timedelta(minutes=10)
 # Twilio's longest ValidityPeriod, and the shortest that leaves Twilio time to deliver.
 LONGEST_VALIDITY, SHORTEST_VALIDITY = timedelta(hours=10), timedelta(seconds=10)
@@ -55,7 +53,9 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The message cannot arrive before its `expires_at`."""
+    """The message cannot arrive before its `expires_at`; `reason` says so where its sending hours open too late."""
+
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,10 @@ class NotSent:
 class Attempts:
     """Makes attempts, in any number of threads; an answer that concerns the whole account stops those that follow."""
 
-    def __init__(self, send: Send, policy: Policy, seconds_left: Callable[[], float]) -> None:
+    def __init__(self, send: Send, policy: Policy, hours: SendingHours, seconds_left: Callable[[], float]) -> None:
         self._send = send
         self._policy = policy
+        self._hours = hours
         self._seconds_left = seconds_left
         self._unanswered = 0
         # Set once every further send would fail alike.
@@ -89,7 +90,7 @@ class Attempts:
         if self._held.is_set():
             return Report.deferred(claim.ticket, timedelta(0), reason="hold")
         try:
-            checked = before_sending(claim, claim.claimed_at + timedelta(seconds=age))
+            checked = before_sending(claim, claim.claimed_at + timedelta(seconds=age), self._hours)
         except Exception as error:
             _log_broken(claim, error)
             return Report.deferred(claim.ticket, BROKEN_FOR, reason="error")
@@ -98,8 +99,8 @@ class Attempts:
                 return self._judged(claim, self._send(claim, valid_for))
             case Deferred(wait=wait, reason=reason):
                 return Report.deferred(claim.ticket, wait, reason)
-            case Expired():
-                return Report.expired(claim.ticket)
+            case Expired(reason=reason):
+                return Report.expired(claim.ticket, reason)
             case OptedOut():
                 return Report.opted_out(claim.ticket)
             case NotSent(reason=reason):
@@ -142,7 +143,7 @@ class Attempts:
 
 
 def before_sending(
-    claim: Claim, now: datetime, roll: Callable[[], float] = random.random
+    claim: Claim, now: datetime, hours: SendingHours, roll: Callable[[], float] = random.random
 ) -> Go | Expired | OptedOut | Deferred | NotSent:
     """The checks before a POST, on a claimed message at `now`; `roll` gives 0..1 for the random part of a wait."""
     if e164(claim.to_number) is None:
@@ -157,11 +158,15 @@ def before_sending(
         return Deferred(claim.limited_until - claim.claimed_at, "daily_limit")
     if claim.kind in ALWAYS_OPEN:
         return Go(min(LONGEST_VALIDITY, claim.expires_at - now))
-    window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, now)
+    zone, region = claim.time_zone or claim.recipient_time_zone, claim.recipient_region
+    window = hours.next_window(claim.to_number, zone, claim.kind, now, region)
     if window.opens <= now and window.closes - now < SHORTEST_VALIDITY:
-        window = next_window(claim.to_number, claim.time_zone or claim.recipient_time_zone, claim.kind, window.closes)
+        window = hours.next_window(claim.to_number, zone, claim.kind, window.closes, region)
     if window.opens > now:
-        return Deferred(window.opens - claim.claimed_at + roll() * OPENING_SPREAD, "quiet_hours")
+        left = claim.expires_at - window.opens - SHORTEST_VALIDITY
+        if left < timedelta(0):
+            return Expired("no_sending_hours")
+        return Deferred(window.opens - claim.claimed_at + roll() * min(OPENING_SPREAD, left), "quiet_hours")
     return Go(min(LONGEST_VALIDITY, claim.expires_at - now, window.closes - now))
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
 from importlib.resources import files
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
+
+from sms_retry.holidays import is_holiday
+from sms_retry.zones import region_of, zones_of
 
 # The search for a window ends here: a message without any window until then waits past its expiry.
 HORIZON = timedelta(days=14)
+# Kinds that ignore the recipient's hours.
+ALWAYS_OPEN = ("otp", "emergency")
 
 Hours = tuple[time, time] | None
 
@@ -26,24 +31,58 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class HoursRule:
-    """One row of sending_hours.csv: the hours of a region for a kind of message; None is closed."""
+    """One row of sending_hours.csv, or of sms_hours_overrides, which has the same columns; None is closed.
+
+    `holidays` is `open`, `closed`, or `closed` with the days that observe a weekend's holiday, such as `sun>mon`.
+    """
 
     region: str
     kind: str
     weekdays: Hours
     saturdays: Hours
     sundays: Hours
-    closed_on_holidays: bool
+    holidays: str = "open"
+    source: str = ""
 
     def on(self, day: date) -> Hours:
-        if self.closed_on_holidays and day in us_holidays(day.year):
+        if self.holidays != "open" and is_holiday(self.region, day, observed=self.holidays):
             return None
         return (self.weekdays, self.saturdays, self.sundays)[max(0, day.weekday() - 4)]
 
+    def applies_to(self, region: str) -> bool:
+        """A state has the rules of its country as well; `US` is a number of no known state and has those of all."""
+        return (
+            self.region in ("*", region)
+            or region.startswith(f"{self.region}-")
+            or (region == "US" and self.region.startswith("US-"))
+        )
 
-def next_window(to_number: str, stated_zone: str | None, kind: str, now: datetime) -> Window:
-    """The window that is open for this number at `now`, or else the next one."""
-    return joint_window(zones_of(to_number, stated_zone), rules_for(to_number, kind), now)
+
+# Compared by identity, so that the rules of a number are found quickly.
+@dataclass(frozen=True, slots=True, eq=False)
+class SendingHours:
+    """The rules that apply: those of the release, and an operator's in place of some of them."""
+
+    rules: tuple[HoursRule, ...]
+
+    @classmethod
+    def of(cls, overrides: Iterable[Sequence[object]] = ()) -> SendingHours:
+        """`overrides` are rows in the order of the table's columns."""
+        own = {(rule.region, rule.kind): rule for rule in map(_rule, overrides)}
+        return cls(tuple(({_key(rule): rule for rule in hours_rules()} | own).values())) if own else release_hours()
+
+    def next_window(
+        self, to_number: str, stated_zone: str | None, kind: str, now: datetime, stated_region: str | None = None
+    ) -> Window:
+        """The window that is open for this number at `now`, or else the next one."""
+        region = stated_region or region_of(to_number)
+        return joint_window(zones_of(to_number, stated_zone), rules_for(self, region, kind), now)
+
+
+@cache
+def release_hours() -> SendingHours:
+    """The rules of this release alone."""
+    return SendingHours(hours_rules())
 
 
 def joint_window(zones: tuple[ZoneInfo, ...], rules: tuple[HoursRule, ...], now: datetime) -> Window:
@@ -51,7 +90,8 @@ def joint_window(zones: tuple[ZoneInfo, ...], rules: tuple[HoursRule, ...], now:
 
     Without a window before the HORIZON, the result opens and closes at the HORIZON.
     """
-    at = now.astimezone(UTC)
+    # All instants are in UTC: a sum or a difference in a zone with daylight saving time is an hour wrong at a change.
+    now = at = now.astimezone(UTC)
     while at - now < HORIZON:
         windows = [_next_by(zone, rule, at) for zone in zones for rule in rules]
         opens = max(window.opens for window in windows)
@@ -62,63 +102,16 @@ def joint_window(zones: tuple[ZoneInfo, ...], rules: tuple[HoursRule, ...], now:
 
 
 @lru_cache(maxsize=4096)
-def zones_of(to_number: str, stated: str | None) -> tuple[ZoneInfo, ...]:
-    """The stated zone, or else every zone that the number allows."""
-    if stated:
-        try:
-            return (ZoneInfo(stated),)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            pass
-    import phonenumbers
-    from phonenumbers import timezone
-
-    number = phonenumbers.parse(to_number)
-    for names in (timezone.time_zones_for_number(number), timezone.time_zones_for_geographical_number(number)):
-        if timezone.UNKNOWN_TIMEZONE not in names:
-            return tuple(ZoneInfo(name) for name in names)
-    # The zone of a satellite phone is not known: UTC stands for it.
-    return (ZoneInfo("UTC"),)
-
-
-@lru_cache(maxsize=4096)
-def rules_for(to_number: str, kind: str) -> tuple[HoursRule, ...]:
-    """The rules that apply to a number: those of its region, or of every state where the state is not known."""
-    region = _region(to_number)
-    return tuple(
-        rule
-        for rule in hours_rules()
-        if rule.kind == kind and (rule.region in ("*", region) or (region == "US" and rule.region.startswith("US-")))
-    )
+def rules_for(hours: SendingHours, region: str, kind: str) -> tuple[HoursRule, ...]:
+    """The rules that apply to a region."""
+    return tuple(rule for rule in hours.rules if rule.kind == kind and rule.applies_to(region))
 
 
 @cache
 def hours_rules() -> tuple[HoursRule, ...]:
-    """The rules of this release. Those of a US state follow third parties' readings of its law, the strictest one."""
-    return tuple(
-        HoursRule(
-            row["region"],
-            row["kind"],
-            _hours(row["weekdays"]),
-            _hours(row["saturdays"]),
-            _hours(row["sundays"]),
-            row["holidays"] == "closed",
-        )
-        for row in _rows("sending_hours.csv")
-    )
-
-
-@cache
-def us_holidays(year: int) -> frozenset[date]:
-    """The federal holidays of the United States: https://www.law.cornell.edu/uscode/text/5/6103."""
-
-    def nth(month: int, weekday: int, n: int) -> date:
-        first = date(year, month, 1)
-        return first + timedelta(days=(weekday - first.weekday()) % 7 + 7 * (n - 1))
-
-    last_monday_of_may = nth(6, 0, 1) - timedelta(days=7)
-    fixed = {date(year, month, day) for month, day in ((1, 1), (6, 19), (7, 4), (11, 11), (12, 25))}
-    moving = {nth(1, 0, 3), nth(2, 0, 3), last_monday_of_may, nth(9, 0, 1), nth(10, 0, 2), nth(11, 3, 4)}
-    return frozenset(fixed | moving)
+    """The rules of this release. Their sources are mostly third parties' readings of a law, the strictest one."""
+    rows = csv.reader((files("sms_retry") / "sending_hours.csv").read_text().splitlines()[1:])
+    return tuple(map(_rule, rows))
 
 
 def _next_by(zone: ZoneInfo, rule: HoursRule, at: datetime) -> Window:
@@ -136,14 +129,13 @@ def _next_by(zone: ZoneInfo, rule: HoursRule, at: datetime) -> Window:
     return Window(at + HORIZON, at + HORIZON)
 
 
-@cache
-def _regions() -> dict[str, str]:
-    return {code: row["region"] for row in _rows("area_codes.csv") for code in row["area_codes"].split()}
+def _key(rule: HoursRule) -> tuple[str, str]:
+    return rule.region, rule.kind
 
 
-def _region(to_number: str) -> str:
-    """The region of a number: a state of the US, `US` for an area code of no known state, or an empty text."""
-    return _regions().get(to_number[2:5], "US") if to_number.startswith("+1") else ""
+def _rule(row: Sequence[object]) -> HoursRule:
+    region, kind, weekdays, saturdays, sundays, holidays, source = map(str, row)
+    return HoursRule(region, kind, _hours(weekdays), _hours(saturdays), _hours(sundays), holidays, source)
 
 
 def _hours(text: str) -> Hours:
@@ -151,7 +143,3 @@ def _hours(text: str) -> Hours:
         return None
     opens, closes = map(time.fromisoformat, text.split("-"))
     return opens, closes
-
-
-def _rows(name: str) -> Iterator[dict[str, str]]:
-    return csv.DictReader((files("sms_retry") / name).read_text().splitlines())

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.errors import UndefinedFunction
 
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
@@ -30,6 +31,21 @@ from sms_retry.values import (
 )
 
 Run = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+
+
+class Overrides(NamedTuple):
+    """An operator's own rules: the rows of sms_error_overrides and of sms_hours_overrides, in their columns' order."""
+
+    codes: list[tuple[Any, ...]]
+    hours: list[tuple[Any, ...]]
+
+
+class Known(NamedTuple):
+    """The message that was stored under a message's key, and the stated zone and region of its person."""
+
+    message_id: int | None
+    time_zone: str | None
+    region: str | None
 
 
 class Store(Readings):
@@ -62,7 +78,7 @@ class Store(Readings):
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
         """Queue a message and, if it is due, claim it; returns its id and the claim."""
-        row = self._once(f"select * from sms_retry.queue_and_claim_sms({_MESSAGE})", _message(message))[0]
+        row = self._claim("queue_and_claim_one_sms", "queue_and_claim_sms", _MESSAGE, _message(message))[0]
         claim = Claim(*row) if row[0] is not None else None
         return int(row[2]), claim
 
@@ -75,11 +91,11 @@ class Store(Readings):
 
     def claim_due(self, limit: int) -> list[Claim]:
         """Claim at most `limit` due messages, the longest due first."""
-        return [Claim(*row) for row in self._once("select * from sms_retry.claim_due_sms_retries(%s)", [limit])]
+        return [Claim(*row) for row in self._claim("claim_sms", "claim_due_sms_retries", "%s", [limit])]
 
     def claim_now(self, message_id: int) -> Claim | None:
         """Claim this message, if it is due and no hold concerns it."""
-        rows = self._once("select * from sms_retry.claim_sms_now(%s)", [message_id])
+        rows = self._claim("claim_one_sms", "claim_sms_now", "%s", [message_id])
         return Claim(*rows[0]) if rows else None
 
     def take_stock(self, limit: int) -> Stock:
@@ -148,6 +164,29 @@ class Store(Readings):
     def overrides(self) -> list[tuple[Any, ...]]:
         """The operators' own rules for codes, in the columns of the table of codes."""
         return self._again("select * from sms_retry.sms_policy_overrides()", [])
+
+    def all_overrides(self) -> Overrides:
+        """The operators' own rules for codes and for hours, in one round trip."""
+        # The table itself: the migrator of release 0.1 removes functions that it does not know.
+        statement = """select 'codes', row_to_json(o) from sms_retry.sms_policy_overrides() o
+            union all select 'hours', row_to_json(h) from sms_retry.sms_hours_overrides h"""
+        rows = self._again(statement, [])
+        codes, hours = ([tuple(row.values()) for of, row in rows if of == name] for name in Overrides._fields)
+        return Overrides(codes, hours)
+
+    def known_before(self, message: Message) -> Known:
+        """The message that was stored under the key of this one, and the stated zone and region of its person."""
+        statement = """select
+            (select id from sms_retry.sms_messages where business_id = %s and message_key = %s),
+            (select time_zone from sms_retry.sms_recipients
+                where phone_number = %s and business_id in ('*', %s) and time_zone is not null
+                order by business_id = '*' limit 1),
+            (select region from sms_retry.sms_recipients
+                where phone_number = %s and business_id in ('*', %s) and region is not null
+                order by business_id = '*' limit 1)"""
+        business, number = message.business_id, message.to_number
+        given = [business, message.message_key, number, business, number, business]
+        return Known(*self._again(statement, given)[0])
 
     def state(self, message_id: int) -> State | None:
         """The state of one message, or None for an id that no message has."""
@@ -232,6 +271,13 @@ class Store(Readings):
     def erase_bodies(self, days: int) -> int:
         """Erase one batch of texts of messages that ended `days` ago or earlier; their number, 0 when none is left."""
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
+
+    def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Call a function that claims; `former` is that of release 0.1, whose migrator removes the newer one."""
+        try:
+            return self._once(f"select * from sms_retry.{function}({places})", given)
+        except UndefinedFunction:
+            return self._once(f"select * from sms_retry.{former}({places})", given)
 
     def _by_hand(self, actor: str, action: str, subject: str, function: str, returns: str, *given: Any) -> Any:
         """Call an SQL function and record the action in the same statement; the result, of SQL's type `returns`."""

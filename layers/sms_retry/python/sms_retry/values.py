@@ -43,7 +43,7 @@ class Message:
 
 
 class Claim(NamedTuple):
-    """A claimed message, with the facts that its checks and its POST need: the columns of SQL's `claimed_sms`."""
+    """A claimed message, with the facts that its checks and its POST need: the columns of SQL's `sms_claim`."""
 
     id: int
     attempt: int
@@ -59,6 +59,7 @@ class Claim(NamedTuple):
     held_until: datetime | None
     limited_until: datetime | None
     claimed_at: datetime
+    recipient_region: str | None = None
 
     @property
     def ticket(self) -> Ticket:
@@ -227,8 +228,8 @@ class Report:
         return cls.deferred(ticket, timedelta(0), reason="given_back")
 
     @classmethod
-    def expired(cls, ticket: Ticket) -> Report:
-        return cls(ticket, "expired")
+    def expired(cls, ticket: Ticket, reason: str | None = None) -> Report:
+        return cls(ticket, "expired", reason=reason)
 
     @classmethod
     def opted_out(cls, ticket: Ticket) -> Report:

@@ -11,8 +11,9 @@ from math import ceil
 from queue import Empty, SimpleQueue
 
 from sms_retry.attempt import SLOWEST_SEND, Attempts
+from sms_retry.hours import SendingHours
 from sms_retry.policy import Policy
-from sms_retry.store import Store
+from sms_retry.store import Overrides, Store
 from sms_retry.values import Claim, Report, Send
 
 # One run claims for so long (seconds). After that the next tick claims, and this run only finishes its own claims.
@@ -74,11 +75,13 @@ def drain(
     if call_workers and (more := min(most_workers, workers_for(stock.due, concurrency)) - 1) > 0:
         call_workers(more)
     with ThreadPoolExecutor(concurrency, thread_name_prefix="send") as senders:
-        policy = Policy.of(store.overrides())
+        given = store.all_overrides()
+        policy, hours = Policy.of(given.codes), SendingHours.of(given.hours)
         depth = concurrency + ahead(concurrency)
         # One pass more for messages that became due meanwhile, or that a hold kept back until now.
         while claims := claim(depth):
-            _Pipeline(store, claim, Attempts(send, policy, seconds_left), senders, concurrency, tally).run(claims)
+            attempts = Attempts(send, policy, hours, seconds_left)
+            _Pipeline(store, claim, attempts, senders, concurrency, tally).run(claims)
     return tally
 
 
@@ -87,10 +90,13 @@ def workers_for(due: int, concurrency: int) -> int:
     return ceil(due * USUAL_SEND / (concurrency * CLAIMING))
 
 
-def send_claimed(store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float]) -> Tally:
-    """Send one claimed message as the worker does, and write its outcome."""
+def send_claimed(
+    store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float], overrides: Overrides | None = None
+) -> Tally:
+    """Send one claimed message as the worker does, and write its outcome; `overrides` saves their reading."""
     tally = Tally(processed=1)
-    attempts = Attempts(send, Policy.of(store.overrides()), seconds_left)
+    given = overrides or store.all_overrides()
+    attempts = Attempts(send, Policy.of(given.codes), SendingHours.of(given.hours), seconds_left)
     _write(store, [attempts.attempt(claim, time.time())], tally)
     return tally
 

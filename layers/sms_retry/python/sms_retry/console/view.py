@@ -47,6 +47,7 @@ STATUSES = {
 }
 REASONS = {
     "quiet_hours": "outside the recipient's hours",
+    "no_sending_hours": "the recipient's hours open only after it expires",
     "daily_limit": "the recipient's limit of messages is reached",
     "hold": "a hold is set",
     "given_back": "its worker ran out of time before the send",
