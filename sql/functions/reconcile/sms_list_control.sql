@@ -16,8 +16,16 @@ as $$
     )
     select m.to_number, m.body, a.message_sid, a.at - interval '10 minutes'
     from newest q
-    join sms_attempts a on a.queue_id = any (array[q.id]) and a.attempt = q.attempt and a.outcome = 'accepted'
-    join sms_messages m on m.id = any (array[q.message_id])
+    -- `offset 0`: one look-up for each row, never a scan.
+    cross join lateral (
+        select a.message_sid, a.at, a.http_status from sms_attempts a
+        where a.queue_id = q.id and a.attempt = q.attempt and a.outcome = 'accepted'
+        offset 0
+    ) a
+    cross join lateral (
+        select m.to_number, m.body from sms_messages m where m.id = q.message_id
+        offset 0
+    ) m
     where a.http_status is not null and m.body is not null
         and a.at between now() - interval '24 hours' and now() - interval '1 minute'
     order by a.at desc
