@@ -26,11 +26,12 @@ def _take_in(message: Message, done: intake.Failed | intake.Sent | None, context
         case intake.Sent(provider_sid=sid):
             return runtime.store().log_sent(message, sid)
         case None:
-            overrides = runtime.store().all_overrides()
-            entry.check_hours(runtime.store(), message, overrides, runtime.now())
             with runtime.sender() as send:
-                message_id, claim = runtime.store().queue_and_claim(message)
+                store = runtime.store()
+                overrides = store.all_overrides()
+                entry.check_hours(store, message, overrides, runtime.now())
+                message_id, claim = store.queue_and_claim(message)
                 if claim:
                     left = runtime.seconds_left(context)
-                    metrics.send(worker.send_claimed(runtime.store(), send, claim, left, overrides))
+                    metrics.send(worker.send_claimed(store, send, claim, left, overrides))
             return message_id

@@ -170,7 +170,7 @@ class Store(Readings):
         # The table itself: the migrator of release 0.1 removes functions that it does not know.
         statement = """select 'codes', row_to_json(o) from sms_retry.sms_policy_overrides() o
             union all select 'hours', row_to_json(h) from sms_retry.sms_hours_overrides h"""
-        rows = self._again(statement, [])
+        rows = self._once(statement, [])
         codes, hours = ([tuple(row.values()) for of, row in rows if of == name] for name in Overrides._fields)
         return Overrides(codes, hours)
 
