@@ -51,8 +51,9 @@ docs: setup ## write the pages of docs/ that are made from data
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 
-deploy: build ## deploy what is built; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
-	sam deploy --config-env $(ENVIRONMENT) $(if $(CI),--no-confirm-changeset)
+# A section that names its own Architecture keeps it, unless ARCHITECTURE is given.
+deploy: build ## build, check and deploy; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
+	@python -m deploy $(ENVIRONMENT) $(if $(filter file,$(origin ARCHITECTURE)),,Architecture=$(ARCHITECTURE))
 
 deploy-local: setup ## the same `sam deploy` against an AWS on this machine, until Ctrl-C
 	@python -m local deploy

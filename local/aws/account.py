@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,9 +72,9 @@ class Account:
         build.sam_build(self.built)
 
     def deploy(self, environment: str, database_secret: str, say: Say = str, **parameters: str) -> dict[str, str]:
-        """`sam deploy` of what was built, as an environment of samconfig.toml; returns the stack's outputs.
+        """`make deploy` of what was built, as an environment of samconfig.toml; returns the stack's outputs.
 
-        `say` is given each line as SAM prints it. Raises RuntimeError, with the last of them, where SAM fails.
+        `say` is given each line as it is printed. Raises RuntimeError, with the last lines, where the deployment fails.
         """
         parameters = {
             "Architecture": build.ARCHITECTURE,
@@ -85,15 +86,16 @@ class Account:
             **parameters,
         }
         given = [f"{name}={value}" for name, value in parameters.items()]
-        template = str(self.built / "template.yaml")
-        self._sam(say, "deploy", environment, "--template", template, "--parameter-overrides", *given)
+        command = [sys.executable, "-m", "deploy", environment, "--yes", "--built", str(self.built)]
+        self._run(say, *command, *given)
         outputs = self.outputs(environment)
         # Its host resolves to loopback only where a resolver knows names under localhost.
         self.twilio.route[outputs["CallbacksUrl"]] = self.aws.url
         return outputs
 
     def delete(self, environment: str, say: Say = str) -> None:
-        self._sam(say, "delete", environment, "--no-prompts")
+        config = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment]
+        self._run(say, "sam", "delete", *config, "--no-prompts")
 
     def outputs(self, environment: str) -> dict[str, str]:
         found = self.aws.client("cloudformation").describe_stacks(StackName=stack_name(environment))["Stacks"][0]
@@ -113,21 +115,21 @@ class Account:
             held |= {f"{service} {name}" for name in pages.search(names) if name}
         return held - {"cloudformation aws-sam-cli-managed-default"}
 
-    def _sam(self, say: Say, command: str, environment: str, *arguments: str) -> None:
-        config = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment]
-        last: deque[str] = deque(maxlen=30)
+    def _run(self, say: Say, *command: str) -> None:
+        last: deque[str] = deque(maxlen=40)
         with subprocess.Popen(
-            ["sam", command, *config, *arguments],
+            command,
+            cwd=ROOT,
             env=self._shell(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        ) as sam:
-            for line in sam.stdout or ():
+        ) as running:
+            for line in running.stdout or ():
                 last.append(line.rstrip())
                 say(line.strip())
-        if sam.returncode:
-            raise RuntimeError("\n".join([f"sam {command} failed:", *last]))
+        if running.returncode:
+            raise RuntimeError("\n".join([f"{command[0]} failed:", *last]))
 
     def _shell(self) -> dict[str, str]:
         """Nothing in it leads to an AWS account that is somebody's own."""

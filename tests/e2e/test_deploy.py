@@ -161,8 +161,13 @@ def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deploye
     before = here.holdings()
     secret = here.aws.keep_secret("nowhere", NOWHERE)
 
-    with pytest.raises(RuntimeError, match="ROLLBACK_COMPLETE"):
+    with pytest.raises(RuntimeError, match="ROLLBACK_COMPLETE") as failed:
         here.deploy("staging", secret)
+    said = str(failed.value)
+    assert 'Migration: connection is bad: connection to server on socket "/nowhere/.s.PGSQL.5432" failed' in said
+    assert "sam delete --stack-name sms-retry-staging" in said
+    with pytest.raises(RuntimeError, match="its first deployment failed. Delete the stack"):
+        here.deploy("staging", deployed.database_secret)
 
     events = here.events("staging")
     assert "Migration CREATE_FAILED" in events
@@ -199,3 +204,18 @@ def test_no_log_tells_on_anybody(here: Account, deployed: Deployed) -> None:
     lines = logged(here)
     for private in (PEOPLE, BODY, ENVIRONMENT["TWILIO_AUTH_TOKEN"]):
         assert not [line for line in lines if private in line]
+
+
+def test_other_settings_are_what_runs(here: Account, deployed: Deployed, server: Server) -> None:
+    url, before = server.create_database("sms_retry_moved"), versions(here)
+    to, sender = number(PERSON + 2), "+15005550009"
+
+    here.deploy("dev", here.keep_database("moved", url), **ONE_IN_FLIGHT, TwilioSender=sender)
+    sent = invoke(here, deployed.outputs["SendSmsArn"], message(PERSON + 2))
+
+    assert sent["status"] == "sent"
+    assert [post.form["From"] for post in here.twilio.posts() if post.to == to] == [sender]
+    with psycopg.connect(url) as moved:
+        assert moved.execute("select to_number, status from sms_retry.sms_messages").fetchall() == [(to, "sent")]
+    assert deployed.statuses([to]) == {}
+    assert not before.items() & versions(here).items()

@@ -19,6 +19,7 @@ from samtranslator.translator.translator import Translator
 from twilio.request_validator import RequestValidator
 from uv import find_uv_bin
 
+from deploy import section
 from sms_retry import attempt, reconcile, twilio, worker
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,8 @@ SCHEDULES = {
     "health_check": "rate(15 minutes)",
     "cleanup_retries": "cron(0 3 * * ? *)",
 }
+# Of every function, and read by no code of ours.
+ALWAYS = {"SETTINGS"}
 ONLY_FOR_SAM_LOCAL = {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 
 Resource = dict[str, Any]
@@ -111,7 +114,7 @@ def test_a_function_gets_the_environment_that_it_uses_and_no_other(
     folder: str, source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
     variables = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)[folder]]["Environment"]["Variables"]
-    assert variables.keys() == ENVIRONMENT[folder]
+    assert variables.keys() == ENVIRONMENT[folder] | ALWAYS
 
 
 def test_no_secret_is_in_the_environment_on_aws(expanded: dict[str, Any]) -> None:
@@ -269,6 +272,44 @@ def test_no_other_function_changes_before_the_database_is_migrated(
     migration = expanded["Resources"]["Migration"]["Properties"]
     assert migration["ServiceToken"] == {"Ref": "MigrateFunctionAliaslive"}
     assert migration["ServiceTimeout"] > of_type(expanded, "AWS::Lambda::Function")["MigrateFunction"]["Timeout"]
+
+
+def versions(values: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """The version that is published of each function: another id or another description makes a new one.
+
+    CloudFormation cannot change a description, so it replaces the version.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-version.html
+    """
+    expanded = expand(**values)
+    given = values | {"Settings": section.settings(values)}
+    return {
+        properties["FunctionName"]["Ref"]: (name, given[properties["Description"]["Ref"]])
+        for name, properties in of_type(expanded, "AWS::Lambda::Version").items()
+    }
+
+
+@pytest.mark.parametrize("parameter", sorted(yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]))
+def test_another_value_of_a_parameter_publishes_a_new_version_of_every_function(
+    parameter: str, source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    declared = source["Parameters"]
+    values = {name: str(its.get("Default", "")) for name, its in declared.items()} | PARAMETERS
+    before, after = versions(values), versions(values | {parameter: values[parameter] + "9"})
+    kept = {function for function in before if before[function] == after[function]}
+    assert before.keys() == after.keys() == of_type(expanded, "AWS::Lambda::Function").keys()
+    # Settings is itself made of all others.
+    assert kept == (before.keys() if parameter == "Settings" else set())
+
+
+def test_a_function_differs_where_a_parameter_does(expanded: dict[str, Any]) -> None:
+    # Lambda publishes no version of a function that is as it was, and CloudFormation then fails.
+    for properties in of_type(expanded, "AWS::Lambda::Function").values():
+        assert properties["Environment"]["Variables"]["SETTINGS"] == {"Ref": "Settings"}
+
+
+def test_another_database_is_migrated(expanded: dict[str, Any]) -> None:
+    asked = expanded["Resources"]["Migration"]["Properties"]["Database"]
+    assert asked["Fn::If"][2] == {"Fn::If": ["HasDatabaseSecret", {"Ref": "DatabaseSecretArn"}, {"Ref": "DatabaseUrl"}]}
 
 
 @pytest.mark.parametrize("changed", ["SmsRetryLayer", "DependenciesLayer", "MigrateFunction"])
