@@ -8,7 +8,7 @@ Read it from the bottom up; a module imports only from the floors below its own.
     2  intake · resend · delivery · reconcile the use cases of applications, the clock and Twilio,
        operate · health                       and of those who run it; attempt, below them, is one try to send
     1  policy · store · twilio · callback     when, if ever, to try again · Postgres · Twilio's wire, out and in
-       conninfo                               how to sign in to Postgres
+       conninfo · deployment                  how to sign in to Postgres · the answer to CloudFormation
     0  retry · hours · settings               the nouns · day and night · the environment
-       connection · migrate · deployment      the way to Postgres, dead or alive · the migrator · who waits for it
+       connection · migrate                   the way to Postgres, dead or alive · the migrator
 """
