@@ -108,11 +108,18 @@ class Account:
         return [f"{event['LogicalResourceId']} {event['ResourceStatus']}" for event in found]
 
     def holdings(self) -> set[str]:
-        """The name or ARN of all that is there, by what lists it; but not SAM's own bucket, which stays on AWS too."""
+        """The name or ARN of each resource, by the service that lists it.
+
+        SAM's own bucket is left out: it stays, as on AWS. Its objects are listed: a stack needs them for a rollback.
+        """
         held: set[str] = set()
         for service, operation, names in LISTS:
             pages = self.aws.client(service).get_paginator(operation).paginate()
             held |= {f"{service} {name}" for name in pages.search(names) if name}
+        s3 = self.aws.client("s3")
+        for bucket in (each["Name"] for each in s3.list_buckets()["Buckets"]):
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            held |= {f"s3 {key}" for key in pages.search("Contents[].Key") if key}
         return held - {"cloudformation aws-sam-cli-managed-default"}
 
     def _run(self, say: Say, *command: str) -> None:

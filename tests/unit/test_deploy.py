@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def test_a_section_that_is_filled_in_gives_each_parameter_a_value(environment: s
     assert whole["LogRetentionDays"] == its.given["LogRetentionDays"]
     assert whole["SendConcurrency"] == "20"
     assert whole["Settings"].startswith("settings ")
+
+
+def test_each_section_keeps_its_artifacts_under_a_prefix_of_its_own() -> None:
+    config = tomllib.loads(SAMCONFIG.read_text())
+    prefixes = [config[environment]["deploy"]["parameters"]["s3_prefix"] for environment in ENVIRONMENTS]
+    assert prefixes == [config[environment]["deploy"]["parameters"]["stack_name"] for environment in ENVIRONMENTS]
+    assert len(set(prefixes)) == len(ENVIRONMENTS)
 
 
 def test_a_section_that_is_not_there_is_named_with_those_that_are() -> None:

@@ -20,7 +20,7 @@ from twilio.request_validator import RequestValidator
 from uv import find_uv_bin
 
 from deploy import section
-from sms_retry import attempt, reconcile, twilio, worker
+from sms_retry import attempt, migrate, reconcile, twilio, worker
 
 ROOT = Path(__file__).parents[2]
 # Where everything is that the template may create.
@@ -51,7 +51,7 @@ SCHEDULES = {
     "cleanup_retries": "cron(0 3 * * ? *)",
 }
 # Of every function, and read by no code of ours.
-ALWAYS = {"SETTINGS"}
+ALWAYS = {"SETTINGS", "POWERTOOLS_SERVICE_NAME"}
 ONLY_FOR_SAM_LOCAL = {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 
 Resource = dict[str, Any]
@@ -147,6 +147,23 @@ def test_two_stacks_in_one_account_have_no_schedule_name_in_common(expanded: dic
     assert not [name for name, p in of_type(expanded, "AWS::Scheduler::Schedule").items() if "Name" in p]
 
 
+def test_two_stacks_in_one_account_have_no_metric_in_common(expanded: dict[str, Any]) -> None:
+    for properties in of_type(expanded, "AWS::Lambda::Function").values():
+        assert properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+    dimensions = re.findall(r'"Name": "service", "Value": ([^}]+})', json.dumps(expanded))
+    assert set(dimensions) == {'{"Ref": "AWS::StackName"}'}
+    dashboard = of_type(expanded, "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"]
+    assert set(re.findall(r'"service", "([^"]+)"', dashboard)) == {"${AWS::StackName}"}
+
+
+def test_two_stacks_in_one_account_can_be_told_apart_by_the_names_of_their_apis(expanded: dict[str, Any]) -> None:
+    titles = {name: api["Body"]["info"]["title"] for name, api in of_type(expanded, "AWS::ApiGatewayV2::Api").items()}
+    assert titles == {
+        "CallbacksApi": {"Fn::Sub": "${AWS::StackName}-callbacks"},
+        "ConsoleApi": {"Fn::Sub": "${AWS::StackName}-console"},
+    }
+
+
 def test_lambda_itself_tries_nothing_twice(source: dict[str, Any], expanded: dict[str, Any]) -> None:
     configs = of_type(expanded, "AWS::Lambda::EventInvokeConfig").values()
     assert {c["FunctionName"]["Ref"] for c in configs} == set(by_folder(source).values())
@@ -185,6 +202,13 @@ def test_a_worker_ends_before_its_claims_count_as_stuck(source: dict[str, Any], 
     assert twilio.CONNECT_TIMEOUT + twilio.READ_TIMEOUT < attempt.SLOWEST_SEND
     assert stuck > attempt.OLDEST_CLAIM + attempt.SLOWEST_SEND
     assert functions[by_folder(source)["reconcile"]]["Timeout"] > reconcile.SLOWEST_QUESTION
+
+
+def test_a_migration_ends_before_its_lambda_where_three_addresses_do_not_answer(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    function = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)["migrate"]]
+    assert function["Timeout"] / 2 > 3 * migrate.CONNECT_TIMEOUT
 
 
 def test_a_tick_claims_until_the_next_one_and_has_time_to_end_what_it_has_begun(
@@ -326,10 +350,23 @@ def test_new_code_takes_traffic_little_by_little_and_an_alarm_takes_it_back(expa
         "TwilioWebhook",
     }
     for name, group in groups.items():
-        alarm = "WebhookErrors" if name.startswith("TwilioWebhook") else "FunctionErrors"
+        alarm = name.removesuffix("FunctionDeploymentGroup") + "Deployment"
         assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": {"Ref": alarm}}]}
         assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
     assert not of_type(expand(GradualDeployment="false"), "AWS::CodeDeploy::DeploymentGroup")
+
+
+@pytest.mark.parametrize("name", ["ProcessRetries", "SendSms", "TwilioWebhook"])
+def test_an_alarm_that_is_on_already_does_not_stop_the_deployment_of_its_fix(
+    name: str, expanded: dict[str, Any]
+) -> None:
+    # CodeDeploy stops at an alarm that is on, so its alarm looks at the version that is being deployed.
+    [version] = [id_ for id_ in of_type(expanded, "AWS::Lambda::Version") if id_.startswith(f"{name}FunctionVersion")]
+    assert of_type(expanded, "AWS::CloudWatch::Alarm")[f"{name}Deployment"]["Dimensions"] == [
+        {"Name": "FunctionName", "Value": {"Ref": f"{name}Function"}},
+        {"Name": "Resource", "Value": {"Fn::Sub": f"${{{name}Function}}:live"}},
+        {"Name": "ExecutedVersion", "Value": {"Fn::GetAtt": [version, "Version"]}},
+    ]
 
 
 @pytest.mark.parametrize("layer", ["DependenciesLayer", "SmsRetryLayer"])

@@ -31,7 +31,7 @@ REREAD = 60.0
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
-logger = Logger(service="sms-retry")
+logger = Logger(service=metrics.SERVICE)
 _terminating = threading.Event()
 _reread_at = 0.0
 
