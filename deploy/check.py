@@ -38,9 +38,11 @@ def check(session: Any, parameters: Mapping[str, str], built: Path) -> Findings:
     account(session)
     found = Findings()
     found.faults += architecture(built, parameters["Architecture"])
+    senders = _with_token_or_key if parameters["TwilioWebhookSecretArn"] else _with_token
     checks: tuple[tuple[str, Callable[[], Iterator[str]]], ...] = (
         ("DatabaseSecretArn", lambda: secret(session, "DatabaseSecretArn", parameters, _database_secret)),
-        ("TwilioSecretArn", lambda: secret(session, "TwilioSecretArn", parameters, _twilio_secret)),
+        ("TwilioSecretArn", lambda: secret(session, "TwilioSecretArn", parameters, senders)),
+        ("TwilioWebhookSecretArn", lambda: secret(session, "TwilioWebhookSecretArn", parameters, _with_token)),
         ("ReservedWorkers", lambda: concurrency(session, parameters)),
         ("VpcSubnetIds", lambda: subnets(session, parameters)),
     )
@@ -136,8 +138,13 @@ def _database_secret(kept: Mapping[str, Any]) -> Iterator[str]:
         yield f"the secret has no {', '.join(missing)}.{hint}"
 
 
-def _twilio_secret(kept: Mapping[str, Any]) -> Iterator[str]:
-    if not kept.get("account_sid"):
-        yield "the secret has no account_sid."
-    if not kept.get("auth_token"):
-        yield "the secret has no auth_token."
+def _with_token(kept: Mapping[str, Any]) -> Iterator[str]:
+    """Twilio signs callbacks with the auth token."""
+    if missing := [name for name in ("account_sid", "auth_token") if not kept.get(name)]:
+        yield f"the secret has no {', '.join(missing)}."
+
+
+def _with_token_or_key(kept: Mapping[str, Any]) -> Iterator[str]:
+    """An API key is enough to send."""
+    if not all(kept.get(name) for name in ("account_sid", *API_KEY)):
+        yield from _with_token(kept)

@@ -181,6 +181,22 @@ def test_a_twilio_secret_without_a_token_is_refused(session: Any, tmp_path: Path
     assert found.faults == ["TwilioSecretArn: the secret has no auth_token."]
 
 
+def test_senders_need_no_token_where_the_webhook_has_a_secret_of_its_own(session: Any, tmp_path: Path) -> None:
+    key = keep(session, "key", {"account_sid": "AC1", "api_key_sid": "SK1", "api_key_secret": "s3cret"})
+    token, other = keep(session, "token", TWILIO), keep(session, "neither", {"account_sid": "AC1"})
+
+    def faults(**given: str) -> list[str]:
+        return check.check(session, {**order, **given}, tmp_path).faults
+
+    assert findings(session, tmp_path, TwilioSecretArn=key).faults == ["TwilioSecretArn: the secret has no auth_token."]
+    order = parameters() | {"DatabaseSecretArn": keep(session, "database2", DATABASE), "TwilioSecretArn": key}
+    assert faults(TwilioWebhookSecretArn=token) == []
+    assert faults(TwilioWebhookSecretArn=key) == ["TwilioWebhookSecretArn: the secret has no auth_token."]
+    assert faults(TwilioWebhookSecretArn=token, TwilioSecretArn=other) == [
+        "TwilioSecretArn: the secret has no auth_token."
+    ]
+
+
 def test_a_secret_that_is_not_there_is_named(session: Any, tmp_path: Path) -> None:
     found = findings(session, tmp_path, DatabaseSecretArn=FILLED_IN["DatabaseSecretArn"])
     assert found.faults == [f"DatabaseSecretArn: there is no secret {FILLED_IN['DatabaseSecretArn']} in this account."]

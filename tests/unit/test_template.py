@@ -52,6 +52,7 @@ SCHEDULES = {
 }
 # Of every function, and read by no code of ours.
 ALWAYS = {"SETTINGS", "POWERTOOLS_SERVICE_NAME"}
+FOR_BOTO3 = {"migrate": {"AWS_MAX_ATTEMPTS"}}
 ONLY_FOR_SAM_LOCAL = {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 
 Resource = dict[str, Any]
@@ -114,7 +115,7 @@ def test_a_function_gets_the_environment_that_it_uses_and_no_other(
     folder: str, source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
     variables = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)[folder]]["Environment"]["Variables"]
-    assert variables.keys() == ENVIRONMENT[folder] | ALWAYS
+    assert variables.keys() == ENVIRONMENT[folder] | ALWAYS | FOR_BOTO3.get(folder, set())
 
 
 def test_no_secret_is_in_the_environment_on_aws(expanded: dict[str, Any]) -> None:
@@ -225,7 +226,7 @@ def statements(expanded: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     policies = [(role, policy) for role, its in roles for policy in its.get("Policies", [])]
     policies += of_type(expanded, "AWS::IAM::Policy").items()
     either = [(role, way) for role, policy in policies for way in policy.get("Fn::If", [None, policy])[1:]]
-    found = [(role, policy["PolicyDocument"]["Statement"]) for role, policy in either]
+    found = [(role, way["PolicyDocument"]["Statement"]) for role, way in either if "PolicyDocument" in way]
     return [(role, each) for role, given in found for each in (given if isinstance(given, list) else [given])]
 
 
@@ -236,34 +237,59 @@ def test_no_statement_is_for_every_resource_or_every_action(expanded: dict[str, 
         assert "*" not in json.dumps([statement["Action"], statement["Resource"]]), role
 
 
-def test_the_only_managed_policies_are_those_that_sam_adds(expanded: dict[str, Any]) -> None:
-    # Logs, X-Ray, network interfaces: AWS's own policies; most of their actions take no resource but "*".
-    # The deployment's role is CodeDeploy's.
-    managed = {
-        re.sub(r"^.*/", "", json.dumps(arn).strip('"'))
-        for properties in of_type(expanded, "AWS::IAM::Role").values()
-        for arn in properties.get("ManagedPolicyArns", [])
-    }
-    assert managed <= {
-        "AWSLambdaBasicExecutionRole",
-        "AWSLambdaVPCAccessExecutionRole",
-        "AWSXrayWriteOnlyAccess",
-        "AWSCodeDeployRoleForLambda",
-    }
+def managed(role: Resource) -> set[str]:
+    return {re.sub(r"^.*/", "", json.dumps(arn).strip('"}')) for arn in role.get("ManagedPolicyArns", [])}
+
+
+def test_a_function_outside_a_vpc_has_no_right_to_its_network(source: dict[str, Any], expanded: dict[str, Any]) -> None:
+    # The actions of AWS's own policies on traces and network interfaces take no resource but "*".
+    for name in by_folder(source).values():
+        role = of_type(expanded, "AWS::IAM::Role")[name.removesuffix("Function") + "Role"]
+        traces, network = role["ManagedPolicyArns"]
+        assert traces["Fn::Sub"].endswith(":policy/AWSXrayWriteOnlyAccess")
+        condition, inside, outside = network["Fn::If"]
+        assert (condition, outside) == ("InVpc", {"Ref": "AWS::NoValue"})
+        assert inside["Fn::Sub"].endswith(":policy/service-role/AWSLambdaENIManagementAccess")
+
+
+def test_no_other_role_has_a_managed_policy_than_that_of_codedeploy(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    ours = {name.removesuffix("Function") + "Role" for name in by_folder(source).values()}
+    others = {name: role for name, role in of_type(expanded, "AWS::IAM::Role").items() if name not in ours}
+    assert set().union(*map(managed, others.values())) == {"AWSCodeDeployRoleForLambda"}
+
+
+def test_a_function_writes_to_its_own_log_group_and_cannot_make_one(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    writes = {role: each for role, each in statements(expanded) if "logs:PutLogEvents" in each["Action"]}
+    assert len(writes) == len(ENVIRONMENT)
+    for name in by_folder(source).values():
+        group = of_type(expanded, "AWS::Lambda::Function")[name]["LoggingConfig"]["LogGroup"]["Ref"]
+        assert writes[name.removesuffix("Function") + "Role"] == {
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "Resource": {"Fn::GetAtt": [group, "Arn"]},
+        }
 
 
 def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
     source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
-    readable: dict[str, set[str]] = {}
+    readable: dict[str, list[Any]] = {}
     for role, statement in statements(expanded):
-        if statement["Action"] == "secretsmanager:GetSecretValue" and "Ref" in statement["Resource"]:
-            readable.setdefault(role, set()).add(statement["Resource"]["Ref"])
+        if statement["Action"] == "secretsmanager:GetSecretValue" and role != "DatabaseProxyRole":
+            readable.setdefault(role, []).append(statement["Resource"])
+    database, twilio = {"Ref": "DatabaseSecretArn"}, {"Ref": "TwilioSecretArn"}
+    webhook = {"Fn::If": ["HasWebhookSecret", {"Ref": "TwilioWebhookSecretArn"}, twilio]}
     for folder, name in by_folder(source).items():
-        wanted = {"DatabaseSecretArn"}
+        wanted = [database]
         if "TWILIO_SECRET_ARN" in ENVIRONMENT[folder]:
-            wanted.add("TwilioSecretArn")
-        assert readable[f"{name}Role"] == wanted
+            wanted.append(webhook if folder == "twilio_webhook" else twilio)
+            variables = of_type(expanded, "AWS::Lambda::Function")[name]["Environment"]["Variables"]
+            assert variables["TWILIO_SECRET_ARN"] == wanted[-1]
+        assert readable[name.removesuffix("Function") + "Role"] == wanted
 
 
 def test_a_role_allows_what_the_code_asks_of_aws_and_nothing_else(
@@ -273,14 +299,18 @@ def test_a_role_allows_what_the_code_asks_of_aws_and_nothing_else(
     assert code.count("boto3.client(") + code.count("parameters.get_") == len(ASKED)
     assert all(code.count(words) == 1 for words in ASKED.values())
 
+    ours = {name.removesuffix("Function") + "Role" for name in by_folder(source).values()}
     allowed: dict[str, set[str]] = {}
     for role, statement in statements(expanded):
-        if role in {f"{name}Role" for name in by_folder(source).values()} | {"CallWorkers"}:
-            allowed.setdefault(role, set()).add(statement["Action"])
+        if role in ours | {"CallWorkers"}:
+            actions = statement["Action"]
+            allowed.setdefault(role, set()).update([actions] if isinstance(actions, str) else actions)
     assert allowed.pop("CallWorkers") == {"lambda:InvokeFunction"}
-    assert allowed.keys() == {f"{name}Role" for name in by_folder(source).values()}
-    # Lambda itself puts what failed into the queue.
-    assert set().union(*allowed.values()) - {"sqs:SendMessage"} == ASKED.keys() - {"lambda:InvokeFunction"}
+    assert allowed.keys() == ours
+    # With the rights of the function Lambda writes the log and the dead letters, and Secrets Manager decrypts.
+    of_aws = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage", "kms:Decrypt"}
+    for role, actions in allowed.items():
+        assert actions - of_aws <= ASKED.keys() - {"lambda:InvokeFunction"}, role
 
 
 def test_the_template_names_every_variable_that_the_code_reads_and_no_other() -> None:
@@ -385,7 +415,7 @@ def test_the_functions_are_in_a_vpc_only_when_subnets_are_named(expanded: dict[s
 
 
 def test_no_parameter_asks_for_a_secret(source: dict[str, Any]) -> None:
-    assert not [name for name in source["Parameters"] if re.search(r"(?i)password|token|secret(?!arn)", name)]
+    assert not [name for name in source["Parameters"] if re.search(r"(?i)password|token|secret(?!(skey)?arn)", name)]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -405,7 +435,7 @@ def test_the_expanded_template_has_no_circular_dependency_and_no_warning(expande
 
 def test_there_is_no_console_unless_issuer_and_audience_are_given(expanded: dict[str, Any]) -> None:
     console = {name: resource for name, resource in expanded["Resources"].items() if name.startswith("Console")}
-    assert {"ConsoleFunction", "ConsoleApi", "ConsoleFunctionRole", "ConsoleLogs", "ConsoleApiLogs"} < console.keys()
+    assert {"ConsoleFunction", "ConsoleApi", "ConsoleRole", "ConsoleLogs", "ConsoleApiLogs"} < console.keys()
     assert {resource["Condition"] for resource in console.values()} == {"HasConsole"}
     given = [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in ("ConsoleJwtIssuer", "ConsoleJwtAudience")]
     assert expanded["Conditions"]["HasConsole"] == {"Fn::And": given}

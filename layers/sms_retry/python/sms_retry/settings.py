@@ -34,7 +34,7 @@ class Credentials:
     """How to sign in; an API key sends where there is one, and only auth tokens sign callbacks."""
 
     account_sid: str
-    auth_token: str = field(repr=False)
+    auth_token: str = field(default="", repr=False)
     api_key_sid: str | None = None
     api_key_secret: str | None = field(default=None, repr=False)
     next_auth_token: str | None = field(default=None, repr=False)
