@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check chaos simulate mutations docs screenshots build deploy deploy-local bench clean
+.PHONY: help setup setup-deploy demo dev test check chaos simulate mutations docs screenshots build deploy deploy-local bench clean
 
 # What `sam build` builds for: arm64, as the template deploys, or x86_64, as most machines run locally.
 ARCHITECTURE ?= arm64
@@ -17,6 +17,10 @@ help: ## show this
 
 setup: .venv/ready ## install what the project needs into .venv
 
+# For the workflow that deploys: only what runs with its rights.
+setup-deploy: .venv/bin/uv
+	.venv/bin/uv sync --quiet --frozen --only-group deploy
+
 demo: setup ## watch 200 messages go through a Twilio that fails, in under a minute
 	@python -m local demo
 
@@ -26,7 +30,7 @@ dev: setup ## the whole stack on this machine at real speed, until Ctrl-C
 test: setup ## run the tests
 	@pytest -n auto --dist loadgroup
 
-check: setup ## format, lint, types, floors, template, migrations
+check: setup ## format, lint, types, floors, template, migrations, policies, workflows
 	ruff format --check .
 	ruff check .
 	mypy
@@ -35,6 +39,7 @@ check: setup ## format, lint, types, floors, template, migrations
 	sam validate --lint
 	@UV_PROJECT_ENVIRONMENT=build/policy uv sync --quiet --frozen --only-group policy
 	build/policy/bin/checkov --config-file .checkov.yaml
+	build/policy/bin/zizmor --offline --quiet --persona=auditor .github/workflows
 
 chaos: setup ## kill workers at every step, several hundred times, in about five minutes
 	@python -m tests.chaos
@@ -68,10 +73,13 @@ bench: setup ## measure claims, sends and callbacks beside peers and limits
 clean: ## remove what the other targets made
 	rm -rf .venv .aws-sam build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.venv/ready: pyproject.toml uv.lock Makefile
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+.venv/ready: .venv/bin/uv pyproject.toml uv.lock Makefile
 	.venv/bin/uv sync --quiet --frozen
 	# So that `python -m sms_retry` is there.
 	echo $(CURDIR)/layers/sms_retry/python > $$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/sms_retry.pth
+	touch $@
+
+.venv/bin/uv: uv.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement uv.txt
 	touch $@

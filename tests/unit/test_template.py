@@ -462,6 +462,13 @@ def test_the_layer_installs_what_the_lock_file_says() -> None:
     assert "://" not in wanted
 
 
+def test_uv_is_installed_by_the_hashes_of_the_lock_file() -> None:
+    command = ["export", "--frozen", "--only-group", "setup", "--no-emit-project", "--format", "requirements-txt"]
+    exported = subprocess.run([find_uv_bin(), *command], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert exported.stdout == (ROOT / "uv.txt").read_text(), f"run: uv {' '.join(command)} > uv.txt"
+    assert "--require-hashes --requirement uv.txt" in (ROOT / "Makefile").read_text()
+
+
 @pytest.mark.parametrize("name", [*sorted(ENVIRONMENT.keys() - {"twilio_webhook"}), "twilio_status", "twilio_inbound"])
 def test_there_is_an_event_to_invoke_each_function_with(name: str) -> None:
     assert isinstance(json.loads((ROOT / f"tests/events/{name}.json").read_text()), dict)
