@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check chaos simulate mutations docs data screenshots build deploy deploy-local bench clean
+.PHONY: help setup setup-deploy demo dev test check chaos simulate mutations docs data screenshots build deploy deploy-local bench clean
 
 # The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
@@ -17,6 +17,10 @@ help: ## show this
 
 setup: .venv/ready ## install the dependencies into .venv
 
+# For the workflow that deploys: only what runs with its rights.
+setup-deploy: .venv/bin/uv
+	.venv/bin/uv sync --quiet --frozen --only-group deploy
+
 demo: setup ## send 200 messages through a failing Twilio stand-in, in under a minute
 	@python -m local demo
 
@@ -26,7 +30,7 @@ dev: setup ## run the whole stack on this machine in real time, until Ctrl-C
 test: setup ## run the tests
 	@pytest -n auto --dist loadgroup
 
-check: setup ## check format, lint, words, types, floors, migrations and template
+check: setup ## check format, lint, words, types, floors, migrations, template, policies and workflows
 	ruff format --check .
 	ruff check .
 	python -m tests.words
@@ -36,6 +40,7 @@ check: setup ## check format, lint, words, types, floors, migrations and templat
 	sam validate --lint
 	@UV_PROJECT_ENVIRONMENT=build/policy uv sync --quiet --frozen --only-group policy
 	build/policy/bin/checkov --config-file .checkov.yaml
+	build/policy/bin/zizmor --offline --quiet --persona=auditor .github/workflows
 
 chaos: setup ## kill workers at every step, several hundred times; takes about 5 minutes
 	@python -m tests.chaos
@@ -56,8 +61,9 @@ data: setup ## write the SQL that is made from libphonenumber's data and from ar
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 
-deploy: build ## build and deploy; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
-	sam deploy --config-env $(ENVIRONMENT) $(if $(CI),--no-confirm-changeset)
+# A section that names its own Architecture keeps it, unless ARCHITECTURE is given.
+deploy: build ## build, check and deploy; ENVIRONMENT=dev, staging or prod is a section of samconfig.toml
+	@python -m deploy $(ENVIRONMENT) $(if $(filter file,$(origin ARCHITECTURE)),,Architecture=$(ARCHITECTURE))
 
 deploy-local: setup ## the same `sam deploy` to an AWS emulator on this machine, until Ctrl-C
 	@python -m local deploy
@@ -72,10 +78,13 @@ bench: setup ## benchmark claims, sends and callbacks against peers and limits
 clean: ## remove the files that the other targets made
 	rm -rf .venv .aws-sam build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
-.venv/ready: pyproject.toml uv.lock Makefile
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	test -x .venv/bin/uv || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+.venv/ready: .venv/bin/uv pyproject.toml uv.lock Makefile
 	.venv/bin/uv sync --quiet --frozen
 	# For `python -m sms_retry`.
 	echo $(CURDIR)/layers/sms_retry/python > $$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/sms_retry.pth
+	touch $@
+
+.venv/bin/uv: uv.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement uv.txt
 	touch $@

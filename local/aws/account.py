@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class Account:
         build.sam_build(self.built)
 
     def deploy(self, environment: str, database_secret: str, say: Say = str, **parameters: str) -> dict[str, str]:
-        """Run `sam deploy` for an environment of samconfig.toml; returns the stack's outputs.
+        """Run `make deploy` of the built template for an environment of samconfig.toml; returns the stack's outputs.
 
         `say` is called with each line that SAM prints. Raises RuntimeError, with the last lines, if SAM fails.
         """
@@ -85,15 +86,16 @@ class Account:
             **parameters,
         }
         given = [f"{name}={value}" for name, value in parameters.items()]
-        template = str(self.built / "template.yaml")
-        self._sam(say, "deploy", environment, "--template", template, "--parameter-overrides", *given)
+        command = [sys.executable, "-m", "deploy", environment, "--yes", "--built", str(self.built)]
+        self._run(say, *command, *given)
         outputs = self.outputs(environment)
         # The host of the URL is a name under localhost, which not every resolver knows.
         self.twilio.route[outputs["CallbacksUrl"]] = self.aws.url
         return outputs
 
     def delete(self, environment: str, say: Say = str) -> None:
-        self._sam(say, "delete", environment, "--no-prompts")
+        config = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment]
+        self._run(say, "sam", "delete", *config, "--no-prompts")
 
     def outputs(self, environment: str) -> dict[str, str]:
         found = self.aws.client("cloudformation").describe_stacks(StackName=stack_name(environment))["Stacks"][0]
@@ -106,28 +108,35 @@ class Account:
         return [f"{event['LogicalResourceId']} {event['ResourceStatus']}" for event in found]
 
     def resources(self) -> set[str]:
-        """Every resource in the account as service and name or ARN, without SAM's own stack, which is never deleted."""
+        """The name or ARN of each resource, by the service that lists it.
+
+        SAM's own bucket is left out: it stays, as on AWS. Its objects are listed: a stack needs them for a rollback.
+        """
         found: set[str] = set()
         for service, operation, names in LISTS:
             pages = self.aws.client(service).get_paginator(operation).paginate()
             found |= {f"{service} {name}" for name in pages.search(names) if name}
+        s3 = self.aws.client("s3")
+        for bucket in (each["Name"] for each in s3.list_buckets()["Buckets"]):
+            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            found |= {f"s3 {key}" for key in pages.search("Contents[].Key") if key}
         return found - {"cloudformation aws-sam-cli-managed-default"}
 
-    def _sam(self, say: Say, command: str, environment: str, *arguments: str) -> None:
-        config = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment]
-        last: deque[str] = deque(maxlen=30)
+    def _run(self, say: Say, *command: str) -> None:
+        last: deque[str] = deque(maxlen=40)
         with subprocess.Popen(
-            ["sam", command, *config, *arguments],
+            command,
+            cwd=ROOT,
             env=self._shell(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        ) as sam:
-            for line in sam.stdout or ():
+        ) as running:
+            for line in running.stdout or ():
                 last.append(line.rstrip())
                 say(line.strip())
-        if sam.returncode:
-            raise RuntimeError("\n".join([f"sam {command} failed:", *last]))
+        if running.returncode:
+            raise RuntimeError("\n".join([f"{command[0]} failed:", *last]))
 
     def _shell(self) -> dict[str, str]:
         """The environment of SAM. It contains no credentials of a real AWS account."""

@@ -76,11 +76,11 @@ def deployed(here: Account, server: Server) -> Iterator[Deployed]:
         yield Deployed(outputs, secret, db)
 
 
-def functions(here: Account) -> dict[str, str]:
-    """The folders of the functions that are deployed as dev, and their aliases."""
+def functions(here: Account, environment: str = "dev") -> dict[str, str]:
+    """The folders of the functions that are deployed as an environment, and their aliases."""
     found = here.aws.client("lambda").list_functions()["Functions"]
     groups = {each["LoggingConfig"]["LogGroup"]: f"{each['FunctionArn']}:live" for each in found}
-    own = "/aws/lambda/sms-retry-dev/"
+    own = f"/aws/lambda/sms-retry-{environment}/"
     return {group.removeprefix(own): alias for group, alias in groups.items() if group.startswith(own)}
 
 
@@ -104,6 +104,11 @@ def logged(here: Account) -> list[str]:
     groups = [group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]]
     pages = logs.get_paginator("filter_log_events")
     return [event["message"] for group in groups for event in pages.paginate(logGroupName=group).search("events[]")]
+
+
+def services(here: Account) -> set[str]:
+    """The service that each health check counted for. A Lambda logs its metrics at its end."""
+    return {json.loads(line)["service"] for line in logged(here) if '"PendingMessages"' in line}
 
 
 def test_nobody_but_this_machine_reaches_the_account(here: Account) -> None:
@@ -161,8 +166,13 @@ def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deploye
     before = here.resources()
     secret = here.aws.create_secret("nowhere", NOWHERE)
 
-    with pytest.raises(RuntimeError, match="ROLLBACK_COMPLETE"):
+    with pytest.raises(RuntimeError, match="ROLLBACK_COMPLETE") as failed:
         here.deploy("staging", secret)
+    said = str(failed.value)
+    assert 'Migration: connection is bad: connection to server on socket "/nowhere/.s.PGSQL.5432" failed' in said
+    assert "sam delete --stack-name sms-retry-staging" in said
+    with pytest.raises(RuntimeError, match=r"its first deployment failed\. Delete the stack"):
+        here.deploy("staging", deployed.database_secret)
 
     events = here.events("staging")
     assert "Migration CREATE_FAILED" in events
@@ -171,12 +181,16 @@ def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deploye
     assert here.resources() == before
 
 
-def test_a_stack_that_is_deleted_leaves_nothing_and_the_other_whole(
+def test_two_stacks_count_apart_and_one_is_deleted_without_the_other(
     here: Account, deployed: Deployed, server: Server
 ) -> None:
     before = here.resources()
     here.deploy("staging", here.create_database_secret("staging", server.create_database("sms_retry_staging")))
     assert here.resources() > before
+
+    for environment in ("dev", "staging"):
+        invoke(here, functions(here, environment)["health_check"], {})
+    wait_until(lambda: services(here) == {"sms-retry-dev", "sms-retry-staging"}, SOON)
 
     here.delete("staging")
 
@@ -199,3 +213,18 @@ def test_no_log_tells_on_anybody(here: Account, deployed: Deployed) -> None:
     lines = logged(here)
     for private in (PEOPLE, BODY, ENVIRONMENT["TWILIO_AUTH_TOKEN"]):
         assert not [line for line in lines if private in line]
+
+
+def test_other_settings_are_what_runs(here: Account, deployed: Deployed, server: Server) -> None:
+    url, before = server.create_database("sms_retry_moved"), versions(here)
+    to, sender = number(PERSON + 2), "+15005550009"
+
+    here.deploy("dev", here.keep_database("moved", url), **ONE_IN_FLIGHT, TwilioSender=sender)
+    sent = invoke(here, deployed.outputs["SendSmsArn"], message(PERSON + 2))
+
+    assert sent["status"] == "sent"
+    assert [post.form["From"] for post in here.twilio.posts() if post.to == to] == [sender]
+    with psycopg.connect(url) as moved:
+        assert moved.execute("select to_number, status from sms_retry.sms_messages").fetchall() == [(to, "sent")]
+    assert deployed.statuses([to]) == {}
+    assert not before.items() & versions(here).items()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
+import boto3
 import psycopg
 import pytest
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
+from local.aws.container import ROOT
 from local.postgres.server import Server
 from local.stack import Stack
+from sms_retry import deployment
 from tests.e2e.listener import Listener, listener
 
 
@@ -74,14 +84,105 @@ def test_an_unreadable_url_is_not_quoted(stack: Stack, monkeypatch: pytest.Monke
     assert (answered["Status"], "s3cret" in answered["Reason"]) == ("FAILED", False)
 
 
-def test_the_text_of_an_unexpected_error_is_only_in_the_log(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:database-AbCdEf"
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Secrets Manager, which has no secret of DATABASE_SECRET_ARN."""
     monkeypatch.delenv("DATABASE_URL")
-    monkeypatch.setenv("DATABASE_SECRET_ARN", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:none-AbCdEf")
+    monkeypatch.setenv("DATABASE_SECRET_ARN", ARN)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
-    with mock_aws(), listener() as cloudformation, pytest.raises(Exception, match="ResourceNotFoundException"):
+    with mock_aws():
+        yield boto3.client("secretsmanager", region_name="eu-west-1")
+
+
+def reason(stack: Stack) -> str:
+    """The reason of a deployment that fails, as the stack's events have it."""
+    with listener() as cloudformation, contextlib.suppress(Exception):
         stack.invoke("migrate", request("Update", cloudformation))
-    assert answer(cloudformation)["Reason"] == "GetParameterError, see the log /aws/lambda/migrate"
+    answered = answer(cloudformation)
+    assert answered["Status"] == "FAILED"
+    return str(answered["Reason"])
+
+
+def test_a_secret_that_is_not_there_is_named(stack: Stack, secrets: Any) -> None:
+    assert reason(stack) == (
+        f"the secret {ARN} of DATABASE_SECRET_ARN cannot be read: ResourceNotFoundException."
+        " Is it in this region and in this account?"
+    )
+
+
+def test_a_secret_that_is_not_json_is_named_and_not_repeated(
+    stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = secrets.create_secret(Name="url", SecretString="postgresql://app:s3cret@db.example.com/app")
+    monkeypatch.setenv("DATABASE_SECRET_ARN", kept["ARN"])
+    answered = reason(stack)
+    assert answered.startswith(f"the secret {kept['ARN']} of DATABASE_SECRET_ARN is not JSON: it must be")
+    assert "s3cret" not in answered
+
+
+def test_the_secret_that_rds_makes_is_explained(stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = secrets.create_secret(Name="rds!db-1", SecretString='{"username": "app", "password": "s3cret"}')
+    monkeypatch.setenv("DATABASE_SECRET_ARN", kept["ARN"])
+    answered = reason(stack)
+    assert "has no host, port, dbname; the secret that RDS itself makes has only username and password" in answered
+    assert "s3cret" not in answered
+
+
+def refusal(code: str, operation: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "the words of AWS"}}, operation)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            refusal("AccessDeniedException", "GetSecretValue"),
+            "cannot be read: AccessDeniedException. If it is encrypted",
+        ),
+        (refusal("ThrottlingException", "AssumeRole"), "AWS refused AssumeRole: ThrottlingException"),
+        (
+            EndpointConnectionError(endpoint_url="https://x"),
+            "AWS cannot be reached (EndpointConnectionError): in a VPC",
+        ),
+        (ImportError("no pq wrapper available"), "no pq wrapper available: were the layers built for another"),
+    ],
+    ids=["not allowed", "another call", "no way out", "another architecture"],
+)
+def test_a_failure_at_aws_is_explained(error: Exception, words: str) -> None:
+    assert words in str(deployment.explained(error))
+    # Powertools raises its own exception while it handles that of AWS.
+    raised = GetParameterError("the words of AWS")
+    raised.__context__ = error
+    assert isinstance(error, ImportError) or words in str(deployment.explained(raised))
+
+
+def test_an_unexpected_failure_is_left_to_the_log(stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = secrets.create_secret(Name="list", SecretString='["s3cret"]')
+    monkeypatch.setenv("DATABASE_SECRET_ARN", kept["ARN"])
+    assert reason(stack) == "ValueError, see the log /aws/lambda/migrate"
+
+
+def test_layers_of_another_architecture_are_answered_and_their_removal_too(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = str(ROOT / "layers" / "sms_retry" / "python")
+    program = "import sys; sys.modules['psycopg'] = None; import app; app.lambda_handler(EVENT, CONTEXT)"
+    for kind, status in (("Create", "FAILED"), ("Delete", "SUCCESS")):
+        with listener() as cloudformation:
+            given = f"import types; EVENT = {request(kind, cloudformation)!r}; CONTEXT = types.SimpleNamespace("
+            given += "log_group_name='log', function_name='migrate', aws_request_id='1')\n"
+            environ = os.environ | {"PYTHONPATH": layer}
+            folder = ROOT / "functions" / "migrate"
+            ended = subprocess.run(
+                [sys.executable, "-c", given + program], cwd=folder, env=environ, capture_output=True
+            )
+            answered = answer(cloudformation)
+        assert (answered["Status"], ended.returncode) == (status, 1 if kind == "Create" else 0)
+    assert answered["Reason"] == ""
 
 
 def test_the_removal_of_a_stack_keeps_the_messages(stack: Stack) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -164,6 +165,12 @@ def test_rows_survive_a_second_run(empty: str) -> None:
         connection.execute("select sms_retry.queue_sms_retry('+491761234567', 'Hello.')")
         migrate(empty)
         assert one(connection, "select sms_retry.claim_due_sms_retries()::text") is not None
+
+
+def test_a_database_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sms_retry.migrate.CONNECT_TIMEOUT", 2)  # psycopg's least
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(psycopg.OperationalError, match="timeout"):
+        migrate(f"postgresql://app@127.0.0.1:{silent.getsockname()[1]}/app")
 
 
 def test_the_sql_is_found_beside_the_package_in_the_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ from samtranslator.translator.translator import Translator
 from twilio.request_validator import RequestValidator
 from uv import find_uv_bin
 
-from sms_retry import attempt, reconcile, twilio, worker
+from deploy import section
+from sms_retry import attempt, migrate, reconcile, twilio, worker
 
 ROOT = Path(__file__).parents[2]
 # Regions that offer every resource of the template.
@@ -49,6 +50,9 @@ SCHEDULES = {
     "health_check": "rate(15 minutes)",
     "cleanup_retries": "cron(0 3 * * ? *)",
 }
+# Of every function, and read by no code of ours.
+ALWAYS = {"SETTINGS", "POWERTOOLS_SERVICE_NAME"}
+FOR_BOTO3 = {"migrate": {"AWS_MAX_ATTEMPTS"}}
 ONLY_FOR_SAM_LOCAL = {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
 
 Resource = dict[str, Any]
@@ -111,7 +115,7 @@ def test_a_function_has_exactly_the_environment_that_it_uses(
     folder: str, source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
     variables = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)[folder]]["Environment"]["Variables"]
-    assert variables.keys() == ENVIRONMENT[folder]
+    assert variables.keys() == ENVIRONMENT[folder] | ALWAYS | FOR_BOTO3.get(folder, set())
 
 
 def test_the_environment_on_aws_contains_no_secret(expanded: dict[str, Any]) -> None:
@@ -142,6 +146,23 @@ def test_every_schedule_invokes_its_alias_once_and_failures_go_to_the_dead_lette
 
 def test_two_stacks_in_one_account_share_no_schedule_name(expanded: dict[str, Any]) -> None:
     assert not [name for name, p in of_type(expanded, "AWS::Scheduler::Schedule").items() if "Name" in p]
+
+
+def test_two_stacks_in_one_account_have_no_metric_in_common(expanded: dict[str, Any]) -> None:
+    for properties in of_type(expanded, "AWS::Lambda::Function").values():
+        assert properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == {"Ref": "AWS::StackName"}
+    dimensions = re.findall(r'"Name": "service", "Value": ([^}]+})', json.dumps(expanded))
+    assert set(dimensions) == {'{"Ref": "AWS::StackName"}'}
+    dashboard = of_type(expanded, "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"]
+    assert set(re.findall(r'"service", "([^"]+)"', dashboard)) == {"${AWS::StackName}"}
+
+
+def test_two_stacks_in_one_account_can_be_told_apart_by_the_names_of_their_apis(expanded: dict[str, Any]) -> None:
+    titles = {name: api["Body"]["info"]["title"] for name, api in of_type(expanded, "AWS::ApiGatewayV2::Api").items()}
+    assert titles == {
+        "CallbacksApi": {"Fn::Sub": "${AWS::StackName}-callbacks"},
+        "ConsoleApi": {"Fn::Sub": "${AWS::StackName}-console"},
+    }
 
 
 def test_lambda_retries_no_asynchronous_invocation(source: dict[str, Any], expanded: dict[str, Any]) -> None:
@@ -184,6 +205,13 @@ def test_a_worker_times_out_before_its_claims_count_as_stuck(source: dict[str, A
     assert functions[by_folder(source)["reconcile"]]["Timeout"] > reconcile.SLOWEST_QUESTION
 
 
+def test_a_migration_ends_before_its_lambda_where_three_addresses_do_not_answer(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    function = of_type(expanded, "AWS::Lambda::Function")[by_folder(source)["migrate"]]
+    assert function["Timeout"] / 2 > 3 * migrate.CONNECT_TIMEOUT
+
+
 def test_a_worker_claims_until_the_next_tick_and_has_time_to_finish_its_sends(
     source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
@@ -197,8 +225,8 @@ def statements(expanded: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     roles = of_type(expanded, "AWS::IAM::Role").items()
     policies = [(role, policy) for role, properties in roles for policy in properties.get("Policies", [])]
     policies += of_type(expanded, "AWS::IAM::Policy").items()
-    branches = [(role, branch) for role, policy in policies for branch in policy.get("Fn::If", [None, policy])[1:]]
-    found = [(role, policy["PolicyDocument"]["Statement"]) for role, policy in branches]
+    either = [(role, way) for role, policy in policies for way in policy.get("Fn::If", [None, policy])[1:]]
+    found = [(role, way["PolicyDocument"]["Statement"]) for role, way in either if "PolicyDocument" in way]
     return [(role, each) for role, given in found for each in (given if isinstance(given, list) else [given])]
 
 
@@ -209,32 +237,59 @@ def test_no_statement_allows_every_resource_or_every_action(expanded: dict[str, 
         assert "*" not in json.dumps([statement["Action"], statement["Resource"]]), role
 
 
-def test_the_roles_have_only_the_managed_policies_that_sam_adds(expanded: dict[str, Any]) -> None:
-    # AWS's policies for logs, X-Ray and network interfaces; most of their actions accept only the resource "*".
-    # CodeDeploy uses the role of the deployment.
-    managed = {
-        re.sub(r"^.*/", "", json.dumps(arn).strip('"'))
-        for properties in of_type(expanded, "AWS::IAM::Role").values()
-        for arn in properties.get("ManagedPolicyArns", [])
-    }
-    assert managed <= {
-        "AWSLambdaBasicExecutionRole",
-        "AWSLambdaVPCAccessExecutionRole",
-        "AWSXrayWriteOnlyAccess",
-        "AWSCodeDeployRoleForLambda",
-    }
+def managed(role: Resource) -> set[str]:
+    return {re.sub(r"^.*/", "", json.dumps(arn).strip('"}')) for arn in role.get("ManagedPolicyArns", [])}
 
 
-def test_a_function_may_read_exactly_the_secrets_that_it_uses(source: dict[str, Any], expanded: dict[str, Any]) -> None:
-    readable: dict[str, set[str]] = {}
+def test_a_function_outside_a_vpc_has_no_right_to_its_network(source: dict[str, Any], expanded: dict[str, Any]) -> None:
+    # The actions of AWS's own policies on traces and network interfaces take no resource but "*".
+    for name in by_folder(source).values():
+        role = of_type(expanded, "AWS::IAM::Role")[name.removesuffix("Function") + "Role"]
+        traces, network = role["ManagedPolicyArns"]
+        assert traces["Fn::Sub"].endswith(":policy/AWSXrayWriteOnlyAccess")
+        condition, inside, outside = network["Fn::If"]
+        assert (condition, outside) == ("InVpc", {"Ref": "AWS::NoValue"})
+        assert inside["Fn::Sub"].endswith(":policy/service-role/AWSLambdaENIManagementAccess")
+
+
+def test_no_other_role_has_a_managed_policy_than_that_of_codedeploy(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    ours = {name.removesuffix("Function") + "Role" for name in by_folder(source).values()}
+    others = {name: role for name, role in of_type(expanded, "AWS::IAM::Role").items() if name not in ours}
+    assert set().union(*map(managed, others.values())) == {"AWSCodeDeployRoleForLambda"}
+
+
+def test_a_function_writes_to_its_own_log_group_and_cannot_make_one(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    writes = {role: each for role, each in statements(expanded) if "logs:PutLogEvents" in each["Action"]}
+    assert len(writes) == len(ENVIRONMENT)
+    for name in by_folder(source).values():
+        group = of_type(expanded, "AWS::Lambda::Function")[name]["LoggingConfig"]["LogGroup"]["Ref"]
+        assert writes[name.removesuffix("Function") + "Role"] == {
+            "Effect": "Allow",
+            "Action": ["logs:CreateLogStream", "logs:PutLogEvents"],
+            "Resource": {"Fn::GetAtt": [group, "Arn"]},
+        }
+
+
+def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    readable: dict[str, list[Any]] = {}
     for role, statement in statements(expanded):
-        if statement["Action"] == "secretsmanager:GetSecretValue" and "Ref" in statement["Resource"]:
-            readable.setdefault(role, set()).add(statement["Resource"]["Ref"])
+        if statement["Action"] == "secretsmanager:GetSecretValue" and role != "DatabaseProxyRole":
+            readable.setdefault(role, []).append(statement["Resource"])
+    database, twilio = {"Ref": "DatabaseSecretArn"}, {"Ref": "TwilioSecretArn"}
+    webhook = {"Fn::If": ["HasWebhookSecret", {"Ref": "TwilioWebhookSecretArn"}, twilio]}
     for folder, name in by_folder(source).items():
-        wanted = {"DatabaseSecretArn"}
+        wanted = [database]
         if "TWILIO_SECRET_ARN" in ENVIRONMENT[folder]:
-            wanted.add("TwilioSecretArn")
-        assert readable[f"{name}Role"] == wanted
+            wanted.append(webhook if folder == "twilio_webhook" else twilio)
+            variables = of_type(expanded, "AWS::Lambda::Function")[name]["Environment"]["Variables"]
+            assert variables["TWILIO_SECRET_ARN"] == wanted[-1]
+        assert readable[name.removesuffix("Function") + "Role"] == wanted
 
 
 def test_a_role_allows_exactly_the_actions_that_the_code_needs(
@@ -244,14 +299,18 @@ def test_a_role_allows_exactly_the_actions_that_the_code_needs(
     assert code.count("boto3.client(") + code.count("parameters.get_") == len(CALLS)
     assert all(code.count(call) == 1 for call in CALLS.values())
 
+    ours = {name.removesuffix("Function") + "Role" for name in by_folder(source).values()}
     allowed: dict[str, set[str]] = {}
     for role, statement in statements(expanded):
-        if role in {f"{name}Role" for name in by_folder(source).values()} | {"CallWorkers"}:
-            allowed.setdefault(role, set()).add(statement["Action"])
+        if role in ours | {"CallWorkers"}:
+            actions = statement["Action"]
+            allowed.setdefault(role, set()).update([actions] if isinstance(actions, str) else actions)
     assert allowed.pop("CallWorkers") == {"lambda:InvokeFunction"}
-    assert allowed.keys() == {f"{name}Role" for name in by_folder(source).values()}
-    # Lambda sends failed events to the dead letter queue with the function's role.
-    assert set().union(*allowed.values()) - {"sqs:SendMessage"} == CALLS.keys() - {"lambda:InvokeFunction"}
+    assert allowed.keys() == ours
+    # With the rights of the function Lambda writes the log and the dead letters, and Secrets Manager decrypts.
+    of_aws = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage", "kms:Decrypt"}
+    for role, actions in allowed.items():
+        assert actions - of_aws <= CALLS.keys() - {"lambda:InvokeFunction"}, role
 
 
 def test_the_template_has_exactly_the_variables_that_the_code_reads() -> None:
@@ -269,6 +328,44 @@ def test_no_function_except_migrate_changes_before_the_migration(
     assert migration["ServiceTimeout"] > of_type(expanded, "AWS::Lambda::Function")["MigrateFunction"]["Timeout"]
 
 
+def versions(values: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """The version that is published of each function: another id or another description makes a new one.
+
+    CloudFormation cannot change a description, so it replaces the version.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-lambda-version.html
+    """
+    expanded = expand(**values)
+    given = values | {"Settings": section.settings(values)}
+    return {
+        properties["FunctionName"]["Ref"]: (name, given[properties["Description"]["Ref"]])
+        for name, properties in of_type(expanded, "AWS::Lambda::Version").items()
+    }
+
+
+@pytest.mark.parametrize("parameter", sorted(yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]))
+def test_another_value_of_a_parameter_publishes_a_new_version_of_every_function(
+    parameter: str, source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    declared = source["Parameters"]
+    values = {name: str(its.get("Default", "")) for name, its in declared.items()} | PARAMETERS
+    before, after = versions(values), versions(values | {parameter: values[parameter] + "9"})
+    kept = {function for function in before if before[function] == after[function]}
+    assert before.keys() == after.keys() == of_type(expanded, "AWS::Lambda::Function").keys()
+    # Settings is itself made of all others.
+    assert kept == (before.keys() if parameter == "Settings" else set())
+
+
+def test_a_function_differs_where_a_parameter_does(expanded: dict[str, Any]) -> None:
+    # Lambda publishes no version of a function that is as it was, and CloudFormation then fails.
+    for properties in of_type(expanded, "AWS::Lambda::Function").values():
+        assert properties["Environment"]["Variables"]["SETTINGS"] == {"Ref": "Settings"}
+
+
+def test_another_database_is_migrated(expanded: dict[str, Any]) -> None:
+    asked = expanded["Resources"]["Migration"]["Properties"]["Database"]
+    assert asked["Fn::If"][2] == {"Fn::If": ["HasDatabaseSecret", {"Ref": "DatabaseSecretArn"}, {"Ref": "DatabaseUrl"}]}
+
+
 @pytest.mark.parametrize("changed", ["SmsRetryLayer", "DependenciesLayer", "MigrateFunction"])
 def test_a_change_of_code_runs_the_migration(changed: str, expanded: dict[str, Any]) -> None:
     release = expanded["Resources"]["Migration"]["Properties"]["Release"]
@@ -283,10 +380,23 @@ def test_traffic_shifts_gradually_and_an_alarm_rolls_back(expanded: dict[str, An
         "TwilioWebhook",
     }
     for name, group in groups.items():
-        alarm = "WebhookErrors" if name.startswith("TwilioWebhook") else "FunctionErrors"
+        alarm = name.removesuffix("FunctionDeploymentGroup") + "Deployment"
         assert group["AlarmConfiguration"] == {"Enabled": True, "Alarms": [{"Name": {"Ref": alarm}}]}
         assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
     assert not of_type(expand(GradualDeployment="false"), "AWS::CodeDeploy::DeploymentGroup")
+
+
+@pytest.mark.parametrize("name", ["ProcessRetries", "SendSms", "TwilioWebhook"])
+def test_an_alarm_that_is_on_already_does_not_stop_the_deployment_of_its_fix(
+    name: str, expanded: dict[str, Any]
+) -> None:
+    # CodeDeploy stops at an alarm that is on, so its alarm looks at the version that is being deployed.
+    [version] = [id_ for id_ in of_type(expanded, "AWS::Lambda::Version") if id_.startswith(f"{name}FunctionVersion")]
+    assert of_type(expanded, "AWS::CloudWatch::Alarm")[f"{name}Deployment"]["Dimensions"] == [
+        {"Name": "FunctionName", "Value": {"Ref": f"{name}Function"}},
+        {"Name": "Resource", "Value": {"Fn::Sub": f"${{{name}Function}}:live"}},
+        {"Name": "ExecutedVersion", "Value": {"Fn::GetAtt": [version, "Version"]}},
+    ]
 
 
 @pytest.mark.parametrize("layer", ["DependenciesLayer", "SmsRetryLayer"])
@@ -305,7 +415,7 @@ def test_the_functions_are_in_a_vpc_only_if_subnets_are_given(expanded: dict[str
 
 
 def test_no_parameter_is_a_secret(source: dict[str, Any]) -> None:
-    assert not [name for name in source["Parameters"] if re.search(r"(?i)password|token|secret(?!arn)", name)]
+    assert not [name for name in source["Parameters"] if re.search(r"(?i)password|token|secret(?!(skey)?arn)", name)]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -324,7 +434,7 @@ def test_the_expanded_template_has_no_circular_dependency_and_no_warning(expande
 
 def test_the_console_exists_only_if_issuer_and_audience_are_given(expanded: dict[str, Any]) -> None:
     console = {name: resource for name, resource in expanded["Resources"].items() if name.startswith("Console")}
-    assert {"ConsoleFunction", "ConsoleApi", "ConsoleFunctionRole", "ConsoleLogs", "ConsoleApiLogs"} < console.keys()
+    assert {"ConsoleFunction", "ConsoleApi", "ConsoleRole", "ConsoleLogs", "ConsoleApiLogs"} < console.keys()
     assert {resource["Condition"] for resource in console.values()} == {"HasConsole"}
     given = [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in ("ConsoleJwtIssuer", "ConsoleJwtAudience")]
     assert expanded["Conditions"]["HasConsole"] == {"Fn::And": given}
@@ -349,6 +459,13 @@ def test_the_layer_installs_the_versions_of_the_lock_file() -> None:
     wanted = (ROOT / "layers/dependencies/requirements.txt").read_text()
     assert exported.stdout == wanted, f"run: uv {' '.join(command)} > layers/dependencies/requirements.txt"
     assert "://" not in wanted
+
+
+def test_uv_is_installed_by_the_hashes_of_the_lock_file() -> None:
+    command = ["export", "--frozen", "--only-group", "setup", "--no-emit-project", "--format", "requirements-txt"]
+    exported = subprocess.run([find_uv_bin(), *command], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert exported.stdout == (ROOT / "uv.txt").read_text(), f"run: uv {' '.join(command)} > uv.txt"
+    assert "--require-hashes --requirement uv.txt" in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.parametrize("name", [*sorted(ENVIRONMENT.keys() - {"twilio_webhook"}), "twilio_status", "twilio_inbound"])

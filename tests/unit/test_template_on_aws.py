@@ -82,7 +82,9 @@ def _ref(name: str, template: dict[str, Any]) -> str:
 
 
 def alarms(template: dict[str, Any]) -> dict[str, Resource]:
-    return of_type(template, "AWS::CloudWatch::Alarm")
+    """Those that page; the alarms of a deployment are for CodeDeploy alone."""
+    every = of_type(template, "AWS::CloudWatch::Alarm")
+    return {name: alarm for name, alarm in every.items() if not name.endswith("Deployment")}
 
 
 def metrics_of(alarm: Resource) -> list[Resource]:
@@ -95,6 +97,8 @@ def metrics_of(alarm: Resource) -> list[Resource]:
 
 def test_every_alarm_notifies_the_topic_and_declares_how_to_treat_missing_data(template: dict[str, Any]) -> None:
     assert len(of_type(template, "AWS::SNS::Topic")) == 1
+    silent = of_type(template, "AWS::CloudWatch::Alarm").keys() - alarms(template).keys()
+    assert {name.removesuffix("Deployment") for name in silent} == {"ProcessRetries", "SendSms", "TwilioWebhook"}
     for name, alarm in alarms(template).items():
         assert alarm["AlarmActions"] == alarm["OKActions"] == [{"Ref": "Alarms"}], name
         assert alarm["TreatMissingData"] == ("breaching" if name == "NoTick" else "notBreaching"), name
@@ -105,11 +109,12 @@ def test_every_alarm_notifies_the_topic_and_declares_how_to_treat_missing_data(t
 def test_cloudwatch_accepts_every_alarm(template: dict[str, Any]) -> None:
     boto3.client("sns").create_topic(Name="Alarms")
     cloudwatch = boto3.client("cloudwatch")
-    for name, alarm in alarms(template).items():
+    every = of_type(template, "AWS::CloudWatch::Alarm")
+    for name, alarm in every.items():
         cloudwatch.put_metric_alarm(AlarmName=name, **resolved(alarm, template))
 
     kept = {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
-    assert kept.keys() == alarms(template).keys()
+    assert kept.keys() == every.keys()
     (topic,) = boto3.client("sns").list_topics()["Topics"]
     assert {action for alarm in kept.values() for action in alarm["AlarmActions"]} == {topic["TopicArn"]}
 
@@ -176,9 +181,10 @@ def test_the_alarms_on_errors_and_throttles_cover_every_function(template: dict[
 def test_the_alarms_use_the_namespace_and_the_dimension_of_our_metrics(
     template: dict[str, Any],
 ) -> None:
+    # The service is POWERTOOLS_SERVICE_NAME, and so the stack's name.
     sent = {
         "Namespace": metrics.metrics.namespace,
-        "Dimensions": [{"Name": "service", "Value": metrics.metrics.service}],
+        "Dimensions": [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}],
     }
     for name, alarm in alarms(template).items():
         for metric in metrics_of(alarm):

@@ -38,7 +38,10 @@ def from_url(url: str) -> str:
 def from_secret(secret: Mapping[str, Any]) -> str:
     """The connection string for the content of a secret."""
     if missing := [name for name in SECRET if name not in secret]:
-        raise SettingsError(f"the secret of DATABASE_SECRET_ARN has no {', '.join(missing)}")
+        raise SettingsError(
+            f"the secret of DATABASE_SECRET_ARN has no {', '.join(missing)}; the secret that RDS itself makes has only"
+            " username and password: make a secret that has all five, or sign in by IAM (DatabaseUrl)"
+        )
     given = {ours: secret[name] for name, ours in SECRET.items()}
     given |= {name: secret[name] for name in TLS if name in secret}
     return _trusted(given, otherwise="require")

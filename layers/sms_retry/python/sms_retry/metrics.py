@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,9 @@ DEFERRALS = {
 # An event with an earlier time is a copy, invoked by hand.
 OLDEST_TICK = timedelta(hours=1)
 
-metrics = Metrics(namespace="SmsRetry", service="sms-retry")
+# The stack's name: two stacks in one account count apart.
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "sms-retry")
+metrics = Metrics(namespace="SmsRetry", service=SERVICE)
 
 
 def count(name: str, number: int = 1) -> None:

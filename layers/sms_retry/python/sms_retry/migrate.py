@@ -15,6 +15,8 @@ import sqlparse
 
 # Any number that no other program uses for a lock in this database.
 LOCK = 7_236_417_001
+# Seconds, for each address of the host. Without a limit three addresses that do not answer outlive the Lambda.
+CONNECT_TIMEOUT = 10
 
 LEDGER = """
 create schema if not exists sms_retry;
@@ -65,7 +67,7 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
     folder = sql or sql_folder()
     migrations = sorted((folder / "migrations").glob("*.sql"))
     functions = sorted((folder / "functions").rglob("*.sql"), key=lambda path: path.name)
-    with psycopg.connect(database_url, prepare_threshold=None) as connection:
+    with psycopg.connect(database_url, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
         # While a migration waits for a lock, all later statements on that table wait too: it fails instead.
         connection.execute("set local lock_timeout = '5s'")

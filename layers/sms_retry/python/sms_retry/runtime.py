@@ -24,7 +24,7 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 # How long a callback waits for Twilio's answer to a question of its own (seconds).
 QUICK_ANSWER = 3.0
 
-logger = Logger(service="sms-retry")
+logger = Logger(service=metrics.SERVICE)
 _terminating = threading.Event()
 
 

@@ -39,7 +39,7 @@ class Credentials:
     """The Twilio credentials. An API key, if present, sends; only auth tokens sign callbacks."""
 
     account_sid: str
-    auth_token: str = field(repr=False)
+    auth_token: str = field(default="", repr=False)
     api_key_sid: str | None = None
     api_key_secret: str | None = field(default=None, repr=False)
     next_auth_token: str | None = field(default=None, repr=False)

@@ -1,0 +1,150 @@
+"""What can be known of a deployment before it begins: of each fault that would end it, a sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deploy.section import Refused
+
+# What a secret must have; the Twilio secret may have an API key instead of the auth token. No value is ever printed.
+DATABASE_SECRET = ("host", "port", "username", "password", "dbname")
+API_KEY = ("api_key_sid", "api_key_secret")
+RDS_SECRET = "The secret that RDS itself makes has only username and password: make another, or sign in by IAM."
+# Where an ELF file says which machine it is for, and what it says there.
+MACHINE = slice(18, 20)
+MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "arm64"}
+# https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionConcurrency.html: executions that stay with the account.
+UNRESERVED = 100
+DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
+
+
+@dataclass
+class Findings:
+    """Faults end the deployment. Notes are what could not be checked, or what works and deserves to be known."""
+
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check(session: Any, parameters: Mapping[str, str], built: Path) -> Findings:
+    """Raises Refused, at once, where region or credentials are missing: nothing else can be checked without them."""
+    account(session)
+    found = Findings()
+    found.faults += architecture(built, parameters["Architecture"])
+    senders = _with_token_or_key if parameters["TwilioWebhookSecretArn"] else _with_token
+    checks: tuple[tuple[str, Callable[[], Iterator[str]]], ...] = (
+        ("DatabaseSecretArn", lambda: secret(session, "DatabaseSecretArn", parameters, _database_secret)),
+        ("TwilioSecretArn", lambda: secret(session, "TwilioSecretArn", parameters, senders)),
+        ("TwilioWebhookSecretArn", lambda: secret(session, "TwilioWebhookSecretArn", parameters, _with_token)),
+        ("ReservedWorkers", lambda: concurrency(session, parameters)),
+        ("VpcSubnetIds", lambda: subnets(session, parameters)),
+    )
+    for name, look in checks:
+        try:
+            found.faults += look()
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in DENIED:
+                found.faults.append(f"{name}: {error}")
+            else:
+                found.notes.append(f"{name} was not checked: your credentials do not allow {error.operation_name}.")
+    return found
+
+
+def account(session: Any) -> str:
+    """The id of the account that the credentials are for."""
+    if not session.region_name:
+        raise Refused("No region is set: set AWS_REGION, or `region` in the section of samconfig.toml.")
+    try:
+        return str(session.client("sts").get_caller_identity()["Account"])
+    except (BotoCoreError, ClientError) as error:
+        raise Refused(f"AWS does not know your credentials: {error}. Try `aws sts get-caller-identity`.") from error
+
+
+def architecture(built: Path, wanted: str) -> Iterator[str]:
+    """The layers hold machine code, and a function of another architecture cannot load it."""
+    libraries = sorted((built / "DependenciesLayer").rglob("*.so"))
+    if not libraries:
+        yield f"{built} has no layer in it: run `make build`."
+        return
+    with libraries[0].open("rb") as library:
+        found = MACHINES.get(library.read(MACHINE.stop)[MACHINE])
+    if found != wanted:
+        yield f"Architecture is {wanted}, and the layers are {found}: run `make deploy ARCHITECTURE={wanted}`."
+
+
+def secret(
+    session: Any, parameter: str, parameters: Mapping[str, str], shape: Callable[[Mapping[str, Any]], Iterator[str]]
+) -> Iterator[str]:
+    """Whether the functions will find the secret, and in it what they need."""
+    if not (arn := parameters.get(parameter, "")):
+        return
+    if (region := arn.split(":")[3]) != session.region_name:
+        yield f"{parameter} is in {region}: it must be in the region of the stack, {session.region_name}."
+        return
+    try:
+        text = session.client("secretsmanager").get_secret_value(SecretId=arn).get("SecretString", "")
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        yield f"{parameter}: there is no secret {arn} in this account."
+        return
+    try:
+        kept = json.loads(text)
+    except ValueError:
+        kept = None
+    if isinstance(kept, dict):
+        yield from (f"{parameter}: {fault}" for fault in shape(kept))
+    else:
+        yield f'{parameter}: the secret must be a JSON object, such as {{"username": "...", "password": "..."}}.'
+
+
+def concurrency(session: Any, parameters: Mapping[str, str]) -> Iterator[str]:
+    reserved = int(parameters["ReservedWorkers"])
+    if not reserved:
+        return
+    limit = session.client("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
+    if limit - reserved < UNRESERVED:
+        yield (
+            f"ReservedWorkers={reserved} leaves less than {UNRESERVED} of the account's {limit} concurrent executions,"
+            " which AWS refuses: leave it out until AWS has raised the limit (Service Quotas, Lambda)."
+        )
+
+
+def subnets(session: Any, parameters: Mapping[str, str]) -> Iterator[str]:
+    """A database of the stack lies in two availability zones at least."""
+    ids = [each for each in re.split(r"[,\s]+", parameters["VpcSubnetIds"]) if each]
+    if parameters["CreateDatabase"] != "true":
+        return
+    if len(ids) < 2:
+        yield "CreateDatabase needs two subnets or more in VpcSubnetIds, in two availability zones."
+        return
+    found = session.client("ec2").describe_subnets(SubnetIds=ids)["Subnets"]
+    if len({each["AvailabilityZone"] for each in found}) < 2:
+        yield "CreateDatabase needs subnets in two availability zones, and all of VpcSubnetIds are in one."
+    if {each["VpcId"] for each in found} != {parameters["VpcId"]}:
+        yield f"VpcSubnetIds are not all in {parameters['VpcId']}, which is VpcId."
+
+
+def _database_secret(kept: Mapping[str, Any]) -> Iterator[str]:
+    if missing := [name for name in DATABASE_SECRET if name not in kept]:
+        hint = f" {RDS_SECRET}" if {"username", "password"}.isdisjoint(missing) else ""
+        yield f"the secret has no {', '.join(missing)}.{hint}"
+
+
+def _with_token(kept: Mapping[str, Any]) -> Iterator[str]:
+    """Twilio signs callbacks with the auth token."""
+    if missing := [name for name in ("account_sid", "auth_token") if not kept.get(name)]:
+        yield f"the secret has no {', '.join(missing)}."
+
+
+def _with_token_or_key(kept: Mapping[str, Any]) -> Iterator[str]:
+    """An API key is enough to send."""
+    if not all(kept.get(name) for name in ("account_sid", *API_KEY)):
+        yield from _with_token(kept)

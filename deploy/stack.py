@@ -1,0 +1,67 @@
+"""The stack as CloudFormation has it: what a deployment may do to it, what it changes, and why one failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from deploy.section import Refused
+
+# What CloudFormation says of a stack when a deployment begins.
+BEGUN = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS")
+# A stack that was never whole cannot be updated, only deleted.
+NEVER_WHOLE = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+
+
+def find(session: Any, name: str) -> dict[str, Any] | None:
+    """The stack as CloudFormation describes it; None before its first deployment."""
+    try:
+        [stack] = session.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ValidationError":
+            return None
+        raise
+    return None if stack["StackStatus"] == "REVIEW_IN_PROGRESS" else dict(stack)
+
+
+def can_be_deployed(stack: Mapping[str, Any] | None, name: str) -> None:
+    """Raises Refused where CloudFormation would not touch the stack, with the command that helps."""
+    status = stack["StackStatus"] if stack else ""
+    if status in NEVER_WHOLE:
+        raise Refused(f"The stack {name} is in {status}: its first deployment failed. {delete_first(name)}")
+    if status == "UPDATE_ROLLBACK_FAILED":
+        raise Refused(
+            f"The stack {name} is in {status}. When the reason is gone (the database answers again, for instance):"
+            f" `aws cloudformation continue-update-rollback --stack-name {name}`, then deploy again."
+        )
+    if status.endswith("_IN_PROGRESS"):
+        raise Refused(f"The stack {name} is in {status}: wait until that deployment has ended.")
+
+
+def delete_first(name: str) -> str:
+    return (
+        f"Delete the stack, which has nothing in it, and deploy again: `sam delete --stack-name {name} --no-prompts`."
+    )
+
+
+def changes(stack: Mapping[str, Any] | None, parameters: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]]:
+    """Name, old value and new value of each parameter that differs; the old one is None where there is none."""
+    before = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())} if stack else {}
+    for name, value in parameters.items():
+        if name != "Settings" and before.get(name) != value:
+            yield name, before.get(name), value
+
+
+def reasons(session: Any, name: str) -> list[str]:
+    """Why the last deployment failed: the resources that failed by themselves, the first one first."""
+    found: list[str] = []
+    pages = session.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name)
+    for event in pages.search("StackEvents[]"):
+        reason = event.get("ResourceStatusReason", "")
+        if event["LogicalResourceId"] == name and event["ResourceStatus"] in BEGUN:
+            break
+        if event["ResourceStatus"].endswith("_FAILED") and "cancelled" not in reason:
+            found.insert(0, f"{event['LogicalResourceId']}: {reason}")
+    return found
