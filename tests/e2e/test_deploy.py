@@ -219,7 +219,7 @@ def test_other_settings_are_what_runs(here: Account, deployed: Deployed, server:
     url, before = server.create_database("sms_retry_moved"), versions(here)
     to, sender = number(PERSON + 2), "+15005550009"
 
-    here.deploy("dev", here.keep_database("moved", url), **ONE_IN_FLIGHT, TwilioSender=sender)
+    here.deploy("dev", here.create_database_secret("moved", url), **ONE_IN_FLIGHT, TwilioSender=sender)
     sent = invoke(here, deployed.outputs["SendSmsArn"], message(PERSON + 2))
 
     assert sent["status"] == "sent"
