@@ -11,7 +11,9 @@ RELEASES = Path(__file__).parent / "releases"
 def unpacked(version: str, folder: Path) -> Path:
     """The files of a release in `folder`: `sql`, `functions` and `layers/sms_retry/python`."""
     with tarfile.open(RELEASES / f"{version}.tar.gz") as archive:
-        archive.extractall(folder / version, filter="data")
+        # Python before 3.11.4 has no filters.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(folder / version)
     return folder / version
 
 
