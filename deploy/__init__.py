@@ -1,4 +1,4 @@
-"""`make deploy`: checks a deployment against the AWS account, says what it will do, and has SAM do it.
+"""`make deploy`: checks a deployment against the AWS account, prints the changes, and runs `sam deploy`.
 
-`python -m deploy dev` deploys what `sam build` left in `.aws-sam/build` as the section `dev` of samconfig.toml.
+`python -m deploy dev` deploys the output of `sam build` in `.aws-sam/build` with the section `dev` of samconfig.toml.
 """

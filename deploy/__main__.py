@@ -24,8 +24,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy")
     parser.add_argument("environment", help="a section of samconfig.toml: dev, staging or prod")
     parser.add_argument("overrides", nargs="*", metavar="Name=value", help="parameters beside those of the section")
-    parser.add_argument("--built", type=Path, default=ROOT / ".aws-sam" / "build", help="what `sam build` made")
-    parser.add_argument("--yes", action="store_true", help="do not ask, whatever the section says")
+    parser.add_argument("--built", type=Path, default=ROOT / ".aws-sam" / "build", help="the output of `sam build`")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     given = parser.parse_intermixed_args()
     try:
         return deploy(given.environment, given.built, section.overrides(given.overrides), given.yes)
@@ -35,10 +35,10 @@ def main() -> int:
 
 
 def deploy(environment: str, built: Path, more: Mapping[str, str], yes: bool) -> int:
-    """The exit code of `sam deploy`. Raises section.Refused where it was not even tried."""
+    """The exit code of `sam deploy`. Raises section.Refused if a check fails."""
     template = built / "template.yaml"
     if not template.is_file():
-        raise section.Refused(f"{template} is not there: run `make build`.")
+        raise section.Refused(f"{template} is missing: run `make build`.")
     its = section.read(ROOT / "samconfig.toml", environment)
     its = replace(its, given={**its.given, **more})
     parameters = section.parameters(template, its)
@@ -57,17 +57,17 @@ def deploy(environment: str, built: Path, more: Mapping[str, str], yes: bool) ->
 
 
 def _say(session: Any, its: section.Section, before: Any, parameters: Mapping[str, str]) -> None:
-    """What is about to be done. No parameter is a secret."""
+    """Print the changes of the deployment. No parameter is a secret."""
     does = "updates" if before else "creates"
     print(f"{does} {its.stack} in {check.account(session)}, {session.region_name}, for {parameters['Architecture']}")
     gradual = before and parameters["GradualDeployment"] == "true"
-    print("new code takes traffic little by little" if gradual else "new code takes all traffic at once")
+    print("new code takes traffic gradually" if gradual else "new code takes all traffic at once")
     for name, old, new in stack.changes(before, parameters):
         print(f"  {name}: {new or '(empty)'}" + (f", was {old or '(empty)'}" if old is not None else ""))
 
 
 def _sam_deploy(its: section.Section, template: Path, parameters: Mapping[str, str], yes: bool) -> int:
-    # Each value goes in a file: on a command line SAM cannot be given an empty one in a plain way.
+    # A file carries the values: on its command line SAM does not take an empty value as it stands.
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as values:
         json.dump(parameters, values)
         values.flush()

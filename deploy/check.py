@@ -1,4 +1,4 @@
-"""What can be known of a deployment before it begins: of each fault that would end it, a sentence."""
+"""The checks before a deployment: each fault that would end it is one sentence."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deploy.section import Refused
 
-# What a secret must have; the Twilio secret may have an API key instead of the auth token. No value is ever printed.
+# The fields that a secret must have; an API key may replace the auth token of Twilio. No value is printed.
 DATABASE_SECRET = ("host", "port", "username", "password", "dbname")
 API_KEY = ("api_key_sid", "api_key_secret")
-RDS_SECRET = "The secret that RDS itself makes has only username and password: make another, or sign in by IAM."
-# Where an ELF file says which machine it is for, and what it says there.
+RDS_SECRET = "The secret that RDS creates has only username and password: create another, or sign in by IAM."
+# The bytes of an ELF file that name its machine, and their values.
 MACHINE = slice(18, 20)
 MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "arm64"}
-# https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionConcurrency.html: executions that stay with the account.
+# https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionConcurrency.html: executions that must stay unreserved.
 UNRESERVED = 100
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
 
 @dataclass
 class Findings:
-    """Faults end the deployment. Notes are what could not be checked, or what works and deserves to be known."""
+    """Faults end the deployment. Notes are checks that could not run, and facts worth knowing."""
 
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def check(session: Any, parameters: Mapping[str, str], built: Path) -> Findings:
-    """Raises Refused, at once, where region or credentials are missing: nothing else can be checked without them."""
+    """Raises Refused at once if region or credentials are missing: every other check needs them."""
     account(session)
     found = Findings()
     found.faults += architecture(built, parameters["Architecture"])
@@ -64,14 +64,14 @@ def account(session: Any) -> str:
     try:
         return str(session.client("sts").get_caller_identity()["Account"])
     except (BotoCoreError, ClientError) as error:
-        raise Refused(f"AWS does not know your credentials: {error}. Try `aws sts get-caller-identity`.") from error
+        raise Refused(f"AWS refuses your credentials: {error}. Try `aws sts get-caller-identity`.") from error
 
 
 def architecture(built: Path, wanted: str) -> Iterator[str]:
     """The layers hold machine code, and a function of another architecture cannot load it."""
     libraries = sorted((built / "DependenciesLayer").rglob("*.so"))
     if not libraries:
-        yield f"{built} has no layer in it: run `make build`."
+        yield f"{built} contains no layer: run `make build`."
         return
     with libraries[0].open("rb") as library:
         found = MACHINES.get(library.read(MACHINE.stop)[MACHINE])
@@ -82,7 +82,7 @@ def architecture(built: Path, wanted: str) -> Iterator[str]:
 def secret(
     session: Any, parameter: str, parameters: Mapping[str, str], shape: Callable[[Mapping[str, Any]], Iterator[str]]
 ) -> Iterator[str]:
-    """Whether the functions will find the secret, and in it what they need."""
+    """The functions must find the secret and the fields that they need."""
     if not (arn := parameters.get(parameter, "")):
         return
     if (region := arn.split(":")[3]) != session.region_name:
@@ -93,7 +93,7 @@ def secret(
     except ClientError as error:
         if error.response["Error"]["Code"] != "ResourceNotFoundException":
             raise
-        yield f"{parameter}: there is no secret {arn} in this account."
+        yield f"{parameter}: the secret {arn} does not exist in this account."
         return
     try:
         kept = json.loads(text)

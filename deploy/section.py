@@ -1,4 +1,4 @@
-"""What a deployment is given: a section of samconfig.toml, completed by the defaults of the template."""
+"""The parameters of a deployment: a section of samconfig.toml, completed by the defaults of the template."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def settings(values: Mapping[str, str]) -> str:
 
 
 def _fault(declared: Mapping[str, Any], value: str) -> str | None:
-    """What CloudFormation would refuse in a value, in the words of the template."""
+    """The reason for which CloudFormation would refuse a value, in the words of the template."""
     if value == FILL_IN:
-        return f"is {FILL_IN} still: fill it in."
+        return f"still has the placeholder {FILL_IN}: replace it."
     if "AllowedPattern" in declared and not re.fullmatch(declared["AllowedPattern"], value):
         return str(declared.get("ConstraintDescription", f"must match {declared['AllowedPattern']}."))
     if "AllowedValues" in declared and value not in map(str, declared["AllowedValues"]):

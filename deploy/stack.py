@@ -1,4 +1,4 @@
-"""The stack as CloudFormation has it: what a deployment may do to it, what it changes, and why one failed."""
+"""The stack in CloudFormation: its state, the changes of a deployment, and the reasons of a failed one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from botocore.exceptions import ClientError
 
 from deploy.section import Refused
 
-# What CloudFormation says of a stack when a deployment begins.
+# The statuses of a stack at the start of a deployment.
 BEGUN = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS")
-# A stack that was never whole cannot be updated, only deleted.
+# A stack that was never complete cannot be updated, only deleted.
 NEVER_WHOLE = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
 
 
@@ -27,13 +27,13 @@ def find(session: Any, name: str) -> dict[str, Any] | None:
 
 
 def can_be_deployed(stack: Mapping[str, Any] | None, name: str) -> None:
-    """Raises Refused where CloudFormation would not touch the stack, with the command that helps."""
+    """Raises Refused if CloudFormation cannot update the stack; the sentence has the command that helps."""
     status = stack["StackStatus"] if stack else ""
     if status in NEVER_WHOLE:
         raise Refused(f"The stack {name} is in {status}: its first deployment failed. {delete_first(name)}")
     if status == "UPDATE_ROLLBACK_FAILED":
         raise Refused(
-            f"The stack {name} is in {status}. When the reason is gone (the database answers again, for instance):"
+            f"The stack {name} is in {status}. Remove the cause first, such as a database that does not answer:"
             f" `aws cloudformation continue-update-rollback --stack-name {name}`, then deploy again."
         )
     if status.endswith("_IN_PROGRESS"):
@@ -41,13 +41,11 @@ def can_be_deployed(stack: Mapping[str, Any] | None, name: str) -> None:
 
 
 def delete_first(name: str) -> str:
-    return (
-        f"Delete the stack, which has nothing in it, and deploy again: `sam delete --stack-name {name} --no-prompts`."
-    )
+    return f"Delete the stack, which is empty, and deploy again: `sam delete --stack-name {name} --no-prompts`."
 
 
 def changes(stack: Mapping[str, Any] | None, parameters: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]]:
-    """Name, old value and new value of each parameter that differs; the old one is None where there is none."""
+    """Name, old value and new value of each parameter that differs; the old one is None for a new parameter."""
     before = {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", ())} if stack else {}
     for name, value in parameters.items():
         if name != "Settings" and before.get(name) != value:
@@ -55,7 +53,7 @@ def changes(stack: Mapping[str, Any] | None, parameters: Mapping[str, str]) -> I
 
 
 def reasons(session: Any, name: str) -> list[str]:
-    """Why the last deployment failed: the resources that failed by themselves, the first one first."""
+    """The resources whose own failure ended the last deployment, the first one first."""
     found: list[str] = []
     pages = session.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=name)
     for event in pages.search("StackEvents[]"):

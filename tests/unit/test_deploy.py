@@ -151,7 +151,7 @@ def test_credentials_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(Refused, match="does not know your credentials"):
+    with pytest.raises(Refused, match="refuses your credentials"):
         check.account(boto3.Session(region_name=REGION))
 
 
@@ -159,7 +159,7 @@ def test_credentials_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ("secret", "words"),
     [
         ("postgresql://app:s3cret@db.example.com/app", "must be a JSON object"),
-        ({"username": "app", "password": "s3cret"}, "no host, port, dbname. The secret that RDS itself makes"),
+        ({"username": "app", "password": "s3cret"}, "no host, port, dbname. The secret that RDS creates"),
         ({name: value for name, value in DATABASE.items() if name != "password"}, "the secret has no password"),
     ],
 )
@@ -199,7 +199,9 @@ def test_senders_need_no_token_where_the_webhook_has_a_secret_of_its_own(session
 
 def test_a_secret_that_is_not_there_is_named(session: Any, tmp_path: Path) -> None:
     found = findings(session, tmp_path, DatabaseSecretArn=FILLED_IN["DatabaseSecretArn"])
-    assert found.faults == [f"DatabaseSecretArn: there is no secret {FILLED_IN['DatabaseSecretArn']} in this account."]
+    assert found.faults == [
+        f"DatabaseSecretArn: the secret {FILLED_IN['DatabaseSecretArn']} does not exist in this account."
+    ]
 
 
 def test_a_secret_of_another_region_is_refused(session: Any, tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_layers_of_another_architecture_are_refused(session: Any, tmp_path: Path
 
 
 def test_layers_that_were_not_built_are_asked_for(tmp_path: Path) -> None:
-    assert list(check.architecture(tmp_path, "arm64")) == [f"{tmp_path} has no layer in it: run `make build`."]
+    assert list(check.architecture(tmp_path, "arm64")) == [f"{tmp_path} contains no layer: run `make build`."]
 
 
 class Limited:
