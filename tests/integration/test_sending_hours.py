@@ -174,10 +174,10 @@ def test_a_misspelled_region_cannot_be_stored(db: psycopg.Connection, region: st
         )
 
 
-def test_messages_are_claimed_where_the_migrator_of_release_0_1_removed_the_new_functions(
+def test_messages_are_claimed_after_the_migrator_of_release_0_1_removed_the_new_functions(
     db: psycopg.Connection, store: Store
 ) -> None:
-    names = ("claim_sms(int)", "claim_one_sms(bigint)")
+    names = ("claim_sms(int)", "claim_one_sms(bigint)", "sms_overrides()", "sms_known_before(text, text, text)")
     texts = [one(db, f"select pg_get_functiondef('sms_retry.{name}'::regprocedure)") for name in names]
     try:
         for name in names:
@@ -186,6 +186,10 @@ def test_messages_are_claimed_where_the_migrator_of_release_0_1_removed_the_new_
         store.queue(replace(GERMAN, kind="otp"))
         claims = [first, *store.claim_due(10)]
         assert [claim and (claim.attempt, claim.recipient_region) for claim in claims] == [(1, None), (1, None)]
+        # Hours and keys cannot be checked, so the entry refuses nothing.
+        override(db, CLOSED)
+        assert store.all_overrides() == NOBODY
+        assert store.known_before(GERMAN) is None
     finally:
         for text in texts:
             db.execute(text)

@@ -346,8 +346,8 @@ MUTATIONS = [
     Mutation(
         "a claim is repeated after its answer was lost",
         f"{PACKAGE}/store.py",
-        'return self._once(f"select * from sms_retry.{function}({places})", given)',
-        'return self._again(f"select * from sms_retry.{function}({places})", given)',
+        'rows = _if_defined(self._once, f"select * from sms_retry.{function}({places})", given)',
+        'rows = _if_defined(self._again, f"select * from sms_retry.{function}({places})", given)',
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(

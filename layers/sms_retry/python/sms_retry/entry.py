@@ -23,6 +23,8 @@ def check_hours(store: Store, message: Message, overrides: Overrides, now: datet
     if _opens(hours, message, message.time_zone, due) <= expires_at - SHORTEST_VALIDITY:
         return
     known = store.known_before(message)
+    if known is None:
+        return
     opens = _opens(hours, message, message.time_zone or known.time_zone, due, known.region)
     if known.message_id is not None or opens <= expires_at - SHORTEST_VALIDITY:
         return

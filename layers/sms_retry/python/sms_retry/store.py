@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg.errors import UndefinedFunction
 
 from sms_retry.connection import PATIENCE, Connection
 from sms_retry.readings import Erased, Readings
@@ -126,14 +125,10 @@ class Store(Readings):
 
         After a receipt reported the cause, only a receipt of the probe clears the hold.
         """
-        function = "open_sms_hold_by_receipt" if by_receipt else "open_sms_hold"
-        try:
-            self._again(f"select sms_retry.{function}(%s, %s, %s, %s)", [hold.scope, hold.key, hold.wait, hold.reason])
-        except psycopg.errors.UndefinedFunction:
-            # After a rollback the migrator of release 0.1 has removed the function for receipts.
-            if not by_receipt:
-                raise
-            self.set_hold(hold)
+        given = [hold.scope, hold.key, hold.wait, hold.reason]
+        by_receipt_only = "select sms_retry.open_sms_hold_by_receipt(%s, %s, %s, %s)"
+        if not by_receipt or _if_defined(self._again, by_receipt_only, given) is None:
+            self._again("select sms_retry.open_sms_hold(%s, %s, %s, %s)", given)
 
     def set_consent(self, business_id: str, phone_number: str, consent: str) -> int:
         """Store a person's consent; returns the number of waiting messages that this ended."""
@@ -142,13 +137,12 @@ class Store(Readings):
 
     def take_reply(self, message_sid: str | None, from_number: str, wish: Wish) -> int | None:
         """Heed a reply, once by its SID; the number of waiting messages that it ended, or None for a repeated reply."""
-        try:
-            given = [message_sid, from_number, wish]
-            ended: int | None = self._again("select sms_retry.take_sms_reply(%s, %s, %s)", given)[0][0]
-        except psycopg.errors.UndefinedFunction:
-            # After a rollback the migrator of release 0.1 has removed the function. Without it a repeated START looks
-            # like a new one, so a person who opted out stays opted out.
+        statement = "select sms_retry.take_sms_reply(%s, %s, %s)"
+        rows = _if_defined(self._again, statement, [message_sid, from_number, wish])
+        if rows is None:
+            # Without the function a repeated START looks like a new one, so a person who opted out stays opted out.
             return self.set_consent("*", from_number, "opted_out") if wish == "stop" else 0
+        ended: int | None = rows[0][0]
         return ended
 
     def record_delivery(self, receipt: Receipt, verdict: Verdict | None = None) -> str:
@@ -167,26 +161,18 @@ class Store(Readings):
 
     def all_overrides(self) -> Overrides:
         """The operators' own rules for codes and for hours, in one round trip."""
-        # The table itself: the migrator of release 0.1 removes functions that it does not know.
-        statement = """select 'codes', row_to_json(o) from sms_retry.sms_policy_overrides() o
-            union all select 'hours', row_to_json(h) from sms_retry.sms_hours_overrides h"""
-        rows = self._once(statement, [])
-        codes, hours = ([tuple(row.values()) for of, row in rows if of == name] for name in Overrides._fields)
+        rows = _if_defined(self._once, "select concerns, rule from sms_retry.sms_overrides()", [])
+        if rows is None:
+            return Overrides(self.overrides(), [])
+        codes, hours = ([tuple(rule.values()) for of, rule in rows if of == name] for name in Overrides._fields)
         return Overrides(codes, hours)
 
-    def known_before(self, message: Message) -> Known:
-        """The message that was stored under the key of this one, and the stated zone and region of its person."""
-        statement = """select
-            (select id from sms_retry.sms_messages where business_id = %s and message_key = %s),
-            (select time_zone from sms_retry.sms_recipients
-                where phone_number = %s and business_id in ('*', %s) and time_zone is not null
-                order by business_id = '*' limit 1),
-            (select region from sms_retry.sms_recipients
-                where phone_number = %s and business_id in ('*', %s) and region is not null
-                order by business_id = '*' limit 1)"""
-        business, number = message.business_id, message.to_number
-        given = [business, message.message_key, number, business, number, business]
-        return Known(*self._again(statement, given)[0])
+    def known_before(self, message: Message) -> Known | None:
+        """The facts about a message before it is queued; None with the functions of release 0.1."""
+        given = [message.business_id, message.message_key, message.to_number]
+        statement = "select message_id, time_zone, region from sms_retry.sms_known_before(%s, %s, %s)"
+        rows = _if_defined(self._again, statement, given)
+        return Known(*rows[0]) if rows else None
 
     def state(self, message_id: int) -> State | None:
         """The state of one message, or None for an id that no message has."""
@@ -274,10 +260,8 @@ class Store(Readings):
 
     def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Call a function that claims; `former` is that of release 0.1, whose migrator removes the newer one."""
-        try:
-            return self._once(f"select * from sms_retry.{function}({places})", given)
-        except UndefinedFunction:
-            return self._once(f"select * from sms_retry.{former}({places})", given)
+        rows = _if_defined(self._once, f"select * from sms_retry.{function}({places})", given)
+        return self._once(f"select * from sms_retry.{former}({places})", given) if rows is None else rows
 
     def _by_hand(self, actor: str, action: str, subject: str, function: str, returns: str, *given: Any) -> Any:
         """Call an SQL function and record the action in the same statement; the result, of SQL's type `returns`."""
@@ -294,7 +278,7 @@ _REPORTS = """%s::bigint[], %s::int[], %s::text[], %s::text[], %s::int[], %s::te
 
 
 def _if_defined(run: Run, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]] | None:
-    """The rows; None if the database has the functions of release 0.1, which lack the function of this statement."""
+    """The rows; None if the function is missing: after a rollback the migrator of release 0.1 has removed it."""
     try:
         return run(statement, given)
     except psycopg.errors.UndefinedFunction:
