@@ -9,7 +9,12 @@ create or replace function sms_retry.log_sent_sms(
     kind         text = 'transactional',
     on_unknown   text = 'resend',
     time_zone    text = null,
-    expires_at   timestamptz = null
+    expires_at   timestamptz = null,
+    sender       text = null,
+    batch        text = null,
+    media_urls   text[] = null,
+    content_sid  text = null,
+    content_variables jsonb = null
 ) returns bigint
 language plpgsql set search_path = sms_retry, pg_temp
 as $$
@@ -27,7 +32,9 @@ begin
 
     this.id := queue_sms_retry(to_number => log_sent_sms.to_number, body => log_sent_sms.body,
         message_key => log_sent_sms.message_key, business_id => log_sent_sms.business_id, kind => log_sent_sms.kind,
-        on_unknown => log_sent_sms.on_unknown, time_zone => log_sent_sms.time_zone, expires_at => log_sent_sms.expires_at);
+        on_unknown => log_sent_sms.on_unknown, time_zone => log_sent_sms.time_zone, expires_at => log_sent_sms.expires_at,
+        sender => log_sent_sms.sender, batch => log_sent_sms.batch, media_urls => log_sent_sms.media_urls,
+        content_sid => log_sent_sms.content_sid, content_variables => log_sent_sms.content_variables);
 
     -- Attempt 0: no worker has claimed the row, so no worker has sent the message or is about to.
     update sms_retry_queue q set status = 'processing',

@@ -1,4 +1,5 @@
--- Takes a message in and claims it in one call, as queue_and_claim_sms does, with its person's stated region.
+-- Takes a message in and claims it in one call. The row always has the message_id; its other columns are null when the
+-- message cannot be claimed now.
 create or replace function sms_retry.queue_and_claim_one_sms(
     to_number     text,
     body          text,
@@ -8,13 +9,24 @@ create or replace function sms_retry.queue_and_claim_one_sms(
     on_unknown    text = 'resend',
     time_zone     text = null,
     scheduled_for timestamptz = null,
-    expires_at    timestamptz = null
+    expires_at    timestamptz = null,
+    sender        text = null,
+    batch         text = null,
+    media_urls    text[] = null,
+    content_sid   text = null,
+    content_variables jsonb = null
 ) returns setof sms_retry.sms_claim
-language sql set search_path = sms_retry, pg_temp
+language plpgsql set search_path = sms_retry, pg_temp
 as $$
-    select c.*, sms_region_of(c.to_number, c.business_id)
-    from queue_and_claim_sms(queue_and_claim_one_sms.to_number, queue_and_claim_one_sms.body,
-        queue_and_claim_one_sms.message_key, queue_and_claim_one_sms.business_id, queue_and_claim_one_sms.kind,
-        queue_and_claim_one_sms.on_unknown, queue_and_claim_one_sms.time_zone, queue_and_claim_one_sms.scheduled_for,
-        queue_and_claim_one_sms.expires_at) c;
+#variable_conflict use_variable
+declare
+    claimed sms_claim;
+    queued  bigint := queue_sms_retry(to_number, body, message_key, business_id, kind, on_unknown, time_zone, scheduled_for,
+        expires_at, sender => sender, batch => batch, media_urls => media_urls, content_sid => content_sid,
+        content_variables => content_variables);
+begin
+    select * into claimed from claim_one_sms(queued);
+    claimed.message_id := queued;
+    return next claimed;
+end
 $$;

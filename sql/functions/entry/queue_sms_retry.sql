@@ -1,6 +1,7 @@
 -- The entry for applications: takes a message in, once per key, and returns its id. White space at the ends of the text is
 -- removed. A key that another recipient or another text has is refused. After an opt-out of the person the message fails
--- at once. With an error_code the first send has failed already:
+-- at once. A message without a sender has the sender of its business, or (null) of the deployment. A message with media or a
+-- content template needs no text. With an error_code the first send has failed already:
 --   with delays, or null       it waits for the first delay (null: one minute), and has spent a retry
 --   with a scheduled_for       it waits until then, and has spent no retry
 --   with empty delays          it has failed
@@ -16,7 +17,12 @@ create or replace function sms_retry.queue_sms_retry(
     expires_at    timestamptz = null,
     error_code    int = null,
     error_message text = null,
-    delays        interval[] = null
+    delays        interval[] = null,
+    sender        text = null,
+    batch         text = null,
+    media_urls    text[] = null,
+    content_sid   text = null,
+    content_variables jsonb = null
 ) returns bigint
 language plpgsql set search_path = sms_retry, pg_temp
 as $$
@@ -26,7 +32,10 @@ declare
     id       bigint;
     queue_id bigint;
     is_same  boolean;
-    kept     text := sms_text(queue_sms_retry.body);
+    has_parts boolean := queue_sms_retry.media_urls is not null or queue_sms_retry.content_sid is not null;
+    kept     text := coalesce(sms_text(queue_sms_retry.body), case when has_parts then '' end);
+    origin   text := coalesce(queue_sms_retry.sender, (
+                 select s.sender from sms_senders s where s.business_id = queue_sms_retry.business_id));
     spelled  text := sms_number(queue_sms_retry.to_number);
     has_failed boolean := queue_sms_retry.error_code is not null and queue_sms_retry.scheduled_for is null;
     is_final   boolean := has_failed and coalesce(queue_sms_retry.delays = '{}', false);
@@ -47,7 +56,8 @@ declare
                    else 'pending' end;
     faults     text := sms_faults(spelled, kept, queue_sms_retry.business_id,
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
-                   queue_sms_retry.expires_at);
+                   queue_sms_retry.expires_at, queue_sms_retry.sender, queue_sms_retry.batch, queue_sms_retry.media_urls,
+                   queue_sms_retry.content_sid, queue_sms_retry.content_variables);
 begin
     if faults is not null then
         raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
@@ -64,12 +74,14 @@ begin
 
     insert into sms_messages
         (message_key, business_id, to_number, body, kind, on_unknown, time_zone, expires_at, status,
-         error_code, error_message, retry_count)
+         error_code, error_message, retry_count, sender, batch, segments, media_urls, content_sid, content_variables)
     values
         (queue_sms_retry.message_key, queue_sms_retry.business_id, queue_sms_retry.to_number, kept,
          queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.time_zone, expiry,
          case queued when 'pending' then 'queued' else queued end,
-         queue_sms_retry.error_code, queue_sms_retry.error_message, (has_failed and queued = 'pending')::int)
+         queue_sms_retry.error_code, queue_sms_retry.error_message, (has_failed and queued = 'pending')::int,
+         nullif(origin, '*'), queue_sms_retry.batch, sms_segments(kept), queue_sms_retry.media_urls,
+         queue_sms_retry.content_sid, queue_sms_retry.content_variables)
     on conflict (business_id, message_key) where message_key is not null do nothing
     returning sms_messages.id into this.id;
 

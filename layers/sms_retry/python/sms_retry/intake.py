@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ from sms_retry.values import Message
 KINDS = ("transactional", "marketing", "otp", "emergency")
 ON_UNKNOWN = ("resend", "hold")
 LONGEST_BODY = 1600
+MOST_MEDIA = 10
+# SQL's sms_faults accepts the same senders and templates.
+SENDER = re.compile(r"\*|\+[1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11}")
+SENDER_FORMS = "a number in E.164, a short code, up to 11 letters and digits, or MG and 32 hexadecimal digits"
+CONTENT_SID = re.compile("HX[0-9a-fA-F]{32}")
+URL = re.compile(r"https://\S{1,1992}")
 SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
 # Characters that JSON can contain and Postgres cannot store: NUL, and half of a surrogate pair.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -47,9 +54,13 @@ class Sent:
 def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
     """The message of a `send_sms` event, and the outcome of the application's own first send, if it made one."""
     fields = _Fields(event)
+    media_urls, content_sid = (
+        fields.urls("media_urls"),
+        fields.matching("content_sid", CONTENT_SID, "HX and 32 hexadecimal digits"),
+    )
     message = Message(
         to_number=fields.number("to"),
-        body=fields.body("body"),
+        body=fields.body("body", required=not (media_urls or content_sid)),
         message_key=fields.text("message_key", required=False, most=255),
         business_id=fields.text("business_id", required=False, most=255) or "default",
         kind=fields.choice("kind", KINDS),
@@ -57,6 +68,11 @@ def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
         time_zone=fields.zone("time_zone"),
         scheduled_for=fields.instant("scheduled_for"),
         expires_at=fields.instant("expires_at"),
+        sender=fields.matching("sender", SENDER, SENDER_FORMS),
+        batch=fields.text("batch", required=False, most=255),
+        media_urls=media_urls,
+        content_sid=content_sid,
+        content_variables=fields.variables("content_variables"),
     )
     first_send = _first_send(fields)
     fields.check({"to", "body", "failed", "sent", *Message.__dataclass_fields__} - {"to_number"})
@@ -129,11 +145,40 @@ class _Fields:
             return None
         return value
 
-    def body(self, name: str) -> str:
+    def matching(self, name: str, pattern: re.Pattern[str], forms: str) -> str | None:
+        value = self.event.get(name)
+        if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
+            self.wrong(name, f"must be {forms}")
+            return None
+        return value
+
+    def urls(self, name: str) -> tuple[str, ...] | None:
+        value = self.event.get(name)
+        if value is None:
+            return None
+        given = value if isinstance(value, list) and 1 <= len(value) <= MOST_MEDIA else []
+        if not given or not all(isinstance(url, str) and URL.fullmatch(url) for url in given):
+            self.wrong(name, f"must be a list of 1 to {MOST_MEDIA} https URLs")
+        return tuple(given)
+
+    def variables(self, name: str) -> str | None:
+        """A JSON object as text."""
+        value = self.event.get(name)
+        if value is None:
+            return None
+        text = json.dumps(value, ensure_ascii=False)
+        is_storable = not UNSTORABLE.search(text) and "\\u0000" not in text
+        if not (isinstance(value, dict) and is_storable and self.event.get("content_sid")):
+            self.wrong(name, "must be a JSON object, beside a content_sid")
+        return text
+
+    def body(self, name: str, required: bool = True) -> str:
         """The text without white space at its ends, which Twilio would remove; SQL's sms_text does the same."""
         value = self.event.get(name)
         text = value.strip() if isinstance(value, str) else ""
-        if not 1 <= len(text) <= LONGEST_BODY or UNSTORABLE.search(text):
+        if value is None and not required:
+            return ""
+        if not (1 if required else 0) <= len(text) <= LONGEST_BODY or UNSTORABLE.search(text):
             ends = "(white space at its ends does not count)"
             self.wrong(name, f"must be text of 1 to {LONGEST_BODY} characters {ends}{STORABLE}")
         return text

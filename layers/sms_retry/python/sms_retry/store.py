@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -71,22 +71,21 @@ class Store(Readings):
         delays: Sequence[timedelta] | None = None,
     ) -> int:
         """Queue a message; returns its id. With `error_code` the application's own first send failed."""
-        statement = f"select sms_retry.queue_sms_retry({_MESSAGE}, error_code => %s, error_message => %s, delays => %s)"
-        given = [*_message(message), error_code, error_message, delays if delays is None else list(delays)]
+        places, given = _message(message)
+        statement = f"select sms_retry.queue_sms_retry({places}, error_code => %s, error_message => %s, delays => %s)"
+        given += [error_code, error_message, delays if delays is None else list(delays)]
         return int(self._once(statement, given)[0][0])
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
         """Queue a message and, if it is due, claim it; returns its id and the claim."""
-        row = self._claim("queue_and_claim_one_sms", "queue_and_claim_sms", _MESSAGE, _message(message))[0]
+        row = self._claim("queue_and_claim_one_sms", "queue_and_claim_sms", *_message(message))[0]
         claim = Claim(*row) if row[0] is not None else None
         return int(row[2]), claim
 
     def log_sent(self, message: Message, provider_sid: str | None) -> int:
         """Log a message that the application sent itself, or may have sent (no SID); returns its id."""
-        statement = """select sms_retry.log_sent_sms(%s, to_number => %s, body => %s, message_key => %s,
-            business_id => %s, kind => %s, on_unknown => %s, time_zone => %s, expires_at => %s)"""
-        *given, _scheduled_for, expires_at = _message(message)
-        return int(self._once(statement, [provider_sid, *given, expires_at])[0][0])
+        places, given = _message(replace(message, scheduled_for=None))
+        return int(self._once(f"select sms_retry.log_sent_sms(%s, {places})", [provider_sid, *given])[0][0])
 
     def claim_due(self, limit: int) -> list[Claim]:
         """Claim at most `limit` due messages, the longest due first."""
@@ -270,9 +269,6 @@ class Store(Readings):
         return self._once(statement, [actor, action, subject, *given])[0][0]
 
 
-_MESSAGE = """to_number => %s, body => %s, message_key => %s, business_id => %s, kind => %s, on_unknown => %s,
-    time_zone => %s, scheduled_for => %s, expires_at => %s"""
-
 _REPORTS = """%s::bigint[], %s::int[], %s::text[], %s::text[], %s::int[], %s::text[], %s::int[], %s::text[],
     %s::text[], %s::boolean[], %s::text[]"""
 
@@ -285,8 +281,12 @@ def _if_defined(run: Run, statement: str, given: Sequence[Any]) -> list[tuple[An
         return None
 
 
-def _message(message: Message) -> list[Any]:
-    return list(astuple(message))
+def _message(message: Message) -> tuple[str, list[Any]]:
+    """The arguments of an SQL entry by name, without those that are None: release 0.1 does not know all of them."""
+    given = {field.name: getattr(message, field.name) for field in fields(message)}
+    given["media_urls"] = list(message.media_urls) if message.media_urls is not None else None
+    given = {name: value for name, value in given.items() if value is not None}
+    return ", ".join(f"{name} => %s" for name in given), list(given.values())
 
 
 def _report(report: Report) -> tuple[Any, ...]:

@@ -53,7 +53,6 @@ def open_sender(
 
     After the first 401 `renewed` gives the credentials to repeat that POST with, and to use from then on.
     """
-    origin = {"MessagingServiceSid" if sender.startswith("MG") else "From": sender}
     login = _Login(credentials, renewed)
 
     with open_clients(api_url) as client:
@@ -62,11 +61,11 @@ def open_sender(
             twilio, wire = client(signed_in)
             form = {
                 "To": claim.to_number,
-                "Body": claim.body,
+                **_content(claim),
                 "StatusCallback": f"{webhook_url}/twilio/status?t={claim.ticket}{CALLBACK_RETRIES}",
                 "ValidityPeriod": int(valid_for.total_seconds()),
                 "MessageIntent": INTENTS[claim.kind],
-                **origin,
+                **_origin(claim.sender or sender),
             }
             url = f"{TWILIO_API_URL}/2010-04-01/Accounts/{signed_in.account_sid}/Messages.json"
             try:
@@ -86,6 +85,19 @@ def open_sender(
             return answer
 
         yield send
+
+
+def _origin(sender: str) -> dict[str, str]:
+    return {"MessagingServiceSid" if sender.startswith("MG") else "From": sender}
+
+
+def _content(claim: Claim) -> dict[str, str | list[str]]:
+    """The text, the media or the content template: Twilio takes no text beside a template."""
+    if claim.content_sid:
+        variables = {"ContentVariables": claim.content_variables} if claim.content_variables else {}
+        return {"ContentSid": claim.content_sid, **variables}
+    text = {"Body": claim.body} if claim.body else {}
+    return {**text, **({"MediaUrl": claim.media_urls} if claim.media_urls else {})}
 
 
 def read_answer(status: int, headers: Mapping[str, str] | HTTPMessage, text: str) -> Answer:

@@ -29,7 +29,10 @@ class Ticket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as an application queues it. Instants are aware; None selects the default of the entry."""
+    """A message as an application queues it. Instants are aware; None selects the default of the entry.
+
+    `content_variables` is a JSON object as text.
+    """
 
     to_number: str
     body: str
@@ -40,10 +43,18 @@ class Message:
     time_zone: str | None = None
     scheduled_for: datetime | None = None
     expires_at: datetime | None = None
+    sender: str | None = None
+    batch: str | None = None
+    media_urls: tuple[str, ...] | None = None
+    content_sid: str | None = None
+    content_variables: str | None = None
 
 
 class Claim(NamedTuple):
-    """A claimed message, with the facts that its checks and its POST need: the columns of SQL's `sms_claim`."""
+    """A claimed message, with the facts that its checks and its POST need: the columns of SQL's `sms_claim`.
+
+    A message without a `sender` has the deployment's; a sender without an `account` belongs to the main account.
+    """
 
     id: int
     attempt: int
@@ -60,6 +71,12 @@ class Claim(NamedTuple):
     limited_until: datetime | None
     claimed_at: datetime
     recipient_region: str | None = None
+    sender: str | None = None
+    account: str | None = None
+    segments: int | None = None
+    media_urls: list[str] | None = None
+    content_sid: str | None = None
+    content_variables: str | None = None
 
     @property
     def ticket(self) -> Ticket:
