@@ -19,8 +19,8 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 as $$
 #variable_conflict use_column
 begin
-    -- The rows are locked before they are judged, in the order of accept_sms_claims, so that no two functions deadlock.
-    -- Rows of stale reports are not locked: their holder may wait for a row that accept_sms_claims locked in this
+    -- The rows are locked before they are judged, in the order of finish_sms_retries, so that no two functions deadlock.
+    -- Rows of stale reports are not locked: their holder may wait for a row that finish_sms_retries locked in this
     -- transaction, and the two would deadlock.
     perform from unnest(ids, attempts, outcomes) as t (id, attempt, outcome)
     join sms_retry_queue q on q.id = any (array[t.id])
@@ -102,7 +102,7 @@ begin
             error_message = case when j.outcome not in ('accepted', 'delivered') and m.status <> 'delivered'
                 then coalesce(j.message, m.error_message) end,
             retry_count = m.retry_count + j.spent,
-            -- As in accept_sms_claims.
+            -- As in finish_sms_retries.
             ask_at = case when j.outcome = 'accepted' then now() + least(interval '1 hour', (
                     select min(h.wait) / 2 from sms_holds h
                     where (h.probe_id, h.probe_attempt) = (j.id, j.attempt) and h.cleared_by = 'receipt'))
