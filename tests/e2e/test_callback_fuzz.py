@@ -151,9 +151,7 @@ def test_every_signed_form_gets_an_answer(
     assert answer(stack, signed(path, query, params)) in (204 if path == STATUS else 200, 400)
 
 
-@pytest.mark.parametrize(
-    "code", ["", "30003", "30005", "21610", "20003", "30610", "0", "9" * 9, "9" * 10, "9" * 60_000]
-)
+@pytest.mark.parametrize("code", ["", "30003", "30005", "21610", "20003", "30610", "0", "9" * 9, "9" * 10, "9" * 5_000])
 @pytest.mark.parametrize("query", ["", "t=1-1", "t=2-1", f"t={'9' * 18}-{'9' * 9}"])
 def test_every_error_code_is_accepted_with_every_ticket(
     stack: Stack, before: list[list[tuple[object, ...]]], code: str, query: str

@@ -59,11 +59,58 @@ def test_a_signed_form_is_a_receipt_with_its_ticket() -> None:
     assert expected == read(event(STATUS, is_base64=False))
 
 
-def test_a_ticket_counts_only_in_its_own_account() -> None:
+def test_a_callback_of_another_account_is_forged() -> None:
     ours, another = "AC" + "a" * 32, "AC" + "b" * 32
-    for account, ticket in ((ours, Ticket(17, 2)), (another, None)):
-        found = callback.read(event({**STATUS, "AccountSid": account}), URL, (TOKEN,), ours)
-        assert found == Receipt(SID, "undelivered", 30003, ticket, "+14155550123")
+    found = callback.read(event({**STATUS, "AccountSid": ours}), URL, (TOKEN,), ours)
+    assert found == Receipt(SID, "undelivered", 30003, Ticket(17, 2), "+14155550123")
+    assert callback.read(event({**STATUS, "AccountSid": another}), URL, (TOKEN,), ours) == Forged()
+
+
+def test_a_field_that_was_moved_into_the_query_changes_nothing() -> None:
+    given = event(STATUS)
+    # Twilio signs the URL and the fields without separators: this text is the same.
+    moved = {**given, "rawQueryString": "t=17-2ErrorCode30003"}
+    form = {name: value for name, value in STATUS.items() if name != "ErrorCode"}
+    moved["body"] = base64.b64encode(urlencode(form).encode()).decode()
+    assert read(moved) == NotACallback("its query is not a ticket")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "t=17-2&x=1",
+        "t=017-2",
+        "x=1",
+        "t=",
+        "t=x",
+        "t=1",
+        "t=1-",
+        "t=-1-2",
+        "t=1-2-3",
+        "t=٣-1",
+        f"t={'9' * 30}-1",
+        "t=1-9999999999",
+    ],
+)
+def test_the_query_of_a_receipt_is_a_ticket_or_empty(query: str) -> None:
+    assert read(event(STATUS, query=query)) == NotACallback("its query is not a ticket")
+    without = read(event(STATUS, query=""))
+    assert isinstance(without, Receipt)
+    assert without.ticket is None
+
+
+def test_a_reply_has_no_query() -> None:
+    reply = {"MessageSid": SID, "From": "+14155550123", "Body": "STOP"}
+    assert read(event(reply, "/twilio/inbound", query="t=17-2")) == NotACallback("its query is not a ticket")
+
+
+@pytest.mark.parametrize("form", [{f"f{n}": "" for n in range(101)}, {"Body": "x" * 16 * 1024}])
+def test_a_form_that_is_larger_than_every_callback_is_refused_unread(
+    form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = event(form)
+    monkeypatch.setattr(callback, "is_signed", lambda *_: pytest.fail("the signature was computed"))
+    assert isinstance(read(given), NotACallback)
 
 
 def test_header_names_are_case_insensitive() -> None:
@@ -133,10 +180,6 @@ def test_the_host_in_the_event_is_ignored() -> None:
     assert isinstance(read(signed_for_the_host), Forged)
 
 
-def test_the_query_is_signed_byte_for_byte() -> None:
-    assert isinstance(read(event(STATUS, query="b=%7E&t=17-2&a=%2f")), Receipt)
-
-
 def test_the_old_and_the_next_token_are_both_valid() -> None:
     for token in ("old", "next"):
         assert isinstance(read(event(STATUS, token=token), "old", "next"), Receipt)
@@ -160,15 +203,6 @@ def test_a_request_without_a_form_is_not_a_callback(changed: dict[str, Any]) -> 
 @pytest.mark.parametrize("form", [{"MessageStatus": "sent"}, {"MessageSid": SID}, {"To": "+14155550123"}])
 def test_a_form_without_a_sid_or_a_status_is_not_a_callback(form: dict[str, str]) -> None:
     assert isinstance(read(event(form)), NotACallback)
-
-
-@pytest.mark.parametrize(
-    "query", ["", "t=", "t=x", "t=1", "t=1-", "t=-1-2", "t=1-2-3", "t=٣-1", f"t={'9' * 30}-1", "t=1-9999999999"]
-)
-def test_an_invalid_ticket_is_left_out(query: str) -> None:
-    receipt = read(event(STATUS, query=query))
-    assert isinstance(receipt, Receipt)
-    assert receipt.ticket is None
 
 
 def reply(**form: str) -> Receipt | Reply | Forged | NotACallback:
