@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -120,7 +121,7 @@ def test_show_prints_the_story_of_a_message(db: psycopg.Connection, store: Store
     output = run("show", claim.message_id)
 
     assert "Message 1 is sent: key parcel-17, to +4917*******01, kind otp, business default" in output.out
-    steps = ["taken in", "refused", "retry, by anna", "accepted"]
+    steps = ["taken in", "refused", "retry, by anna (postgres)", "accepted"]
     assert [step for step in steps if step in output.out] == sorted(steps, key=output.out.index)
     assert "1-1" in output.out
     assert "+4917*******01 is off" in output.out
@@ -138,8 +139,8 @@ def test_show_prints_number_and_text_only_with_the_option_and_records_that(
     shown = facts_of(run("show", message_id, "--numbers", "--json"))
 
     assert (shown["number"], shown["body"]) == (number(), "Your parcel is here.")
-    assert one(db, "select actor || ' ' || action from sms_retry.sms_actions") == "anna show"
-    assert shown["story"][-1]["what"] == "show, by anna"
+    assert one(db, "select actor || ' ' || action from sms_retry.sms_actions") == "anna (postgres) show"
+    assert shown["story"][-1]["what"] == "show, by anna (postgres)"
 
 
 def test_retry_makes_a_message_due(db: psycopg.Connection, store: Store, run: Run) -> None:
@@ -304,7 +305,6 @@ def test_a_missing_message_id_is_reported(run: Run, command: str) -> None:
             "sms_retry: the key of a hold on the country must be a prefix such as +44",
         ),
         (["opt-out", "0176123"], "sms_retry opt-out: argument NUMBER: it must be a number such as +14155550123"),
-        (["erase"], "sms_retry erase: the following arguments are required: NUMBER"),
         (["explode"], "sms_retry: argument COMMAND: invalid choice: 'explode'"),
         ([], "sms_retry: the following arguments are required: COMMAND"),
     ],
@@ -330,6 +330,24 @@ def test_an_unreachable_database_is_reported_without_its_password(
     assert (output.out, output.code, output.err.count("\n")) == ("", code, 1)
     assert output.err.startswith(f"sms_retry: {sentence}")
     assert "a-password" not in output.err
+
+
+def test_a_number_can_be_read_from_standard_input(
+    db: psycopg.Connection, store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_in(store)
+    for command, result in (("opt-out", "Recorded. Waiting messages that ended: 1."), ("erase", "Erased: ")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{number()}\n"))
+        assert run(command, *(["--yes"] if command == "erase" else [])).out.startswith(result)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("0176123\n"))
+    assert run("opt-out") == ("", "sms_retry: the number must be a number such as +14155550123\n", 1)
+
+
+def test_a_terminal_gets_no_control_character_of_a_text(store: Store, run: Run) -> None:
+    message_id = store.queue(Message(number(), "clear\x1b[2J the\x07 screen\u202e"))
+    output = run("show", message_id, "--numbers").out
+    assert "clear\ufffd[2J the\ufffd screen\ufffd" in output
+    assert not {"\x1b", "\x07", "\u202e"} & set(output)
 
 
 def test_an_error_of_the_database_is_reported(db: psycopg.Connection, store: Store, run: Run) -> None:

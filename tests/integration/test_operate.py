@@ -81,7 +81,12 @@ def test_numbers_are_masked_in_recorded_actions(db: psycopg.Connection, store: S
 
 @pytest.mark.parametrize(
     ("phone_number", "masked"),
-    [("+4917612345678", "+4917*******78"), ("+29012345", "+2901**45"), ("+2901234", "+2******")],
+    [
+        ("+4917612345678", "+4917*******78"),
+        ("+29012345678", "+2901*****78"),
+        ("+29012345", "+2*******"),
+        ("+2901234", "+2******"),
+    ],
 )
 def test_a_masked_number_shows_its_start_and_its_end(phone_number: str, masked: str) -> None:
     assert operate.masked(phone_number) == masked

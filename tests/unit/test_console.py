@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.aws.container import ROOT
-from sms_retry.console import actions, fields, figures, plots, view
+from sms_retry import operate
+from sms_retry.console import actions, csrf, fields, figures, plots, view
 from sms_retry.readings import CurrentHold, EndedInHour
 
 NOW = datetime(2026, 6, 1, 12, 34, 56, tzinfo=UTC)
@@ -163,7 +164,33 @@ def test_every_result_of_a_form_has_a_notice() -> None:
     assert {"due", "not_due", "too_late", "hold_set", "erasing"} <= results <= actions.NOTICES.keys()
 
 
-def test_a_notice_contains_only_a_number_of_the_query() -> None:
-    assert actions.notice({"done": "requeued", "n": "12"}) == "Due now: 12."
-    assert actions.notice({"done": "requeued", "n": "<b>"}) == "Due now: 0."
-    assert actions.notice({"done": "nonsense"}) == actions.notice({}) == ""
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("+14155559876 is off", "+1415*****76 is off"),
+        ("call (415) 555-9876", "call (415) 5**-**76"),
+        ("415-555-9876", "415-5**-**76"),
+        ("+1 415 555 9876", "+1 415 *** **76"),
+        ("+1.415.555.9876", "+1.415.***.**76"),
+        ("cart-+14155559876-7", "cart-+1415******6-7"),
+        ("order-1234", "order-1234"),
+        ("error 30003", "error 30003"),
+    ],
+)
+def test_a_number_is_masked_in_every_spelling(text: str, shown: str) -> None:
+    assert operate.without_numbers(text) == shown
+
+
+def test_a_notice_is_shown_only_to_the_browser_and_the_person_that_it_was_made_for() -> None:
+    nonce = csrf.new_nonce()
+    given = csrf.noticed(nonce, "anna", "Messages erased: 3.")
+    assert csrf.notice(nonce, "anna", given) == "Messages erased: 3."
+    assert csrf.notice(nonce, "anna", given.replace("3", "99999")) == ""
+    assert csrf.notice(csrf.new_nonce(), "anna", given) == csrf.notice(nonce, "ben", given) == ""
+    assert csrf.notice(None, None, given) == csrf.notice(nonce, "anna", "Messages erased: 3.") == ""
+
+
+def test_a_recorded_result_that_looks_like_json_is_shown_as_it_is() -> None:
+    assert view.result('{"messages": 1200}') == "messages erased: 1,200"
+    assert view.result("{see the wiki}") == "{see the wiki}"
+    assert view.result('{"messages": "all"}') == '{"messages": "all"}'

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
@@ -111,14 +111,19 @@ def command_line() -> _Parser:
         each.add_argument("key", nargs="?", default="*", help="a prefix such as +44, or a number")
     hold.add_argument("--for", dest="wait", type=_duration, required=True, metavar="TIME", help="such as 30m, 2h, 7d")
     hold.add_argument("--reason", default="by hand")
+    person: Any = {
+        "nargs": "?",
+        "type": _number,
+        "metavar": "NUMBER",
+        "help": "without it, the number is asked for or read",
+    }
     for name, consent in (("opt-out", "opted_out"), ("opt-in", "opted_in")):
         opt = command(name, commands.set_consent, f"record that a person has {consent.replace('_', ' ')}")
         opt.set_defaults(consent=consent)
         opt.add_argument("--business", default="*", metavar="ID", help="for one business; without it, for every one")
-        opt.add_argument("number", type=_number, metavar="NUMBER")
-    command("erase", commands.erase, "erase a person and every message to this person", large).add_argument(
-        "number", type=_number, metavar="NUMBER"
-    )
+        opt.add_argument("number", **person)
+    erase = command("erase", commands.erase, "erase a person and every message to this person", large)
+    erase.add_argument("number", **person)
     return parser
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sms_retry import health, operate, runtime, terminal
+from sms_retry import health, numbers, operate, runtime, terminal
 from sms_retry.readings import MessageDetails, StoryStep
 from sms_retry.store import Store
 
@@ -42,6 +42,7 @@ def status(_given: Namespace) -> Result:
     listed = [hold._asdict() for hold in holds]
     for hold in listed:
         hold["key"] = hold.pop("masked_key")
+        hold["reason"] = operate.without_numbers(hold["reason"])
     facts = {**figures, "open_holds": listed, "held_messages": parked}
     return Result(facts, terminal.status(figures, holds, parked))
 
@@ -51,14 +52,15 @@ def show(given: Namespace) -> Result:
     details, body = _details(store, given.message_id), None
     if given.numbers:
         # Before the actions are read, so that this one is among them.
-        shown = store.show(given.message_id, given.actor)
+        shown = store.show(given.message_id, _actor(given, store))
         if shown is None:
             raise _no_such(given.message_id)
         details, body = details._replace(number=shown.phone_number), shown.body
     steps = _story(store, given.message_id)
     if not given.numbers:
         # Twilio's error messages often contain the number.
-        details = details._replace(error_message=_without_numbers(details.error_message))
+        error_message, key = map(_without_numbers, (details.error_message, details.message_key))
+        details = details._replace(error_message=error_message, message_key=key)
         steps = [step._replace(detail=_without_numbers(step.detail)) for step in steps]
     facts = {**details._asdict(), **({"body": body} if given.numbers else {})}
     return Result({**facts, "story": [step._asdict() for step in steps]}, terminal.story(details, body, steps))
@@ -66,7 +68,7 @@ def show(given: Namespace) -> Result:
 
 def retry(given: Namespace) -> Result:
     store = _store()
-    if operate.retry(store, given.actor, given.message_id, given.force):
+    if operate.retry(store, _actor(given, store), given.message_id, given.force):
         return Result({"due": True}, f"Message {given.message_id} is due now: the next tick sends it.")
     details = _details(store, given.message_id)
     if details.body_length is None:
@@ -79,7 +81,8 @@ def retry(given: Namespace) -> Result:
 
 
 def cancel(given: Namespace) -> Result:
-    became = operate.cancel(_store(), given.actor, given.message_id)
+    store = _store()
+    became = operate.cancel(store, _actor(given, store), given.message_id)
     match became:
         case "cancelled":
             return Result({"status": became}, f"Message {given.message_id} is cancelled.")
@@ -99,7 +102,7 @@ def requeue(given: Namespace) -> Result:
     if counted.failed > LARGE:
         _confirm(given, f"Give {_messages(counted.failed)} that failed with {operate.named(cause)} one more try?")
     with terminal.progress("requeued") as progress:
-        requeued = operate.requeue_all(store, given.actor, cause, given.since, counted, progress=progress)
+        requeued = operate.requeue_all(store, _actor(given, store), cause, given.since, counted, progress=progress)
     facts = {"requeued": requeued.messages, "failed": counted.failed}
     stayed = counted.failed - requeued.messages
     late = f" Too late to send: {_messages(stayed)}." if stayed > 0 else ""
@@ -107,7 +110,8 @@ def requeue(given: Namespace) -> Result:
 
 
 def hold(given: Namespace) -> Result:
-    operate.hold(_store(), given.actor, given.scope, given.key, given.wait, given.reason)
+    store = _store()
+    operate.hold(store, _actor(given, store), given.scope, given.key, given.wait, given.reason)
     until = datetime.now(UTC) + given.wait
     shown = (
         f"The hold is set. Nothing is sent there before {terminal.instant(until)} (UTC); then one message probes it."
@@ -116,22 +120,25 @@ def hold(given: Namespace) -> Result:
 
 
 def clear_hold(given: Namespace) -> Result:
-    if not operate.clear_hold(_store(), given.actor, given.scope, given.key):
+    store = _store()
+    if not operate.clear_hold(store, _actor(given, store), given.scope, given.key):
         raise CannotBeDone("this hold is not set")
     return Result({"released": True}, "The hold is cleared.")
 
 
 def set_consent(given: Namespace) -> Result:
-    ended = operate.set_consent(_store(), given.actor, given.business, given.number, given.consent)
+    store, number = _store(), _number(given)
+    ended = operate.set_consent(store, _actor(given, store), given.business, number, given.consent)
     facts = {"consent": given.consent, "ended": ended}
     return Result(facts, f"Recorded. Waiting messages that ended: {ended:,}.")
 
 
 def erase(given: Namespace) -> Result:
-    store, person = _store(), operate.masked(given.number)
+    number = _number(given)
+    store, person = _store(), operate.masked(number)
     _confirm(given, f"Erase {person} and every message to this person? This cannot be undone.")
     with terminal.progress("erased") as progress:
-        erased = operate.erase_all(store, given.actor, given.number, progress=progress)
+        erased = operate.erase_all(store, _actor(given, store), number, progress=progress)
     left = f" Being sent now: {erased.left:,}. Erase again in a minute." if erased.left else ""
     return Result(erased._asdict(), f"Erased: {person}, {_messages(erased.messages)}.{left}")
 
@@ -139,6 +146,22 @@ def erase(given: Namespace) -> Result:
 def _store() -> Store:
     # An operator prefers an error at once to a wait for the database.
     return runtime.store(timedelta(0))
+
+
+def _actor(given: Namespace, store: Store) -> str:
+    """The operator: the user of this machine, which a variable can change, and the role of the database."""
+    return f"{given.actor} ({store.session_user()})"
+
+
+def _number(given: Namespace) -> str:
+    """The number of the arguments, or else of a prompt or of standard input: there no list of processes shows it."""
+    if given.number:
+        return str(given.number)
+    text = input("Number: ") if sys.stdin.isatty() else sys.stdin.readline()
+    number = numbers.from_text(text.strip())
+    if number is None:
+        raise CannotBeDone("the number must be a number such as +14155550123")
+    return number
 
 
 def _details(store: Store, message_id: int) -> MessageDetails:

@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from itertools import count, islice
 from typing import NamedTuple
 
-from sms_retry.readings import Erased, FailedSince
+from sms_retry.readings import Erased, FailedSince, FoundMessage
 from sms_retry.store import Store
 from sms_retry.values import Cause
 
 # Messages that one statement requeues.
 BATCH = 1000
+# Seven to fifteen digits, as people write a number: `(415) 555-9876`, `+1.415.555.9876`.
+NUMBER = re.compile(r"\+?\(?[0-9](?:[\s().\-/\u2010-\u2015]{0,2}[0-9]){6,14}(?![0-9])")
 
 # Called after each batch with the number of messages that are done, and the number of all.
 Progress = Callable[[int, int], None]
@@ -85,6 +87,14 @@ def set_consent(store: Store, actor: str, business_id: str, phone_number: str, c
     return store.set_consent_by_hand(actor, subject, business_id, phone_number, consent)
 
 
+def search(store: Store, actor: str, word: str, phone_number: str | None) -> list[FoundMessage]:
+    """Messages with this id, key or SID, and the latest to this number. A search for a number is recorded."""
+    found = store.found(word, phone_number)
+    if phone_number:
+        store.note_action(actor, "search", masked(phone_number), f"messages found: {len(found)}")
+    return found
+
+
 def erase(store: Store, actor: str, phone_number: str) -> Erased:
     """Erase a person, at most 1,000 messages in one call."""
     return store.erase_by_hand(actor, masked(phone_number), phone_number)
@@ -113,15 +123,23 @@ def named(cause: Cause) -> str:
 
 
 def masked(phone_number: str) -> str:
-    """A number with stars: `+4917******78`; of a number of up to 8 characters only the first two are shown."""
-    start, end = (5, 2) if len(phone_number) > 8 else (2, 0)
+    """A number with stars: `+4917******78`; of a number of up to 10 characters only the first two are shown."""
+    start, end = (5, 2) if len(phone_number) > 10 else (2, 0)
     stars = "*" * (len(phone_number) - start - end)
     return phone_number[:start] + stars + phone_number[start + len(stars) :]
 
 
 def without_numbers(text: str) -> str:
-    """A text in which every number is masked."""
-    return re.sub(r"\+?[1-9][0-9]{6,14}", lambda number: masked(number[0]), text)
+    """A text in which every number is masked, in any spelling. Another long row of digits is masked too."""
+    return NUMBER.sub(lambda number: _stars(number[0]), text)
+
+
+def _stars(number: str) -> str:
+    """A number with stars for the digits that `masked` hides; its separators stay."""
+    digits = sum(map(str.isdigit, number))
+    first, last = (4, 2) if digits > 9 else (1, 0)
+    seen = count(1)
+    return "".join("*" if mark.isdigit() and first < next(seen) <= digits - last else mark for mark in number)
 
 
 def _message(message_id: int) -> str:

@@ -249,6 +249,14 @@ class Store(Readings):
         """Erase at most 1,000 messages of one person, with attempts, receipts, holds and consents but opt-outs."""
         return Erased(**self._by_hand(actor, "erase", subject, "erase_sms_recipient", "jsonb", phone_number))
 
+    def note_action(self, actor: str, action: str, subject: str, result: str) -> None:
+        """Record an action that changes nothing."""
+        self._once("select sms_retry.note_sms_action(%s, %s, %s, %s)", [actor, action, subject, result])
+
+    def session_user(self) -> str:
+        """The role that is signed in to the database."""
+        return str(self._again("select session_user", [])[0][0])
+
     def cleanup(self, only_erased: bool = False) -> int:
         """Remove one batch of queue rows that ended long ago; their number, 0 when none is left."""
         return int(self._once("select sms_retry.cleanup_sms_retries(only_erased => %s)", [only_erased])[0][0])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import category
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,7 +51,8 @@ COUNTED = {"due": 10_000, "overdue": 10_000, "callbacks_last_hour": 1_000}
 
 
 def show(shown: Shown) -> None:
-    Console(highlight=False, soft_wrap=isinstance(shown, str)).print(shown, markup=False)
+    text = _printable(shown) if isinstance(shown, str) else shown
+    Console(highlight=False, soft_wrap=isinstance(shown, str)).print(text, markup=False)
 
 
 def status(figures: dict[str, Any], holds: Sequence[CurrentHold], parked: Sequence[int]) -> Group:
@@ -114,5 +116,10 @@ def _line(step: StoryStep) -> tuple[str, ...]:
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
     table = Table(*columns, box=None, show_header=any(columns), header_style="dim", pad_edge=False)
     for row in rows:
-        table.add_row(*map(Text, row))
-    return Group("", Text(title, "bold"), table)
+        table.add_row(*(Text(_printable(value)) for value in row))
+    return Group("", Text(_printable(title), "bold"), table)
+
+
+def _printable(text: str) -> str:
+    """A text without characters that a terminal obeys: an escape sequence could change its screen or its clipboard."""
+    return "".join("\ufffd" if category(mark) in ("Cc", "Cf") and mark != "\n" else mark for mark in text)

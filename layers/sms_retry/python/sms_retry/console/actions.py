@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
 
 from sms_retry import operate
 from sms_retry.console.fields import InvalidField, NoSuchMessage, code, instant, message_id, number
@@ -47,6 +46,10 @@ class Done:
     page: str
     notice: str
     n: int = 0
+
+    @property
+    def text(self) -> str:
+        return NOTICES[self.notice].format(n=self.n)
 
 
 def retry(store: Store, actor: str, fields: Fields) -> Done:
@@ -93,6 +96,8 @@ def hold(store: Store, actor: str, fields: Fields) -> Done:
         raise InvalidField("A hold lasts at least one minute and at most 400,000 days.")
     if not 1 <= len(why) <= 100:
         raise InvalidField("Enter a reason of at most 100 characters.")
+    if scope in ("account", "sender"):
+        _require_confirmation(fields)
     operate.hold(store, actor, scope, key, wait, why)
     return Done("/holds", "hold_set")
 
@@ -137,15 +142,9 @@ def possible(message: MessageDetails) -> frozenset[str]:
     return frozenset(action for action, can in found.items() if can)
 
 
-def notice(query: Mapping[str, str]) -> str:
-    """The notice for the page that a form led to."""
-    n = query.get("n", "")
-    return NOTICES.get(query.get("done", ""), "").format(n=n if n.isascii() and n.isdigit() else 0)
-
-
 def handle(hold: CurrentHold) -> str:
-    """A hold's name in a form, because its key may be a number."""
-    return sha256(f"{hold.scope} {hold.key}".encode()).hexdigest()[:32]
+    """A hold's name in a form: its key may be a number, and a hash of a number can be reversed."""
+    return f"{hold.scope} {hold.masked_key} {hold.opened_at.timestamp():.6f}"
 
 
 def _person(store: Store, fields: Fields) -> tuple[str, str]:

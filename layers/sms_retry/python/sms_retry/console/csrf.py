@@ -73,6 +73,22 @@ def refusal(
     return None
 
 
+def noticed(nonce: str, actor: str, text: str) -> str:
+    """A notice for the next page of this browser and person: the text and a seal, which no other site can make."""
+    return f"{_notice_seal(nonce, actor, text)}.{text}"
+
+
+def notice(nonce: str | None, actor: str | None, given: str) -> str:
+    """The text of a notice that this browser was sent; empty if it was not."""
+    seal, _, text = given.partition(".")
+    is_ours = nonce and actor and hmac.compare_digest(seal.encode(), _notice_seal(nonce, actor, text).encode())
+    return text if is_ours else ""
+
+
+def _notice_seal(nonce: str, actor: str, text: str) -> str:
+    return hmac.new(nonce.encode(), f"notice {actor} {text}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
 def _is_from_here(headers: Mapping[str, str]) -> bool:
     # The rules of Go's http.CrossOriginProtection. Behind a proxy `host` may differ from the browser's host, so
     # Sec-Fetch-Site comes first; only browsers from before 2023 do not send it.

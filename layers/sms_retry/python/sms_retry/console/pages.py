@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from aws_lambda_powertools.event_handler import Response
 
-from sms_retry import health
+from sms_retry import health, operate
 from sms_retry.console import actions, fields, plots, view
 from sms_retry.console.figures import headline, tiles
 from sms_retry.console.story import story
@@ -128,14 +128,15 @@ def style() -> Page:
 
 @app.post("/do/search")
 def search() -> Page:
-    store, word = request().store, request().fields.get("word", "")
+    asked, word = request(), request().fields.get("word", "")
     if not 1 <= len(word) <= 255:
         raise fields.InvalidField("Search for an id, a key, a number or a SID.")
-    found = {row.message_id: row.found_by for row in store.found(word, fields.number_in(word))}
+    rows = operate.search(asked.store, asked.actor or "", word, fields.number_in(word))
+    found = {row.message_id: row.found_by for row in rows}
     if len(found) == 1:
         [(id, by)] = found.items()
         return go(f"/messages/{id}/person" if by == "number" else f"/messages/{id}")
-    return page("found.html", here="", rows=store.listed(list(found)))
+    return page("found.html", here="", rows=asked.store.listed(list(found)))
 
 
 @app.post("/do/show")
@@ -150,7 +151,7 @@ def do(form: str) -> Page:
     if form not in actions.FORMS:
         return no_page()
     done = actions.FORMS[form](request().store, request().actor or "", request().fields)
-    return go(f"{done.page}?{urlencode({'done': done.notice, 'n': done.n})}")
+    return go(done.page, done.text)
 
 
 def _message(id: int, shown: NumberAndText | None = None) -> Page:

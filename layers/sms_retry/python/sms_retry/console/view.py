@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sms_retry import codes
+from sms_retry import codes, operate
 from sms_retry.console.plots import ENDINGS
 from sms_retry.readings import ListedMessage, MessageDetails
 
@@ -109,8 +109,12 @@ def why(row: ListedMessage, now: datetime, on_hold: bool) -> str:
 
 def result(text: str | None) -> str:
     """The recorded result of an action, in words."""
-    if text and text.startswith("{"):
-        return f"messages erased: {json.loads(text)['messages']:,}"
+    try:
+        erased = json.loads(text or "")
+    except ValueError:
+        erased = None
+    if isinstance(erased, dict) and isinstance(erased.get("messages"), int):
+        return f"messages erased: {erased['messages']:,}"
     return {None: "done", "": "done", "true": "done", "false": "nothing was changed"}.get(text, text or "")
 
 
@@ -149,7 +153,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     filters = {"duration": duration, "meaning": meaning, "reason": reason, "status_of": status_of}
-    filters |= {"because": because, "result": result}
+    filters |= {"because": because, "result": result, "without_numbers": operate.without_numbers}
     environment.filters |= filters | {"thousands": "{:,}".format, "first_upper": first_upper}
     environment.globals |= {"STATUSES": STATUSES, "ENDINGS": ENDINGS, "STYLE_VERSION": STYLE_VERSION}
     environment.globals |= {"relative": relative}

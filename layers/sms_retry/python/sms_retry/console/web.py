@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.shared.cookies import Cookie, SameSite
 
-from sms_retry.console import actions, csrf, view
+from sms_retry.console import csrf, view
 from sms_retry.console.fields import InvalidField, NoSuchMessage
 from sms_retry.store import Store
 
@@ -31,13 +32,17 @@ HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `token` goes into the forms of the page; `fields` are those of a posted form."""
+    """One request. `token` goes into the forms of the page; `fields` are those of a posted form.
+
+    `nonce` is the value of the console's cookie.
+    """
 
     store: Store
     now: datetime
     query: Mapping[str, str]
     actor: str | None = None
     token: str | None = None
+    nonce: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -52,7 +57,8 @@ def request() -> Request:
 
 def page(template: str, **values: Any) -> Page:
     asked = request()
-    given = {"now": asked.now, "actor": asked.actor, "token": asked.token, "notice": actions.notice(asked.query)}
+    notice = csrf.notice(asked.nonce, asked.actor, asked.query.get("notice", ""))
+    given = {"now": asked.now, "actor": asked.actor, "token": asked.token, "notice": notice}
     return Response(200, "text/html; charset=utf-8", view.render(template, **given, **values), compress=True)
 
 
@@ -62,8 +68,11 @@ def problem(status: int, heading: str, sentence: str) -> Page:
     return found
 
 
-def go(place: str) -> Page:
-    """A redirect to a page that can be reloaded without a repeated action."""
+def go(place: str, notice: str = "") -> Page:
+    """A redirect to a page that can be reloaded without a repeated action, and its notice."""
+    asked = request()
+    if notice:
+        place += "?" + urlencode({"notice": csrf.noticed(asked.nonce or "", asked.actor or "", notice)})
     return Response(303, headers={"location": place})
 
 
@@ -75,7 +84,7 @@ def guard(app: APIGatewayHttpResolver, next_middleware: NextMiddleware) -> Page:
     actor, nonce = csrf.actor(event.raw_event), csrf.nonce(event.raw_event.get("cookies") or [], cookie)
     made = nonce or csrf.new_nonce()
     token = actor and csrf.token(made, actor, request().now)
-    app.context["request"] = replace(request(), actor=actor, token=token)
+    app.context["request"] = replace(request(), actor=actor, token=token, nonce=nonce)
     answered = _refused(nonce) or _answered(app, next_middleware)
     answered.headers = {**HEADERS, **answered.headers}
     if nonce is None:
