@@ -56,6 +56,12 @@ def fixed(stack: Mapping[str, Any] | None, parameters: Mapping[str, str]) -> Ite
     """The changes that CloudFormation cannot make, or only by deleting the database of the stack."""
     before = {name: old for name, old, _ in changes(stack, parameters) if old is not None}
     created = before.get("CreateDatabase", parameters["CreateDatabase"]) == "true"
+    given = {each["ParameterKey"] for each in stack.get("Parameters", ())} if stack else set()
+    if stack and parameters["CreateDatabase"] == "true" and created and "Settings" not in given:
+        yield (
+            "Release 0.1 created the database of this stack under another name, and this release would replace it by an"
+            " empty one. Deploy another stack, and delete this one once no message waits."
+        )
     if created and "CreateDatabase" in before:
         yield (
             "CreateDatabase=false would delete the database of the stack with all messages that wait, and leave a"

@@ -1,4 +1,4 @@
-"""At each deployment, or by hand: brings the database to this release."""
+"""At each deployment, or by hand: brings the database to this release. First, a database of the stack gets its role."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         # A layer of another architecture fails at this import, and CloudFormation is answered.
         from sms_retry import runtime
 
-        return runtime.invocation(_migrate)(event, context)
+        step = _create_role if event.get("ResourceType") == "Custom::DatabaseRole" else _migrate
+        return runtime.invocation(step)(event, context)
+
+
+def _create_role(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    from sms_retry import database_role, runtime
+
+    database_role.create(event["ResourceProperties"], runtime.secret)
+    return {"database": event["ResourceProperties"]["Database"]}
 
 
 def _migrate(event: dict[str, Any], context: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -25,10 +26,15 @@ LISTS = (
     ("cloudformation", "describe_stacks", "Stacks[].StackName"),
     ("cloudwatch", "describe_alarms", "MetricAlarms[].AlarmArn"),
     ("cloudwatch", "list_dashboards", "DashboardEntries[].DashboardArn"),
+    ("ec2", "describe_security_groups", "SecurityGroups[].GroupId"),
     ("iam", "list_roles", "Roles[].Arn"),
     ("lambda", "list_functions", "Functions[].FunctionArn"),
     ("lambda", "list_layers", "Layers[].LayerArn"),
     ("logs", "describe_log_groups", "logGroups[].logGroupName"),
+    ("rds", "describe_db_cluster_parameter_groups", "DBClusterParameterGroups[].DBClusterParameterGroupName"),
+    ("rds", "describe_db_clusters", "DBClusters[].DBClusterArn"),
+    ("rds", "describe_db_instances", "DBInstances[].DBInstanceArn"),
+    ("rds", "describe_db_subnet_groups", "DBSubnetGroups[].DBSubnetGroupName"),
     ("scheduler", "list_schedules", "Schedules[].Arn"),
     ("sns", "list_topics", "Topics[].TopicArn"),
     ("sqs", "list_queues", "QueueUrls[]"),
@@ -67,6 +73,13 @@ class Account:
             info = connection.info
             login = {"username": info.user, "password": info.password, "dbname": info.dbname, "port": info.port}
         return self.aws.create_secret(name, login | {"host": (row and row[0]) or info.host})
+
+    def lead_databases_to(self, url: str, master: str) -> None:
+        """The database that a stack creates from now on is on the server of `url`, with `master` as its master user."""
+        with psycopg.connect(url) as connection:
+            row = connection.execute("show unix_socket_directories").fetchone()
+            place = {"host": connection.info.host, "port": connection.info.port, "socket": row and row[0]}
+        (self.aws.folder / "postgres.json").write_text(json.dumps(place | {"master": master}))
 
     def build(self) -> None:
         build.sam_build(self.built)

@@ -5,12 +5,14 @@ It ends, and the Lambdas with it, when its standard input closes.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import sys
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 
@@ -24,6 +26,7 @@ def serve() -> None:
     _add_stage_variables_to_events()
     _pass_the_alias_to_functions()
     _keep_schedules_on_time()
+    _lead_databases_to_postgres()
     app.main()
 
 
@@ -135,6 +138,45 @@ def _keep_schedules_on_time() -> None:
 
     eventbridge._invoke_target = with_the_time
     scheduler._SCHEDULE_TICK_INTERVAL = 1
+
+
+def _lead_databases_to_postgres() -> None:
+    """MiniStack has no RDS Proxy, no rules of security groups by themselves, and no secret of a master user.
+
+    Here a cluster and its proxy lead to the server that the file `postgres.json` in the temporary folder names: by its
+    master user, by host and port for the proxy, and by the folder of its socket, for which libpq uses no TLS.
+    """
+    from ministack.services.cloudformation import provisioners
+
+    create_cluster = provisioners._RESOURCE_HANDLERS["AWS::RDS::DBCluster"]["create"]
+
+    def server() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(Path(os.environ["TMPDIR"], "postgres.json").read_text())
+        return found
+
+    def cluster(logical_id: str, properties: dict[str, Any], stack: str) -> tuple[str, dict[str, Any]]:
+        identifier, attributes = create_cluster(logical_id, properties, stack)
+        login = json.dumps({"username": server()["master"], "password": "of the master user"})
+        _, secret = provisioners._sm_secret_create(f"{logical_id}Master", {"SecretString": login}, stack)
+        place = {"Endpoint.Address": server()["socket"], "Endpoint.Port": str(server()["port"])}
+        return identifier, attributes | place | {"MasterUserSecret.SecretArn": secret["Arn"]}
+
+    def proxy(logical_id: str, properties: dict[str, Any], stack: str) -> tuple[str, dict[str, Any]]:
+        # The template adds the port of Postgres, so the port of the server is that of a first host.
+        endpoint = f"{server()['host']}:{server()['port']},{server()['host']}"
+        arn = f"arn:aws:rds:eu-west-1:123456789012:db-proxy:prx-{properties['DBProxyName']}"
+        return properties["DBProxyName"], {"Endpoint": endpoint, "DBProxyArn": arn}
+
+    def nothing(logical_id: str, properties: dict[str, Any], stack: str) -> tuple[str, dict[str, Any]]:
+        return f"{stack}-{logical_id}", {}
+
+    provisioners._RESOURCE_HANDLERS["AWS::RDS::DBCluster"]["create"] = cluster
+    rules = ("AWS::EC2::SecurityGroupEgress", "AWS::EC2::SecurityGroupIngress")
+    for kind, create in {
+        "AWS::RDS::DBProxy": proxy,
+        **dict.fromkeys((*rules, "AWS::RDS::DBProxyTargetGroup"), nothing),
+    }.items():
+        provisioners._RESOURCE_HANDLERS[kind] = {"create": create, "delete": lambda *_: None}
 
 
 if __name__ == "__main__":

@@ -212,6 +212,52 @@ def test_two_stacks_count_apart_and_one_is_deleted_without_the_other(
     assert here.resources() == before
 
 
+def a_vpc(here: Account) -> tuple[str, str]:
+    """A new VPC, and its subnets in two availability zones."""
+    ec2 = here.aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.1.0.0/16")["Vpc"]["VpcId"]
+    subnets = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.1.{n}.0/24", AvailabilityZone=f"eu-west-1{zone}")["Subnet"][
+            "SubnetId"
+        ]
+        for n, zone in enumerate("ab")
+    ]
+    return vpc, ",".join(subnets)
+
+
+def test_a_stack_creates_its_database_and_the_service_is_not_its_master_user(here: Account, server: Server) -> None:
+    vpc, subnets = a_vpc(here)
+    before = here.resources()
+    url = server.create_database("sms_retry")
+    with psycopg.connect(url, autocommit=True) as db:
+        # As on RDS, where the master user is no superuser.
+        db.execute("create role master login createdb createrole")
+        db.execute("alter database sms_retry owner to master")
+    here.lead_databases_to(url, "master")
+
+    own = {"CreateDatabase": "true", "VpcId": vpc, "VpcSubnetIds": subnets}
+    outputs = here.deploy("staging", "", **own)
+    with pytest.raises(RuntimeError, match="VpcSubnetIds cannot change while the stack has its own database"):
+        here.deploy("staging", "", **own | {"VpcSubnetIds": ",".join(reversed(subnets.split(",")))})
+    here.deploy("staging", "", **own, MaxWorkers="2")
+    sent = invoke(here, outputs["SendSmsArn"], message(PERSON + 3))
+
+    assert sent["status"] == "sent"
+    order = [event for event in reversed(here.events("staging")) if event.endswith(" CREATE_COMPLETE")]
+    steps = ["DatabaseLogs", "DatabaseCluster", "DatabaseInstance", "DatabaseRole", "DatabaseProxyTargets", "Migration"]
+    assert [event.split()[0] for event in order if event.split()[0] in steps] == steps
+    with psycopg.connect(url) as db:
+        rights = "select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = 'sms_retry'"
+        assert db.execute(rights).fetchone() == (False, False, False)
+        owners = "select distinct tableowner from pg_tables where schemaname = 'sms_retry'"
+        assert db.execute(owners).fetchall() == [("sms_retry",)]
+        assert db.execute("select to_number, status from sms_retry.sms_messages").fetchall() == [
+            (number(PERSON + 3), "sent")
+        ]
+    here.delete("staging")
+    assert here.resources() == before
+
+
 def test_the_schedule_sends_what_is_due_and_calls_a_worker_to_a_backlog(here: Account, deployed: Deployed) -> None:
     wait_until(lambda: deployed.statuses(BACKLOG) == {"sent": len(BACKLOG) - 1, "delivered": 1}, SOON)
 

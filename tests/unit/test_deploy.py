@@ -208,6 +208,15 @@ def test_a_change_that_would_end_the_database_of_the_stack_is_refused(changed: d
     assert list(stack.fixed(None, parameters(**OWN_DATABASE))) == []
 
 
+def test_a_database_of_release_0_1_is_not_replaced_by_an_empty_one() -> None:
+    # Release 0.1 had no parameter Settings.
+    kept = [{"ParameterKey": "CreateDatabase", "ParameterValue": "true"}]
+    [fault] = stack.fixed({"Parameters": kept}, parameters(**OWN_DATABASE))
+    assert fault.startswith("Release 0.1 created the database of this stack")
+    kept = [{"ParameterKey": "CreateDatabase", "ParameterValue": "false"}]
+    assert list(stack.fixed({"Parameters": kept}, parameters())) == []
+
+
 def test_a_stack_without_a_database_may_move_to_other_subnets() -> None:
     kept = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters(**IN_A_VPC).items()]
     assert list(stack.fixed({"Parameters": kept}, parameters(**{**IN_A_VPC, "VpcSubnetIds": "subnet-0c"}))) == []

@@ -279,7 +279,8 @@ def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
 ) -> None:
     readable: dict[str, list[Any]] = {}
     for role, statement in statements(expanded):
-        if statement["Action"] == "secretsmanager:GetSecretValue" and role != "DatabaseProxyRole":
+        of_the_stack = "DatabasePassword" in json.dumps(statement["Resource"])
+        if statement["Action"] == "secretsmanager:GetSecretValue" and not of_the_stack:
             readable.setdefault(role, []).append(statement["Resource"])
     database, twilio = {"Ref": "DatabaseSecretArn"}, {"Ref": "TwilioSecretArn"}
     webhook = {"Fn::If": ["HasWebhookSecret", {"Ref": "TwilioWebhookSecretArn"}, twilio]}
@@ -290,6 +291,73 @@ def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
             variables = of_type(expanded, "AWS::Lambda::Function")[name]["Environment"]["Variables"]
             assert variables["TWILIO_SECRET_ARN"] == wanted[-1]
         assert readable[name.removesuffix("Function") + "Role"] == wanted
+
+
+def test_only_migrate_may_read_the_password_of_the_master_user(expanded: dict[str, Any]) -> None:
+    master = {"Fn::GetAtt": ["DatabaseCluster", "MasterUserSecret.SecretArn"]}
+    password = {"Fn::GetAtt": ["DatabasePassword", "Id"]}
+    found = [(role, each["Resource"]) for role, each in statements(expanded) if "Database" in json.dumps(each)]
+    reads = [(role, resource) for role, resource in found if "DatabasePassword" in json.dumps(resource)]
+    assert reads == [("MigrateRole", [master, password]), ("DatabaseProxyRole", password)]
+    assert [role for role, resource in found if "DatabaseCluster" in json.dumps(resource)] == ["MigrateRole"]
+
+
+def test_the_service_is_not_the_master_user_of_the_database_of_the_stack(expanded: dict[str, Any]) -> None:
+    [secret] = of_type(expanded, "AWS::SecretsManager::Secret").values()
+    role = json.loads(secret["GenerateSecretString"]["SecretStringTemplate"])["username"]
+    assert of_type(expanded, "AWS::RDS::DBCluster")["DatabaseCluster"]["MasterUsername"] != role
+    [url] = {
+        json.dumps(properties["Environment"]["Variables"]["DATABASE_URL"]["Fn::If"][1])
+        for properties in of_type(expanded, "AWS::Lambda::Function").values()
+    }
+    assert f"postgresql://{role}@" in url
+    [auth] = of_type(expanded, "AWS::RDS::DBProxy")["DatabaseProxy"]["Auth"]
+    assert auth == {
+        "AuthScheme": "SECRETS",
+        "IAMAuth": "REQUIRED",
+        "SecretArn": {"Fn::GetAtt": ["DatabasePassword", "Id"]},
+    }
+
+
+def test_the_role_exists_before_the_proxy_signs_in_and_the_proxy_before_the_migration(expanded: dict[str, Any]) -> None:
+    resources = expanded["Resources"]
+    assert resources["DatabaseRole"]["DependsOn"] == "DatabaseInstance"
+    assert resources["DatabaseProxyTargets"]["DependsOn"] == "DatabaseRole"
+    waited_for = resources["Migration"]["Properties"]["Database"]["Fn::If"]
+    assert waited_for[:2] == ["CreatesDatabase", {"Ref": "DatabaseProxyTargets"}]
+
+
+def test_the_database_of_the_stack_logs_no_rows_into_a_group_with_a_retention(expanded: dict[str, Any]) -> None:
+    cluster = expanded["Resources"]["DatabaseCluster"]
+    group = of_type(expanded, "AWS::Logs::LogGroup")["DatabaseLogs"]
+    assert cluster["DependsOn"] == "DatabaseLogs"
+    assert cluster["Properties"]["EnableCloudwatchLogsExports"] == ["postgresql"]
+    stack = {"AWS::StackId": f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{'a' * 100}--/{'0b1c' * 9}"}
+    identifier = resolved(cluster["Properties"]["DBClusterIdentifier"], stack)
+    assert resolved(group["LogGroupName"], stack) == f"/aws/rds/cluster/{identifier}/postgresql"
+    assert cluster["Properties"]["DBClusterParameterGroupName"] == {"Ref": "DatabaseParameters"}
+    [parameters] = of_type(expanded, "AWS::RDS::DBClusterParameterGroup").values()
+    assert parameters["Family"] == f"aurora-postgresql{cluster['Properties']['EngineVersion']}"
+    assert parameters["Parameters"] == {"log_error_verbosity": "terse"}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("DBCluster", "DBClusterIdentifier"), ("DBProxy", "DBProxyName")])
+def test_no_name_of_a_stack_makes_a_name_that_rds_refuses(kind: str, name: str, expanded: dict[str, Any]) -> None:
+    # At most 63 letters, digits and hyphens, no two hyphens in a row, none at the end.
+    # https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_CreateDBProxy.html
+    id_ = "12ab34cd-12ab-34cd-56ef-12ab34cd56ef"
+    stack = {"AWS::StackId": f"arn:aws:cloudformation:eu-west-1:123456789012:stack/{'a' * 100}--/{id_}"}
+    [properties] = of_type(expanded, f"AWS::RDS::{kind}").values()
+    made = resolved(properties[name], stack)
+    assert re.fullmatch(r"[a-z](?:-?[a-z0-9])*", made)
+    assert len(made) <= 63
+
+
+def test_no_resource_of_the_database_is_created_unless_it_is_asked_for(expanded: dict[str, Any]) -> None:
+    paid = ("AWS::RDS::", "AWS::SecretsManager::", "AWS::EC2::", "Custom::DatabaseRole")
+    found = [each for each in expanded["Resources"].values() if each["Type"].startswith(paid)]
+    assert len(found) > 10
+    assert {each["Condition"] for each in found} == {"CreatesDatabase"}
 
 
 def resolved(value: Any, parameters: dict[str, str]) -> Any:

@@ -71,7 +71,9 @@ HINTS = {
 
 def _secret() -> str:
     """An ARN is no secret."""
-    return f"the secret {os.environ.get('DATABASE_SECRET_ARN')} of DATABASE_SECRET_ARN"
+    if arn := os.environ.get("DATABASE_SECRET_ARN"):
+        return f"the secret {arn} of DATABASE_SECRET_ARN"
+    return "a secret of the stack's own database"
 
 
 def _aws_errors(error: BaseException, *kinds: type[Exception]) -> Iterator[BaseException]:

@@ -73,6 +73,11 @@ def database() -> str:
     return conninfo.from_url(where.url) if where.url else conninfo.from_secret(_secret(where.secret_arn or "").value())
 
 
+def secret(arn: str) -> dict[str, Any]:
+    """A secret of Secrets Manager, read now."""
+    return _secret(arn).value()
+
+
 def newer_database() -> str | None:
     """The connection string of a secret that was rotated since it was read; None if there is none."""
     where = settings.database(os.environ)
