@@ -106,9 +106,11 @@ def secret(
 
 
 def concurrency(session: Any, parameters: Mapping[str, str]) -> Iterator[str]:
-    reserved = int(parameters["ReservedWorkers"])
+    reserved, workers = int(parameters["ReservedWorkers"]), int(parameters["MaxWorkers"])
     if not reserved:
         return
+    if reserved < workers:
+        yield f"ReservedWorkers={reserved} is below MaxWorkers={workers}, which could never run: give {workers + 2}."
     limit = session.client("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
     if limit - reserved < UNRESERVED:
         yield (

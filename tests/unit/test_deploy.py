@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -339,8 +340,29 @@ class Limited:
     ("limit", "reserved", "fits"), [(10, 6, False), (1000, 6, True), (105, 6, False), (10, 0, True)]
 )
 def test_workers_are_reserved_only_where_the_account_has_enough(limit: int, reserved: int, fits: bool) -> None:
-    faults = list(check.concurrency(Limited(limit), {"ReservedWorkers": str(reserved)}))
+    faults = list(check.concurrency(Limited(limit), {"ReservedWorkers": str(reserved), "MaxWorkers": "4"}))
     assert bool(faults) != fits
+
+
+def test_workers_that_could_never_run_are_refused() -> None:
+    [fault] = check.concurrency(Limited(1000), {"ReservedWorkers": "6", "MaxWorkers": "9"})
+    assert fault == "ReservedWorkers=6 is below MaxWorkers=9, which could never run: give 11."
+
+
+@pytest.mark.parametrize(
+    ("given", "built", "deployed"),
+    [
+        ([], "arm64", ""),
+        (["ARCHITECTURE=x86_64"], "x86_64", "Architecture=x86_64"),
+        (["ARCHITECTURE=arm64"], "arm64", "Architecture=arm64"),
+    ],
+)
+def test_make_deploys_the_architecture_that_it_builds(given: list[str], built: str, deployed: str) -> None:
+    # Without ARCHITECTURE the section of samconfig.toml decides, and the check compares it with the layers.
+    make = ["make", "--dry-run", "--always-make", "deploy", "ENVIRONMENT=prod", *given]
+    commands = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert f"LAMBDA_ARCHITECTURE={built} sam build --parameter-overrides Architecture={built}" in commands
+    assert f"python -m deploy prod {deployed}".strip() in [line.strip() for line in commands]
 
 
 def subnet(session: Any, vpc: str, zone: str, block: str) -> str:
