@@ -255,7 +255,8 @@ def test_a_stack_creates_its_database_and_the_service_is_not_its_master_user(her
             (number(PERSON + 3), "sent")
         ]
     here.delete("staging")
-    assert here.resources() == before
+    # A tick that ends during the deletion writes its log again. On AWS its role may not create the group.
+    assert here.resources() - {"logs /aws/lambda/sms-retry-staging/process_retries"} == before
 
 
 def test_the_schedule_sends_what_is_due_and_calls_a_worker_to_a_backlog(here: Account, deployed: Deployed) -> None:

@@ -136,6 +136,25 @@ def test_a_parameter_can_be_given_as_empty_in_every_way_that_sam_writes(lines: s
     assert section.overrides(lines) == {"MaxWorkers": "9", "PublicWebhookUrl": "", "DatabaseUrl": ""}
 
 
+def test_the_section_that_sam_deploy_guided_writes_can_be_deployed(tmp_path: Path) -> None:
+    config = tmp_path / "samconfig.toml"
+    given = " ".join(f'{name}=\\"{value}\\"' for name, value in {**FILLED_IN, "OnlyTo": "", "Settings": "1"}.items())
+    config.write_text(
+        f'[default.deploy.parameters]\nstack_name = "sms"\nparameter_overrides = "{given}"\nimage_repositories = []\n'
+        f'[default.global.parameters]\nregion = "{REGION}"\n'
+    )
+    its = section.read(config, "default")
+    assert (its.stack, its.region) == ("sms", REGION)
+    assert section.parameters(TEMPLATE, its)["Settings"] == parameters(OnlyTo="")["Settings"]
+
+
+def test_the_page_on_sam_deploy_guided_names_every_parameter_without_a_usable_default() -> None:
+    page = (ROOT / "docs" / "guided.md").read_text()
+    declared = yaml_parse(TEMPLATE.read_text())["Parameters"]
+    needed = {name for name, its in declared.items() if "Default" not in its} | set(FILLED_IN) | {"OnlyTo", "Settings"}
+    assert {name for name in declared if f"`Parameter {name}`" in page} == needed | {"Architecture"}
+
+
 @pytest.mark.parametrize("name", ["a" * 101, "", "sms_retry", "1-sms"])
 def test_a_stack_name_that_aws_would_refuse_is_refused_first(tmp_path: Path, name: str) -> None:
     config = tmp_path / "samconfig.toml"
