@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ MACHINE = slice(18, 20)
 MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "arm64"}
 # https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionConcurrency.html: executions that must stay unreserved.
 UNRESERVED = 100
+# The certificates of RDS that the functions believe, by region.
+ROOTS = Path(__file__).parents[1] / "layers" / "sms_retry" / "python" / "sms_retry" / "rds_ca.pem"
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
 
@@ -46,6 +49,7 @@ def check(session: Any, parameters: Mapping[str, str], built: Path) -> Findings:
         ("ReservedWorkers", lambda: concurrency(session, parameters)),
         ("VpcSubnetIds", lambda: subnets(session, parameters)),
     )
+    found.faults += root(parameters, session.region_name)
     for name, look in checks:
         try:
             found.faults += look()
@@ -132,6 +136,18 @@ def subnets(session: Any, parameters: Mapping[str, str]) -> Iterator[str]:
         yield "CreateDatabase needs subnets in two availability zones, and all of VpcSubnetIds are in one."
     if {each["VpcId"] for each in found} != {parameters["VpcId"]}:
         yield f"VpcSubnetIds are not all in {parameters['VpcId']}, which is VpcId."
+
+
+def root(parameters: Mapping[str, str], region: str) -> Iterator[str]:
+    """Migrate creates a role in the database of the stack, and believes it only by the root of RDS for its region."""
+    encoded = re.findall("-----BEGIN CERTIFICATE-----(.+?)-----END", ROOTS.read_text(), re.DOTALL)
+    if parameters["CreateDatabase"] == "true" and not any(
+        f"RDS {region} Root ".encode() in base64.b64decode(each) for each in encoded
+    ):
+        yield (
+            f"CreateDatabase: {ROOTS.name} has no root certificate of RDS for {region}. Add the certificates of"
+            f" https://truststore.pki.rds.amazonaws.com/{region}/{region}-bundle.pem to it, and build again."
+        )
 
 
 def _database_secret(kept: Mapping[str, Any]) -> Iterator[str]:

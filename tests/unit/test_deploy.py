@@ -384,6 +384,13 @@ def test_make_deploys_the_architecture_that_it_builds(given: list[str], built: s
     assert f"python -m deploy prod {deployed}".strip() in [line.strip() for line in commands]
 
 
+@pytest.mark.parametrize(("region", "fits"), [("eu-west-1", True), ("il-central-1", False), ("eu-west", False)])
+def test_a_database_of_the_stack_needs_the_root_certificate_of_its_region(region: str, fits: bool) -> None:
+    faults = list(check.root({"CreateDatabase": "true"}, region))
+    assert [f"no root certificate of RDS for {region}" in fault for fault in faults] == ([] if fits else [True])
+    assert list(check.root({"CreateDatabase": "false"}, region)) == []
+
+
 def subnet(session: Any, vpc: str, zone: str, block: str) -> str:
     made = session.client("ec2").create_subnet(VpcId=vpc, CidrBlock=block, AvailabilityZone=zone)
     return str(made["Subnet"]["SubnetId"])

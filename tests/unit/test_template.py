@@ -353,6 +353,36 @@ def test_no_name_of_a_stack_makes_a_name_that_rds_refuses(kind: str, name: str, 
     assert len(made) <= 63
 
 
+# A value for each resource of CreateDatabase that its schema does not allow.
+WRONG = {
+    "FunctionsSecurityGroup": {"GroupDescription": 7.5, "VpcIds": []},
+    "DatabaseSecurityGroup": {"SecurityGroupIngress": "5432"},
+    "ProxyToDatabase": {"Port": 5432},
+    "ProxyFromDatabase": {"Port": 5432},
+    "DatabaseSubnets": {"SubnetIds": {"a": "b"}},
+    "DatabaseLogs": {"RetentionInDays": 8},
+    "DatabaseParameters": {"Family": ["aurora-postgresql17"]},
+    "DatabaseCluster": {"EnableCloudwatchLogsExport": ["postgresql"]},
+    "DatabaseInstance": {"DBInstanceClas": "db.serverless"},
+    "DatabasePassword": {"GenerateSecretString": {"PasswordLength": "long"}},
+    "DatabaseProxy": {"EngineFamily": "POSTGRES"},
+    "DatabaseProxyRole": {"AssumeRolePolicy": {}},
+    "DatabaseProxyTargets": {"TargetGroupName": "other"},
+}
+
+
+def test_the_schemas_of_cloudformation_are_checked_for_each_resource_of_the_database(expanded: dict[str, Any]) -> None:
+    # That the template itself has no finding is the test above of its warnings.
+    ours = {name for name, each in expanded["Resources"].items() if each.get("Condition") == "CreatesDatabase"}
+    assert ours - WRONG.keys() == {"DatabaseRole"}  # a custom resource has no schema
+    template = json.loads(json.dumps(expanded))
+    for name, wrong in WRONG.items():
+        template["Resources"][name]["Properties"] |= wrong
+    found = [match for match in lint(json.dumps(template), regions=["eu-west-1"]) if match.rule.severity == "error"]
+    reported = {part for match in found for part in match.path if part in WRONG}
+    assert reported == WRONG.keys()
+
+
 def test_no_resource_of_the_database_is_created_unless_it_is_asked_for(expanded: dict[str, Any]) -> None:
     paid = ("AWS::RDS::", "AWS::SecretsManager::", "AWS::EC2::", "Custom::DatabaseRole")
     found = [each for each in expanded["Resources"].values() if each["Type"].startswith(paid)]
