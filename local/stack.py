@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from local.aws.container import ROOT
-from local.aws.triggers import Clock, Front, Handler, http_front, load, routes, schedules
+from local.aws.triggers import API_HOST, Clock, Front, Handler, http_front, load, routes, schedules
 from local.twilio.stand_in import Behaviour, TwilioStandIn
 from local.waiting import let_time_pass
 
@@ -76,7 +76,8 @@ def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: b
     """
     with ExitStack() as parts:
         parts.enter_context(environment(DATABASE_URL=database_url))
-        front = parts.enter_context(http_front(routes(TEMPLATE), FRONT_PORT if real_time else 0))
+        own = {"PUBLIC_WEBHOOK_URL": f"https://{API_HOST}"}
+        front = parts.enter_context(http_front(routes(TEMPLATE), FRONT_PORT if real_time else 0, stage=own))
         pages = routes(TEMPLATE, "ConsoleApi")
         console = parts.enter_context(http_front(pages, CONSOLE_PORT if real_time else 0, claims=OPERATOR))
         twilio = TwilioStandIn(
@@ -84,7 +85,7 @@ def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: b
             account_sid=ENVIRONMENT["TWILIO_ACCOUNT_SID"],
             auth_token=ENVIRONMENT["TWILIO_AUTH_TOKEN"],
             callbacks="live" if real_time else "manual",
-            route={ENVIRONMENT["PUBLIC_WEBHOOK_URL"]: front.url},
+            route=dict.fromkeys((ENVIRONMENT["PUBLIC_WEBHOOK_URL"], own["PUBLIC_WEBHOOK_URL"]), front.url),
             port=TWILIO_PORT if real_time else 0,
         )
         parts.enter_context(twilio)

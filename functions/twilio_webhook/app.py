@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from sms_retry import callback, delivery, metrics, runtime
-from sms_retry.callback import Forged, NotACallback
+from sms_retry.callback import Forged, NotACallback, Unsigned
 from sms_retry.values import Receipt, Reply
 
 # Twilio repeats a failed callback, and this function may run for 10 seconds.
@@ -20,6 +20,9 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if isinstance(found, Forged) and (newer := runtime.newer_signers(event)):
         found = callback.read(event, *newer)
     match found:
+        case Unsigned():
+            metrics.count("UnsignedCallbacks")
+            return {"statusCode": 403}
         case Forged():
             metrics.count("ForgedCallbacks")
             return {"statusCode": 403}

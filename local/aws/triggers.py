@@ -76,12 +76,13 @@ def http_front(
     containers: int = 4,
     root: Path = ROOT,
     claims: Mapping[str, str] | None = None,
+    stage: Mapping[str, str] | None = None,
 ) -> Iterator[Front]:
     """The HTTP API on loopback; `routes` are `{"POST /twilio/status": "twilio_webhook"}`.
 
     `containers` is the maximum for each function: a request starts one if none is free, and waits at the maximum.
     If a function raises, the answer is 500 as on AWS, and its exception is logged. With `claims` every request passes,
-    as the API's authorizer passes a request whose token has these claims.
+    as the API's authorizer passes a request whose token has these claims. `stage` are the variables of the API's stage.
     """
     with ExitStack() as stack:
         functions = {name: stack.enter_context(_containers(name, containers, root)) for name in set(routes.values())}
@@ -95,6 +96,8 @@ def http_front(
             headers = [(name.decode(), value.decode("latin-1")) for name, value in request.raw_headers]
             event = http_api_event(request.method, path, query, headers, await request.read())
             event["routeKey"] = event["requestContext"]["routeKey"] = route
+            if stage:
+                event["stageVariables"] = dict(stage)
             if claims is not None:
                 event["requestContext"]["authorizer"] = {"jwt": {"claims": dict(claims), "scopes": None}}
                 # Some browsers do not store a Secure cookie that loopback sets.

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from local.aws.triggers import http_api_event
+from local.aws.triggers import API_HOST, http_api_event
 from local.stack import ENVIRONMENT, Stack
-from local.twilio.callbacks import signature
+from local.twilio.callbacks import post_callback, signature
 from local.twilio.stand_in import Accept, Callbacks
 from tests.e2e.messages import call_back, message, number, posts_to, statuses
 
@@ -206,6 +206,25 @@ def test_a_reply_that_asks_for_nothing_is_counted_and_not_stored(
     assert sum("OtherReplies" in line for line in counted) == 3
     assert everything(stack) == before
     assert stack.db.execute("select count(*) from sms_retry.sms_replies").fetchone() == (1,)
+
+
+def test_another_address_loses_no_receipt_and_no_stop(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, old, new = f"https://{API_HOST}", "https://old.example.com", "https://new.example.com"
+    for n, (address, former) in enumerate([(own, ""), (old, ""), (new, old)]):
+        monkeypatch.setenv("PUBLIC_WEBHOOK_URL", address)
+        monkeypatch.setenv("FORMER_WEBHOOK_URLS", former)
+        monkeypatch.setitem(stack.twilio.route, address, stack.front.url)
+        stack.invoke("send_sms", message(n))
+
+    callbacks = stack.twilio.deliver_callbacks()
+
+    assert {callback.answers for callback in callbacks} == {(204,)}
+    assert statuses(stack) == {"delivered": 3}
+    for n, address in enumerate([own, old, new]):
+        stop = {"MessageSid": f"SM{n}", "From": number(n), "Body": "STOP"}
+        url = f"{address}/twilio/inbound"
+        assert post_callback(url, stop, stack.twilio.auth_token, stack.twilio.route) == (200,)
+        assert stack.invoke("send_sms", message(n))["status"] == "failed"
 
 
 def test_the_stage_of_the_api_gives_the_signed_url_if_the_environment_does_not(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import urllib.error
+import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -44,7 +46,7 @@ def test_outcomes_and_unlisted_codes_are_counted(
     assert (counted["StaleMessages"], counted["UnknownMessages"]) == (0, 0)
 
 
-def test_forged_callbacks_and_unlisted_receipts_are_counted(
+def test_forged_and_unsigned_callbacks_and_unlisted_receipts_are_counted(
     stack: Stack, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     since = len(log.getvalue())
@@ -53,9 +55,13 @@ def test_forged_callbacks_and_unlisted_receipts_are_counted(
     stack.invoke("process_retries")
     stack.twilio.deliver_callbacks()
     assert call_back(stack, "/twilio/status?t=1-1", {"MessageSid": "SM1", "MessageStatus": "sent"}, "guessed") == (403,)
+    for _ in range(10):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"{stack.front.url}/twilio/status", b"MessageSid=SM1", timeout=10)
 
     counted = read(log, capsys, since)
     assert (counted["SettledCallbacks"], counted["UnlistedMessages"], counted["ForgedCallbacks"]) == (1, 1, 1)
+    assert counted["UnsignedCallbacks"] == 10
 
 
 def test_accepted_messages_are_counted_in_every_function_that_sends(

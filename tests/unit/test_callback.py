@@ -13,7 +13,7 @@ from multidict import CIMultiDict
 from twilio.request_validator import RequestValidator
 
 from sms_retry import callback
-from sms_retry.callback import Forged, NotACallback, is_signed
+from sms_retry.callback import Forged, NotACallback, Unsigned, is_signed
 from sms_retry.values import Receipt, Reply, Ticket
 
 URL = "https://sms.example.com"
@@ -46,8 +46,11 @@ def event(
     }
 
 
-def read(event: dict[str, Any], *tokens: str) -> Receipt | Reply | Forged | NotACallback:
-    return callback.read(event, URL, tokens or (TOKEN,))
+Read = Receipt | Reply | Unsigned | Forged | NotACallback
+
+
+def read(event: dict[str, Any], *tokens: str) -> Read:
+    return callback.read(event, (URL,), tokens or (TOKEN,))
 
 
 STATUS = {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "30003", "To": "+14155550123"}
@@ -61,9 +64,9 @@ def test_a_signed_form_is_a_receipt_with_its_ticket() -> None:
 
 def test_a_callback_of_another_account_is_forged() -> None:
     ours, another = "AC" + "a" * 32, "AC" + "b" * 32
-    found = callback.read(event({**STATUS, "AccountSid": ours}), URL, (TOKEN,), ours)
+    found = callback.read(event({**STATUS, "AccountSid": ours}), (URL,), (TOKEN,), ours)
     assert found == Receipt(SID, "undelivered", 30003, Ticket(17, 2), "+14155550123")
-    assert callback.read(event({**STATUS, "AccountSid": another}), URL, (TOKEN,), ours) == Forged()
+    assert callback.read(event({**STATUS, "AccountSid": another}), (URL,), (TOKEN,), ours) == Forged()
 
 
 def test_a_field_that_was_moved_into_the_query_changes_nothing() -> None:
@@ -161,16 +164,26 @@ def test_twilios_published_vector_is_accepted() -> None:
         {"rawQueryString": ""},
         {"rawPath": "/twilio/inbound"},
         {"body": base64.b64encode(urlencode({**STATUS, "MessageStatus": "delivered"}).encode()).decode()},
-        {"headers": {"content-type": "application/x-www-form-urlencoded"}},
         {"headers": {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": "nonsense"}},
         {"headers": {"content-type": "application/x-www-form-urlencoded", "x-twilio-signature": "ÿ"}},
-        {"headers": None},
         {},
     ],
 )
 def test_a_request_that_differs_from_its_signature_is_forged(tampered: dict[str, Any]) -> None:
     given = {**event(STATUS), **tampered}
     assert isinstance(read(given, TOKEN if tampered else "another"), Forged)
+
+
+@pytest.mark.parametrize("headers", [None, {}, {"content-type": "application/x-www-form-urlencoded"}])
+def test_a_request_without_a_signature_is_unsigned(headers: dict[str, str] | None) -> None:
+    assert isinstance(read({**event(STATUS), "headers": headers}), Unsigned)
+
+
+def test_a_callback_is_signed_for_any_of_the_addresses() -> None:
+    addresses = (URL, "https://old.example.com")
+    for address, found in ((URL, Receipt), (addresses[1], Receipt), ("https://other.example.com", Forged)):
+        signed = event(STATUS, signed_url=f"{address}/twilio/status?t=17-2")
+        assert isinstance(callback.read(signed, addresses, (TOKEN,)), found)
 
 
 def test_the_host_in_the_event_is_ignored() -> None:
@@ -205,7 +218,7 @@ def test_a_form_without_a_sid_or_a_status_is_not_a_callback(form: dict[str, str]
     assert isinstance(read(event(form)), NotACallback)
 
 
-def reply(**form: str) -> Receipt | Reply | Forged | NotACallback:
+def reply(**form: str) -> Read:
     """The reading of a signed inbound message from +14155550123, unless the form says otherwise."""
     return read(event({"MessageSid": SID, "From": "+14155550123", **form}, "/twilio/inbound", ""))
 
@@ -278,4 +291,4 @@ anything = st.recursive(
     )
 )
 def test_an_event_without_a_signature_is_never_a_receipt_or_a_reply(given_event: dict[str, Any]) -> None:
-    assert isinstance(read(given_event), Forged | NotACallback)
+    assert isinstance(read(given_event), Unsigned | Forged | NotACallback)

@@ -43,12 +43,13 @@ def test_a_worker_also_reads_the_number_of_workers(given: dict[str, str], most: 
 
 
 def test_each_lambda_needs_only_the_variables_that_it_uses() -> None:
-    webhook_url = {"PUBLIC_WEBHOOK_URL": "https://sms.example.com"}
+    address = {"PUBLIC_WEBHOOK_URL": "https://sms.example.com"}
     assert settings.database(DATABASE) == READ_DATABASE
     assert settings.asking({**DATABASE, **ACCOUNT}) == Asking(READ_DATABASE, READ_ACCOUNT)
-    assert settings.listening({**DATABASE, **ACCOUNT, **webhook_url}) == Listening(
-        READ_DATABASE, READ_ACCOUNT, "https://sms.example.com"
-    )
+    for environ, stage in ((address, {}), ({}, address)):
+        assert settings.listening({**DATABASE, **ACCOUNT, **environ}, stage) == Listening(
+            READ_DATABASE, READ_ACCOUNT, ("https://sms.example.com",)
+        )
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,20 @@ def test_only_to_names_the_numbers_that_may_get_a_message(given: str, numbers: t
         assert reader({**ALL, "ONLY_TO": given}).sender.only_to == numbers
 
 
-def test_the_webhook_reads_the_former_addresses_of_the_callbacks() -> None:
-    former = {"FORMER_WEBHOOK_URLS": "https://old.example.com/, https://older.example.com"}
-    read = settings.listening({**ALL, **former})
-    assert read.former_webhook_urls == ("https://old.example.com", "https://older.example.com")
+def test_the_webhook_believes_its_current_address_the_apis_own_and_each_former_one() -> None:
+    former = {"FORMER_WEBHOOK_URLS": "https://old.example.com/, https://older.example.com, https://own.example.com"}
+    read = settings.listening({**ALL, **former}, {"PUBLIC_WEBHOOK_URL": "https://own.example.com"})
+    assert read.addresses == (
+        "https://sms.example.com",
+        "https://own.example.com",
+        "https://old.example.com",
+        "https://older.example.com",
+    )
+
+
+def test_the_webhook_needs_an_address() -> None:
+    with pytest.raises(SettingsError, match="PUBLIC_WEBHOOK_URL is not set"):
+        settings.listening({**DATABASE, **ACCOUNT, "FORMER_WEBHOOK_URLS": "https://old.example.com"})
 
 
 def test_a_publisher_reads_the_event_bus() -> None:

@@ -25,8 +25,13 @@ CHANNELS = ("rcs:", "whatsapp:")
 
 
 @dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A request without a signature: not Twilio's."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forged:
-    """A request without a valid signature of Twilio."""
+    """A request with a signature that no token of ours makes for an address of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +42,18 @@ class NotACallback:
 
 
 def read(
-    event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str], account_sid: str | None = None
-) -> Receipt | Reply | Forged | NotACallback:
-    """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for `webhook_url`.
+    event: Mapping[str, Any], addresses: Sequence[str], tokens: Sequence[str], account_sid: str | None = None
+) -> Receipt | Reply | Unsigned | Forged | NotACallback:
+    """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for one of `addresses`.
 
-    The signed URL is `webhook_url` with the path and the raw query: the caller controls the host in the event. The
-    query is a ticket or empty: the signed text has no separators, so a field could be moved into the query unseen. A
-    callback of another account than `account_sid` is forged.
+    The signed URL is an address with the path and the raw query: the caller controls the host in the event. The query is
+    a ticket or empty: the signed text has no separators, so a field could be moved into the query unseen. A callback of
+    another account than `account_sid` is forged.
     """
     headers = _headers(event.get("headers"))
     signature = headers.get("x-twilio-signature")
     if not signature:
-        return Forged()
+        return Unsigned()
     path = next((path for path in PATHS if _text(event.get("rawPath")).endswith(path)), None)
     form = _form(event, headers)
     if path is None or form is None:
@@ -57,7 +62,8 @@ def read(
     query = _text(event.get("rawQueryString"))
     if account_sid and form.first("AccountSid") not in ("", account_sid):
         return Forged()
-    if not is_signed(f"{webhook_url}{path}{'?' if query else ''}{query}", form, signature, tokens):
+    rest = f"{path}{'?' if query else ''}{query}"
+    if not any(is_signed(address + rest, form, signature, tokens) for address in addresses):
         return Forged()
     ticket = Ticket.parse(query.removeprefix("t="))
     if query and (path == "/twilio/inbound" or query != f"t={ticket}"):

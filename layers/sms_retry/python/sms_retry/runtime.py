@@ -118,23 +118,18 @@ def code_of(sid: str) -> int | None:
     return code
 
 
-def signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...], str]:
-    """The public URL that Twilio signs callbacks for, the tokens that may have signed them, and the account's SID."""
-    given = _listening(event)
+def signers(event: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """The addresses that Twilio signs callbacks for, the tokens that may have signed them, and the account's SID."""
+    given = settings.listening(os.environ, event.get("stageVariables"))
     credentials = _credentials(given.account)
-    return given.webhook_url, credentials.signing_tokens, credentials.account_sid
+    return given.addresses, credentials.signing_tokens, credentials.account_sid
 
 
-def newer_signers(event: dict[str, Any]) -> tuple[str, tuple[str, ...], str] | None:
+def newer_signers(event: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], str] | None:
     """The same by a secret that was rotated since it was read; None if it was not."""
-    given = _listening(event)
+    given = settings.listening(os.environ, event.get("stageVariables"))
     newer = _newer_credentials(given.account)
-    return (given.webhook_url, newer.signing_tokens, newer.account_sid) if newer else None
-
-
-def _listening(event: dict[str, Any]) -> settings.Listening:
-    """Without a public URL in the environment, a variable of the API's stage has it, which no caller can set."""
-    return settings.listening({**(event.get("stageVariables") or {}), **os.environ})
+    return (given.addresses, newer.signing_tokens, newer.account_sid) if newer else None
 
 
 def _credentials(account: settings.Account) -> settings.Credentials:

@@ -105,12 +105,11 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The settings of twilio_webhook; Twilio signs each callback together with `webhook_url`, or with a former one."""
+    """The settings of twilio_webhook. Twilio signs each callback for one of `addresses`; the current one is first."""
 
     database: Database
     account: Account
-    webhook_url: str
-    former_webhook_urls: tuple[str, ...] = ()
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +160,17 @@ def asking(environ: Mapping[str, str]) -> Asking:
     return read.checked(Asking(_database(read), _account(read)))
 
 
-def listening(environ: Mapping[str, str]) -> Listening:
+def listening(environ: Mapping[str, str], stage: Mapping[str, str] | None = None) -> Listening:
+    """The PUBLIC_WEBHOOK_URL of `stage`, the variables of the API's stage, is the API's own address.
+
+    No caller can set these variables. The environment cannot hold that address: the API is created after the function.
+    """
     read = _Reader(environ)
+    own, current = _Reader(stage or {}).optional("PUBLIC_WEBHOOK_URL"), read.optional("PUBLIC_WEBHOOK_URL")
     former = read.listed("FORMER_WEBHOOK_URLS", ADDRESS, "URLs without a path, such as https://sms.example.com")
-    urls = tuple(url.rstrip("/") for url in former)
-    return read.checked(Listening(_database(read), _account(read), read.url("PUBLIC_WEBHOOK_URL"), urls))
+    addresses = [read.url("PUBLIC_WEBHOOK_URL")] if current or not own else []
+    addresses += [url.rstrip("/") for url in (own, *former) if url]
+    return read.checked(Listening(_database(read), _account(read), tuple(dict.fromkeys(addresses))))
 
 
 def default_sender(environ: Mapping[str, str]) -> str:
