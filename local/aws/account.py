@@ -27,6 +27,7 @@ LISTS = (
     ("cloudwatch", "describe_alarms", "MetricAlarms[].AlarmArn"),
     ("cloudwatch", "list_dashboards", "DashboardEntries[].DashboardArn"),
     ("ec2", "describe_security_groups", "SecurityGroups[].GroupId"),
+    ("events", "list_event_buses", "EventBuses[].Arn"),
     ("iam", "list_roles", "Roles[].Arn"),
     ("lambda", "list_functions", "Functions[].FunctionArn"),
     ("lambda", "list_layers", "Layers[].LayerArn"),

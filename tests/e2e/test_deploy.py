@@ -157,6 +157,33 @@ def test_the_webhook_heeds_what_twilio_has_signed_and_nothing_else(here: Account
     assert deployed.statuses([to]) == {"delivered": 1}
 
 
+def test_a_failed_send_leaves_its_request_id_and_neither_number_nor_text(here: Account, deployed: Deployed) -> None:
+    # The record that Lambda puts on the bus, which this account does not:
+    # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    arn = deployed.outputs["SendSmsArn"]
+    request = {"requestId": "c2a6f2ae-7dbb", "functionArn": arn, "condition": "RetriesExhausted"}
+    record = {
+        "version": "1.0",
+        "timestamp": "2026-06-01T12:00:00.000Z",
+        "requestContext": {**request, "approximateInvokeCount": 1},
+        "requestPayload": message(PERSON),
+        "responseContext": {"statusCode": 200, "executedVersion": "1", "functionError": "Unhandled"},
+        "responsePayload": {"errorType": "OperationalError", "errorMessage": BODY},
+    }
+    [bus] = here.aws.client("events").list_event_buses(NamePrefix="sms-retry-dev")["EventBuses"]
+    entry = {
+        "Source": "lambda",
+        "DetailType": "Lambda Function Invocation Result - Failure",
+        "EventBusName": bus["Arn"],
+    }
+    here.aws.client("events").put_events(Entries=[{**entry, "Detail": json.dumps(record)}])
+
+    sqs, letters = here.aws.client("sqs"), deployed.outputs["DeadLettersUrl"]
+    [letter] = sqs.receive_message(QueueUrl=letters, WaitTimeSeconds=10)["Messages"]
+    sqs.delete_message(QueueUrl=letters, ReceiptHandle=letter["ReceiptHandle"])
+    assert json.loads(letter["Body"]) == {"timestamp": record["timestamp"], "requestContext": request}
+
+
 def test_a_second_deployment_changes_nothing(here: Account, deployed: Deployed) -> None:
     before = here.events("dev")
 
@@ -280,12 +307,18 @@ def test_no_log_tells_on_anybody(here: Account, deployed: Deployed) -> None:
 def test_other_settings_are_what_runs(here: Account, deployed: Deployed, server: Server) -> None:
     url, before = server.create_database("sms_retry_moved"), versions(here)
     to, sender = number(PERSON + 2), "+15005550009"
+    address = {"PublicWebhookUrl": "https://sms.example.com", "FormerWebhookUrls": "https://old.example.com"}
 
-    here.deploy("dev", here.create_database_secret("moved", url), **ONE_IN_FLIGHT, TwilioSender=sender)
+    here.deploy("dev", here.create_database_secret("moved", url), **ONE_IN_FLIGHT, **address, TwilioSender=sender)
     sent = invoke(here, deployed.outputs["SendSmsArn"], message(PERSON + 2))
 
     assert sent["status"] == "sent"
-    assert [post.form["From"] for post in here.twilio.posts() if post.to == to] == [sender]
+    [post] = [post for post in here.twilio.posts() if post.to == to]
+    assert post.form["From"] == sender
+    assert post.form["StatusCallback"].startswith("https://sms.example.com/twilio/status?t=")
+    # Twilio posts replies, and the receipts of earlier messages, to the API's own address until that is changed too.
+    own, stop = deployed.outputs["CallbacksUrl"], {"MessageSid": "SM1", "From": to, "Body": "STOP"}
+    assert post_callback(f"{own}/twilio/inbound", stop, here.twilio.auth_token, here.twilio.route) == (200,)
     with psycopg.connect(url) as moved:
         assert moved.execute("select to_number, status from sms_retry.sms_messages").fetchall() == [(to, "sent")]
     assert deployed.statuses([to]) == {}

@@ -171,7 +171,43 @@ def test_lambda_retries_no_asynchronous_invocation(source: dict[str, Any], expan
     for config in configs:
         assert config["MaximumRetryAttempts"] == 0
         assert 60 <= config["MaximumEventAgeInSeconds"] <= 3600
-        assert config["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+        # The event of send_sms holds a number and a text.
+        kept = "FailedSends" if config["FunctionName"]["Ref"] == "SendSmsFunction" else "DeadLetters"
+        assert config["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": [kept, "Arn"]}
+
+
+def test_a_dead_letter_of_send_sms_is_a_reference_without_number_and_text(expanded: dict[str, Any]) -> None:
+    [rule] = of_type(expanded, "AWS::Events::Rule").values()
+    assert rule["EventBusName"] == {"Ref": "FailedSends"}
+    [target] = rule["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+    # Every field of Lambda's record that holds nothing of the request and of the answer.
+    assert target["InputTransformer"]["InputPathsMap"] == {
+        "at": "$.detail.timestamp",
+        "requestId": "$.detail.requestContext.requestId",
+        "functionArn": "$.detail.requestContext.functionArn",
+        "condition": "$.detail.requestContext.condition",
+    }
+    [policy] = of_type(expanded, "AWS::SQS::QueuePolicy").values()
+    [statement] = policy["PolicyDocument"]["Statement"]
+    assert statement["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["FailedSendsToDeadLetters", "Arn"]}}
+    }
+
+
+def test_an_event_of_send_sms_reaches_no_queue(expanded: dict[str, Any]) -> None:
+    sends = {role for role, each in statements(expanded) if each["Action"] == "sqs:SendMessage"}
+    puts = {role for role, each in statements(expanded) if each["Action"] == "events:PutEvents"}
+    assert puts == {"SendSmsRole"}
+    assert "SendSmsRole" not in sends
+
+
+@pytest.mark.parametrize("api", ["CallbacksApi", "ConsoleApi"])
+def test_an_access_log_names_the_source(api: str, expanded: dict[str, Any]) -> None:
+    [stage] = [each for each in of_type(expanded, "AWS::ApiGatewayV2::Stage").values() if each["ApiId"] == {"Ref": api}]
+    line = json.loads(stage["AccessLogSettings"]["Format"])
+    assert line["sourceIp"] == "$context.identity.sourceIp"
+    assert line.get("subject") == ("$context.authorizer.claims.sub" if api == "ConsoleApi" else None)
 
 
 def test_every_function_logs_json_to_a_separate_group_with_a_retention(expanded: dict[str, Any]) -> None:
@@ -446,7 +482,7 @@ def test_a_role_allows_exactly_the_actions_that_the_code_needs(
     assert allowed.pop("CallWorkers") == {"lambda:InvokeFunction"}
     assert allowed.keys() == ours
     # With the rights of the function Lambda writes the log and the dead letters, and Secrets Manager decrypts.
-    of_aws = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage", "kms:Decrypt"}
+    of_aws = {"logs:CreateLogStream", "logs:PutLogEvents", "sqs:SendMessage", "events:PutEvents", "kms:Decrypt"}
     for role, actions in allowed.items():
         assert actions - of_aws <= CALLS.keys() - {"lambda:InvokeFunction"}, role
 

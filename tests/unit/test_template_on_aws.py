@@ -167,8 +167,19 @@ def goes_off(alarm: Resource, value: float) -> bool:
 
 def test_three_minutes_without_a_tick_raise_an_alarm(template: dict[str, Any]) -> None:
     alarm = alarms(template)["NoTick"]
-    assert alarm["Period"] * alarm["EvaluationPeriods"] == 180
-    assert resolved(alarm["Dimensions"], template) == [{"Name": "FunctionName", "Value": "ProcessRetriesFunction"}]
+    filled, ticks = alarm["Metrics"]
+    # A minute without data counts as one without a tick: CloudWatch would look back for older data.
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html
+    assert filled["Expression"] == f"FILL({ticks['Id']}, 0)"
+    assert ticks["MetricStat"]["Period"] * alarm["EvaluationPeriods"] == 180
+    metric = resolved(ticks["MetricStat"]["Metric"], template)
+    assert metric["Dimensions"] == [{"Name": "FunctionName", "Value": "ProcessRetriesFunction"}]
+
+
+def test_no_alarm_has_more_metrics_than_cloudwatch_takes(template: dict[str, Any]) -> None:
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+    for name, alarm in alarms(template).items():
+        assert len(metrics_of(alarm)) <= 10, name
 
 
 def test_the_alarms_on_errors_and_throttles_cover_every_function(template: dict[str, Any]) -> None:
@@ -200,7 +211,14 @@ def counted() -> set[str]:
         metrics.receipt(Recorded(answer, hold_set=True, unlisted=True))
     names = set(metrics.metrics.metric_set) | health.GAUGES.keys() | health.PERCENTAGES.keys()
     metrics.metrics.clear_metrics()
-    return names | {"ForgedCallbacks", "OtherReplies", "CalledWorkers", "UncalledWorkers", "DistrustedLists"}
+    return names | {
+        "ForgedCallbacks",
+        "UnsignedCallbacks",
+        "OtherReplies",
+        "CalledWorkers",
+        "UncalledWorkers",
+        "DistrustedLists",
+    }
 
 
 def test_every_metric_of_an_alarm_or_the_dashboard_is_sent_by_a_function(template: dict[str, Any]) -> None:
