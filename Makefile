@@ -1,10 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy demo dev test check chaos simulate mutations docs data screenshots build deploy deploy-local bench clean
+.PHONY: help setup setup-deploy demo dev test check chaos simulate mutations docs data screenshots build deploy deploy-local cost bench clean
 
 # The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
 PYTHON ?= python3
 ENVIRONMENT ?= dev
+MESSAGES ?= 1000000
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
@@ -67,6 +68,9 @@ deploy: build ## build, check and deploy; ENVIRONMENT=dev, staging or prod is a 
 
 deploy-local: setup ## the same `sam deploy` to an AWS emulator on this machine, until Ctrl-C
 	@python -m local deploy
+
+cost: setup ## print the bill of AWS for a month with MESSAGES messages
+	@python -m deploy.cost $(MESSAGES)
 
 screenshots: setup ## take the screenshots of the console in docs/images again
 	@python -m local screenshots

@@ -1,6 +1,7 @@
 """The pages and sections of docs/ that are made from data: `make docs` writes them, and a test holds them to the data.
 
-docs/errors.md and docs/hours.md are made as a whole. docs/how-it-works.md is written by hand, except between markers.
+docs/costs.md, docs/errors.md and docs/hours.md are made as a whole. docs/how-it-works.md is written by hand, except
+between markers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from samcli.yamlhelper import yaml_parse
 
+from deploy import cost
 from sms_retry import attempt, codes, holidays, hours, twilio, worker
 from tests.transitions import MAY, STEPS
 
@@ -44,7 +46,30 @@ def pages() -> dict[str, str]:
     how_it_works = (DOCS / HOW_IT_WORKS).read_text()
     for section, text in {"transitions": transitions(), "times": times()}.items():
         how_it_works = _between(how_it_works, section, text)
-    return {"errors.md": errors(), "hours.md": sending_hours(), HOW_IT_WORKS: how_it_works}
+    return {"costs.md": costs(), "errors.md": errors(), "hours.md": sending_hours(), HOW_IT_WORKS: how_it_works}
+
+
+def costs() -> str:
+    return "\n".join(
+        [
+            "# Costs",
+            "",
+            "`make docs` writes this page from `template.yaml`. `make cost MESSAGES=50000` prints it for another number",
+            "of messages. The prices are the list prices of us-east-1 on arm64, without free tiers: look up those of your",
+            "region. Twilio's own price, about $8,300 for a million messages within the US before the fees of carriers, is",
+            "not in it.",
+            "",
+            cost.tables(ROOT / "template.yaml", 1_000_000),
+            "",
+            "- A worker lingers for `LingerSeconds` of each minute, so that a message leaves within about a second. With",
+            "  `LingerSeconds=0` the worker costs a few cents, and a message waits for the next minute.",
+            "- The functions begin no trace. X-Ray's default rule records the first request of each second and then 5 %: of",
+            "  a million messages over a month nearly two million callbacks would be traces. A trace that an application",
+            "  begins goes on in `send_sms`.",
+            "- A dead letter of `send_sms` costs one custom event, $1.00 a million.",
+            "",
+        ]
+    )
 
 
 def errors() -> str:

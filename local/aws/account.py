@@ -27,7 +27,6 @@ LISTS = (
     ("cloudwatch", "describe_alarms", "MetricAlarms[].AlarmArn"),
     ("cloudwatch", "list_dashboards", "DashboardEntries[].DashboardArn"),
     ("ec2", "describe_security_groups", "SecurityGroups[].GroupId"),
-    ("events", "list_event_buses", "EventBuses[].Arn"),
     ("iam", "list_roles", "Roles[].Arn"),
     ("lambda", "list_functions", "Functions[].FunctionArn"),
     ("lambda", "list_layers", "Layers[].LayerArn"),
@@ -132,6 +131,8 @@ class Account:
         for service, operation, names in LISTS:
             pages = self.aws.client(service).get_paginator(operation).paginate()
             found |= {f"{service} {name}" for name in pages.search(names) if name}
+        # An operation without pages.
+        found |= {f"events {bus['Arn']}" for bus in self.aws.client("events").list_event_buses()["EventBuses"]}
         s3 = self.aws.client("s3")
         for bucket in (each["Name"] for each in s3.list_buckets()["Buckets"]):
             pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
