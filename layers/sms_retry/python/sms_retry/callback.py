@@ -46,9 +46,9 @@ def read(
 ) -> Receipt | Reply | Unsigned | Forged | NotACallback:
     """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for one of `addresses`.
 
-    The signed URL is an address with the path and the raw query: the caller controls the host in the event. The query is
-    a ticket or empty: the signed text has no separators, so a field could be moved into the query unseen. A callback of
-    another account than `account_sid` is forged.
+    The signed URL is an address with the path and the raw query: the caller controls the host in the event. The query
+    is a ticket or empty: the signed text has no separators, so a field could be moved into the query unseen. A callback
+    of another account than `account_sid` is forged.
     """
     headers = _headers(event.get("headers"))
     signature = headers.get("x-twilio-signature")
