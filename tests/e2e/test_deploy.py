@@ -115,7 +115,7 @@ def services(here: Account) -> set[str]:
     return {json.loads(line)["service"] for line in logged(here) if '"PendingMessages"' in line}
 
 
-def test_nobody_but_this_machine_reaches_the_account(here: Account) -> None:
+def test_the_account_listens_on_loopback_only(here: Account) -> None:
     # A socket that is bound to every address answers at this one too.
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.2", here.aws.port))
@@ -146,7 +146,7 @@ def test_a_role_allows_what_its_function_does(here: Account, deployed: Deployed,
     assert invoke(here, functions(here)[function], event)
 
 
-def test_the_webhook_heeds_what_twilio_has_signed_and_nothing_else(here: Account, deployed: Deployed) -> None:
+def test_the_webhook_accepts_only_callbacks_that_twilio_signed(here: Account, deployed: Deployed) -> None:
     to = number(PERSON + 1)
     sent = invoke(here, deployed.outputs["SendSmsArn"], message(PERSON + 1))
     form = {"MessageSid": sent["provider_sid"], "MessageStatus": "delivered", "To": to, "ErrorCode": ""}
@@ -204,7 +204,7 @@ def test_a_change_to_a_layer_alone_reaches_every_alias_and_the_database(here: Ac
     assert "Migration UPDATE_COMPLETE" in here.events("dev")
 
 
-def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deployed: Deployed) -> None:
+def test_a_failed_migration_rolls_its_deployment_back(here: Account, deployed: Deployed) -> None:
     before = here.resources()
     secret = here.aws.create_secret("nowhere", NOWHERE)
 
@@ -223,7 +223,7 @@ def test_a_migration_that_fails_takes_its_deployment_back(here: Account, deploye
     assert here.resources() == before
 
 
-def test_two_stacks_count_apart_and_one_is_deleted_without_the_other(
+def test_two_stacks_have_separate_metrics_and_one_can_be_deleted(
     here: Account, deployed: Deployed, server: Server
 ) -> None:
     before = here.resources()
@@ -295,7 +295,7 @@ def test_the_schedule_sends_what_is_due_and_calls_a_worker_to_a_backlog(here: Ac
     wait_until(lambda: any('"CalledWorkers":[1.0]' in line for line in logged(here)), SOON)
 
 
-def test_no_log_tells_on_anybody(here: Account, deployed: Deployed) -> None:
+def test_no_log_holds_a_number_a_text_or_a_token(here: Account, deployed: Deployed) -> None:
     # A Lambda logs its metrics at its end.
     wait_until(lambda: any("SuccessMessages" in line for line in logged(here)), SOON)
 
@@ -304,7 +304,7 @@ def test_no_log_tells_on_anybody(here: Account, deployed: Deployed) -> None:
         assert not [line for line in lines if private in line]
 
 
-def test_other_settings_are_what_runs(here: Account, deployed: Deployed, server: Server) -> None:
+def test_a_second_deployment_uses_its_changed_settings(here: Account, deployed: Deployed, server: Server) -> None:
     url, before = server.create_database("sms_retry_moved"), versions(here)
     to, sender = number(PERSON + 2), "+15005550009"
     address = {"PublicWebhookUrl": "https://sms.example.com", "FormerWebhookUrls": "https://old.example.com"}

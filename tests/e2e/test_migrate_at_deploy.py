@@ -107,14 +107,14 @@ def reason(stack: Stack) -> str:
     return str(answered["Reason"])
 
 
-def test_a_secret_that_is_not_there_is_named(stack: Stack, secrets: Any) -> None:
+def test_a_missing_secret_is_reported(stack: Stack, secrets: Any) -> None:
     assert reason(stack) == (
         f"the secret {ARN} of DATABASE_SECRET_ARN cannot be read: ResourceNotFoundException."
         " Is it in this region and in this account?"
     )
 
 
-def test_a_secret_that_is_not_json_is_named_and_not_repeated(
+def test_a_secret_that_is_not_json_is_reported_without_its_content(
     stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = secrets.create_secret(Name="url", SecretString="postgresql://app:s3cret@db.example.com/app")
@@ -124,7 +124,9 @@ def test_a_secret_that_is_not_json_is_named_and_not_repeated(
     assert "s3cret" not in answered
 
 
-def test_the_secret_that_rds_makes_is_explained(stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_secret_that_rds_creates_is_refused_with_an_explanation(
+    stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = secrets.create_secret(Name="rds!db-1", SecretString='{"username": "app", "password": "s3cret"}')
     monkeypatch.setenv("DATABASE_SECRET_ARN", kept["ARN"])
     answered = reason(stack)
@@ -160,13 +162,13 @@ def test_a_failure_at_aws_is_explained(error: Exception, words: str) -> None:
     assert isinstance(error, ImportError) or words in str(deployment.explained(raised))
 
 
-def test_an_unexpected_failure_is_left_to_the_log(stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_failure_refers_to_the_log(stack: Stack, secrets: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = secrets.create_secret(Name="list", SecretString='["s3cret"]')
     monkeypatch.setenv("DATABASE_SECRET_ARN", kept["ARN"])
     assert reason(stack) == "ValueError, see the log /aws/lambda/migrate"
 
 
-def test_layers_of_another_architecture_are_answered_and_their_removal_too(
+def test_cloudformation_gets_an_answer_if_layers_have_another_architecture(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = str(ROOT / "layers" / "sms_retry" / "python")

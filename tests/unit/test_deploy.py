@@ -89,7 +89,7 @@ def refused(**given: str) -> str:
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_each_parameter_that_is_to_be_filled_in_is_named(environment: str) -> None:
+def test_each_placeholder_of_a_section_is_reported(environment: str) -> None:
     its = section.read(SAMCONFIG, environment)
     with pytest.raises(Refused) as raised:
         section.parameters(TEMPLATE, its)
@@ -99,7 +99,7 @@ def test_each_parameter_that_is_to_be_filled_in_is_named(environment: str) -> No
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_a_section_that_is_filled_in_gives_each_parameter_a_value(environment: str) -> None:
+def test_a_section_without_placeholders_gives_each_parameter_a_value(environment: str) -> None:
     its = section.read(SAMCONFIG, environment)
     more = {"AlarmEmail": "anna@example.com", "OnlyTo": "" if environment == "prod" else "+14155550123"}
     whole = section.parameters(TEMPLATE, Section(environment, its.stack, {**its.given, **FILLED_IN, **more}))
@@ -109,18 +109,18 @@ def test_a_section_that_is_filled_in_gives_each_parameter_a_value(environment: s
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging"])
-def test_only_production_texts_every_number_unless_somebody_decides_it(environment: str) -> None:
+def test_dev_and_staging_need_a_value_for_only_to(environment: str) -> None:
     assert section.read(SAMCONFIG, environment).given["OnlyTo"] == section.FILL_IN
 
 
-def test_each_section_keeps_its_artifacts_under_a_prefix_of_its_own() -> None:
+def test_each_section_has_a_separate_prefix_for_its_artifacts() -> None:
     config = tomllib.loads(SAMCONFIG.read_text())
     prefixes = [config[environment]["deploy"]["parameters"]["s3_prefix"] for environment in ENVIRONMENTS]
     assert prefixes == [config[environment]["deploy"]["parameters"]["stack_name"] for environment in ENVIRONMENTS]
     assert len(set(prefixes)) == len(ENVIRONMENTS)
 
 
-def test_a_section_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_a_missing_section_is_reported_with_the_existing_ones() -> None:
     with pytest.raises(Refused, match=r"no section production\..*has dev, staging, prod"):
         section.read(SAMCONFIG, "production")
 
@@ -132,7 +132,7 @@ def test_a_section_that_is_not_there_is_named_with_those_that_are() -> None:
         'MaxWorkers="9" PublicWebhookUrl="" DatabaseUrl=""',
     ],
 )
-def test_a_parameter_can_be_given_as_empty_in_every_way_that_sam_writes(lines: str | list[str]) -> None:
+def test_every_notation_of_sam_for_an_empty_parameter_is_read(lines: str | list[str]) -> None:
     assert section.overrides(lines) == {"MaxWorkers": "9", "PublicWebhookUrl": "", "DatabaseUrl": ""}
 
 
@@ -188,7 +188,7 @@ def test_parameters_that_break_a_rule_of_the_template_are_refused_with_its_sente
 
 
 @pytest.mark.parametrize("given", ALLOWED)
-def test_parameters_that_break_no_rule_are_taken(given: dict[str, str]) -> None:
+def test_parameters_that_break_no_rule_are_accepted(given: dict[str, str]) -> None:
     assert parameters(**given).items() >= given.items()
 
 
@@ -256,11 +256,11 @@ def findings(session: Any, tmp_path: Path, **given: str) -> check.Findings:
     return check.check(session, {**parameters(), **kept, **given}, tmp_path)
 
 
-def test_what_is_in_order_has_no_fault(session: Any, tmp_path: Path) -> None:
+def test_a_correct_deployment_has_no_fault(session: Any, tmp_path: Path) -> None:
     assert findings(session, tmp_path) == check.Findings([], [])
 
 
-def test_a_region_is_asked_for(session: Any) -> None:
+def test_a_missing_region_is_reported(session: Any) -> None:
     nowhere = boto3.Session()
     if nowhere.region_name:
         pytest.skip("this machine has a default region")
@@ -268,7 +268,7 @@ def test_a_region_is_asked_for(session: Any) -> None:
         check.account(nowhere)
 
 
-def test_credentials_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
@@ -286,7 +286,7 @@ def test_credentials_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         ({name: value for name, value in DATABASE.items() if name != "password"}, "the secret has no password"),
     ],
 )
-def test_a_database_secret_of_another_shape_is_refused_and_not_repeated(
+def test_a_database_secret_with_missing_fields_is_refused_without_its_values(
     session: Any, tmp_path: Path, secret: object, words: str
 ) -> None:
     found = findings(session, tmp_path, DatabaseSecretArn=keep(session, "other", secret))
@@ -295,7 +295,7 @@ def test_a_database_secret_of_another_shape_is_refused_and_not_repeated(
     assert "s3cret" not in fault
 
 
-def test_the_check_asks_of_a_secret_what_the_functions_do() -> None:
+def test_the_check_requires_the_fields_that_the_functions_read() -> None:
     assert tuple(conninfo.SECRET) == check.DATABASE_SECRET
 
 
@@ -304,7 +304,7 @@ def test_a_twilio_secret_without_a_token_is_refused(session: Any, tmp_path: Path
     assert found.faults == ["TwilioSecretArn: the secret has no auth_token."]
 
 
-def test_senders_need_no_token_where_the_webhook_has_a_secret_of_its_own(session: Any, tmp_path: Path) -> None:
+def test_senders_need_no_token_if_the_webhook_has_a_separate_secret(session: Any, tmp_path: Path) -> None:
     key = keep(session, "key", {"account_sid": "AC1", "api_key_sid": "SK1", "api_key_secret": "s3cret"})
     token, other = keep(session, "token", TWILIO), keep(session, "neither", {"account_sid": "AC1"})
 
@@ -320,7 +320,7 @@ def test_senders_need_no_token_where_the_webhook_has_a_secret_of_its_own(session
     ]
 
 
-def test_a_secret_that_is_not_there_is_named(session: Any, tmp_path: Path) -> None:
+def test_a_missing_secret_is_reported(session: Any, tmp_path: Path) -> None:
     found = findings(session, tmp_path, DatabaseSecretArn=FILLED_IN["DatabaseSecretArn"])
     assert found.faults == [
         f"DatabaseSecretArn: the secret {FILLED_IN['DatabaseSecretArn']} does not exist in this account."
@@ -338,7 +338,7 @@ def test_layers_of_another_architecture_are_refused(session: Any, tmp_path: Path
     assert found.faults == ["Architecture is x86_64, and the layers are arm64: run `make deploy ARCHITECTURE=x86_64`."]
 
 
-def test_layers_that_were_not_built_are_asked_for(tmp_path: Path) -> None:
+def test_missing_layers_are_reported(tmp_path: Path) -> None:
     assert list(check.architecture(tmp_path, "arm64")) == [f"{tmp_path} contains no layer: run `make build`."]
 
 
@@ -419,7 +419,7 @@ def test_a_database_of_the_stack_needs_subnets_in_two_zones(session: Any) -> Non
         ("UPDATE_IN_PROGRESS", "wait until that deployment has ended"),
     ],
 )
-def test_a_stack_that_cannot_be_updated_says_what_to_do(status: str, words: str) -> None:
+def test_a_stack_that_cannot_be_updated_is_reported_with_the_command_that_helps(status: str, words: str) -> None:
     with pytest.raises(Refused, match=words):
         stack.can_be_deployed({"StackStatus": status}, "sms-retry-dev")
 
@@ -430,7 +430,7 @@ def test_a_stack_that_is_whole_can_be_deployed(status: str) -> None:
     stack.can_be_deployed(None, "sms-retry-dev")
 
 
-def test_what_changes_is_said_before_it_is_done() -> None:
+def test_changed_parameters_are_listed_with_old_and_new_value() -> None:
     given = [{"ParameterKey": "MaxWorkers", "ParameterValue": "4"}, {"ParameterKey": "Settings", "ParameterValue": "a"}]
     before = {"Parameters": given}
     after = {"MaxWorkers": "9", "Settings": "b", "SendConcurrency": "20"}

@@ -157,7 +157,7 @@ def test_two_stacks_in_one_account_have_no_metric_in_common(expanded: dict[str, 
     assert set(re.findall(r'"service", "([^"]+)"', dashboard)) == {"${AWS::StackName}"}
 
 
-def test_two_stacks_in_one_account_can_be_told_apart_by_the_names_of_their_apis(expanded: dict[str, Any]) -> None:
+def test_the_name_of_an_api_begins_with_the_name_of_its_stack(expanded: dict[str, Any]) -> None:
     titles = {name: api["Body"]["info"]["title"] for name, api in of_type(expanded, "AWS::ApiGatewayV2::Api").items()}
     assert titles == {
         "CallbacksApi": {"Fn::Sub": "${AWS::StackName}-callbacks"},
@@ -288,7 +288,7 @@ def test_a_function_outside_a_vpc_has_no_right_to_its_network(source: dict[str, 
         assert inside["Fn::Sub"].endswith(":policy/service-role/AWSLambdaENIManagementAccess")
 
 
-def test_no_other_role_has_a_managed_policy_than_that_of_codedeploy(
+def test_only_the_roles_of_functions_and_of_codedeploy_have_managed_policies(
     source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
     ours = {name.removesuffix("Function") + "Role" for name in by_folder(source).values()}
@@ -296,7 +296,7 @@ def test_no_other_role_has_a_managed_policy_than_that_of_codedeploy(
     assert set().union(*map(managed, others.values())) == {"AWSCodeDeployRoleForLambda"}
 
 
-def test_a_function_writes_to_its_own_log_group_and_cannot_make_one(
+def test_a_function_writes_to_its_own_log_group_and_cannot_create_one(
     source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
     writes = {role: each for role, each in statements(expanded) if "logs:PutLogEvents" in each["Action"]}
@@ -419,7 +419,7 @@ def test_the_schemas_of_cloudformation_are_checked_for_each_resource_of_the_data
     assert reported == WRONG.keys()
 
 
-def test_no_resource_of_the_database_is_created_unless_it_is_asked_for(expanded: dict[str, Any]) -> None:
+def test_no_resource_of_the_database_is_created_without_create_database(expanded: dict[str, Any]) -> None:
     paid = ("AWS::RDS::", "AWS::SecretsManager::", "AWS::EC2::", "Custom::DatabaseRole")
     found = [each for each in expanded["Resources"].values() if each["Type"].startswith(paid)]
     assert len(found) > 10
