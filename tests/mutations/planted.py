@@ -281,6 +281,20 @@ MUTATIONS = [
         ("tests/unit/test_callback.py",),
     ),
     Mutation(
+        "a callback signed for a former address is refused",
+        f"{PACKAGE}/settings.py",
+        "for url in (own, *former) if url",
+        "for url in (own,) if url",
+        ("tests/unit/test_settings.py", "tests/e2e/test_callbacks.py"),
+    ),
+    Mutation(
+        "a callback signed for the API's own address is refused",
+        f"{PACKAGE}/settings.py",
+        "for url in (own, *former) if url",
+        "for url in former if url",
+        ("tests/unit/test_settings.py", "tests/e2e/test_callbacks.py"),
+    ),
+    Mutation(
         "a channel is part of a number",
         f"{PACKAGE}/callback.py",
         "    return address[len(channel) :]",
