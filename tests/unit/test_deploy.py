@@ -172,6 +172,10 @@ def test_a_stack_name_that_aws_would_refuse_is_refused_first(tmp_path: Path, nam
         ({"MaxWorkers": "99"}, "MaxWorkers must be a whole number from 1 to 50"),
         ({"MaxWorkers": "many"}, "MaxWorkers must be a whole number from 1 to 50"),
         ({"CreateDatabase": "yes"}, "CreateDatabase must be one of true, false"),
+        (
+            {**BY_IAM, "DatabaseUrl": BY_IAM["DatabaseUrl"] + "?sslmode=disable"},
+            "DatabaseUrl must be postgresql://user@",
+        ),
         ({**IN_A_VPC, "VpcSubnetIds": "subnet-0a,vpc-0a"}, "VpcSubnetIds must be ids of subnets"),
         ({**IN_A_VPC, "VpcSecurityGroupIds": "default"}, "VpcSecurityGroupIds must be ids of security groups"),
     ],

@@ -466,6 +466,16 @@ def test_a_function_may_sign_in_as_the_user_of_the_url_and_as_no_other(
     assert resolved(json.loads(user), {"DatabaseUrl": url, "DatabaseUser": id_}) == allowed
 
 
+def test_each_function_may_decrypt_its_secrets_with_the_key_of_the_secrets(
+    source: dict[str, Any], expanded: dict[str, Any]
+) -> None:
+    for name in by_folder(source).values():
+        policies = of_type(expanded, "AWS::IAM::Role")[name.removesuffix("Function") + "Role"]["Policies"]
+        [key] = [each["Fn::If"] for each in policies if each.get("Fn::If", [""])[0] == "HasSecretsKey"]
+        [statement] = key[1]["PolicyDocument"]["Statement"]
+        assert statement == {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": {"Ref": "SecretsKeyArn"}}
+
+
 def test_a_role_allows_exactly_the_actions_that_the_code_needs(
     source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
