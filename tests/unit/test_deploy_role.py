@@ -19,7 +19,7 @@ LONGEST = 6144
 # The services whose name in IAM differs from that in CloudFormation.
 SERVICES = {"ApiGatewayV2": "apigateway", "Custom": "lambda"}
 # Actions that take no resource but "*", or whose resources have names that AWS chooses.
-EVERYWHERE = {"Reading", "AccessLogsOfApis", "ReadingOfRds", "SecurityGroups"}
+EVERYWHERE = {"Reading", "AccessLogsOfApis", "ReadingOfRds", "SecurityGroups", "RandomPassword"}
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 
