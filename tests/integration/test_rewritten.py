@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
@@ -128,8 +128,8 @@ class Account:
 
 
 @pytest.fixture
-def account(db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send) -> Iterator[Account]:
-    yield Account(db, store, stand_in, send)
+def account(db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send) -> Account:
+    return Account(db, store, stand_in, send)
 
 
 def assert_none_is_sent_twice(account: Account) -> None:
