@@ -95,7 +95,9 @@ def gather(stack: Stack) -> Evidence:
         created, updated = (parsedate_to_datetime(record[name]) for name in ("date_created", "date_updated"))
         listed = Listed(record["sid"], record["status"], created, updated)
         # Twilio's record may have another text than the POST.
-        evidence.listed[sent_as[record["sid"]]].insert(0, listed)
+        evidence.listed[sent_as[record["sid"]]].append(listed)
+    for messages in evidence.listed.values():
+        messages.sort(key=lambda message: message.created)
     return evidence
 
 
