@@ -93,7 +93,7 @@ class ExecutionEnvironment:
             except urllib.error.HTTPError as failed:
                 with failed:
                     error = json.load(failed)
-        # At the timeout the emulator cancels the event and answers; on a slow machine the cancelled event answers first.
+        # At the timeout the emulator cancels the event; on a slow machine the cancelled event answers first.
         if "ErrGateCanceled" in str(error) and time.monotonic() - began >= self.timeout:
             return TimedOut()
         return Exited(error["errorType"], error["errorMessage"])

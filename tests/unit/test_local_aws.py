@@ -323,7 +323,7 @@ class TestTheEmulator:
         from local.aws.rie import ExecutionEnvironment, Exited, TimedOut
 
         class Emulator(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802  the name of http.server
+            def do_POST(self) -> None:
                 body = json.dumps({"errorType": "Sandbox.Failure", "errorMessage": message}).encode()
                 self.send_response(502)
                 self.send_header("Content-Length", str(len(body)))
