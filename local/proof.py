@@ -88,10 +88,16 @@ def gather(stack: Stack) -> Evidence:
     evidence = Evidence(messages, frozenset(sid for (sid,) in sids))
     for post in stack.twilio.posts():
         evidence.posts[post.to, post.form["Body"]].append(post)
+    sent_as = {post.sid: key for key, posts in evidence.posts.items() for post in posts if post.accepted}
     for record in _listed(stack.twilio):
+        if record["sid"] not in sent_as:
+            continue  # a POST that Twilio refused
         created, updated = (parsedate_to_datetime(record[name]) for name in ("date_created", "date_updated"))
         listed = Listed(record["sid"], record["status"], created, updated)
-        evidence.listed[record["to"], record["body"]].insert(0, listed)
+        # Twilio's record may have another text than the POST.
+        evidence.listed[sent_as[record["sid"]]].append(listed)
+    for messages in evidence.listed.values():
+        messages.sort(key=lambda message: message.created)
     return evidence
 
 

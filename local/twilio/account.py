@@ -8,15 +8,17 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.twilio.callbacks import Answer, post_callback
-from local.twilio.messages import POOL_NUMBER, Message
-from local.twilio.plan import Accept, Behaviour, Due, Step, due_receipts
+from local.twilio.messages import POOL_NUMBER, Message, segments
+from local.twilio.plan import Accept, Behaviour, Due, Receipt, Refuse, Step, due_receipts
+from local.twilio.queues import Expires, Full, Leaves, Queues, Rate
+from local.twilio.rewriting import Rewriting
 
 ACCOUNT_SID = "AC" + "a" * 32
 AUTH_TOKEN = "stand-in-auth-token"
@@ -81,6 +83,7 @@ class Account:
         self._posts_to: Counter[str] = Counter()
         self._posts: list[Post] = []
         self._messages: dict[str, Message] = {}
+        self._queues = Queues()
         self._callbacks: list[Callback] = []
         with self._lock:
             self._due: list[tuple[float, int, Message, Due]] = []
@@ -89,12 +92,17 @@ class Account:
         """Every message becomes older by that much: the list catches up, late callbacks become due."""
         with self._lock:
             self._due = [(at - seconds, turn, message, due) for at, turn, message, due in self._due]
+            self._queues.let_time_pass(seconds)
         for message in list(self._messages.values()):
             message.created -= seconds
             message.updated -= seconds
             message.listed_from -= seconds
             if message.sent is not None:
                 message.sent -= seconds
+
+    def backlog(self, sender: str) -> float:
+        """The seconds until all messages of a sender with a rate have left its queue."""
+        return self._queues.backlog(sender, time.monotonic())
 
     def deliver_callbacks(self) -> tuple[Callback, ...]:
         """Post every callback that is due, one after the other, and return when all have been answered."""
@@ -110,6 +118,12 @@ class Account:
         if callback is None:
             raise ValueError(f"{sid} was sent without a StatusCallback")
         return callback
+
+    def reply(self, url: str, sender: str, to: str, body: str, **fields: str) -> tuple[Answer, ...]:
+        """Post an inbound message from a person, `sender`, and return the result of each try."""
+        address = self.behaviour.rewriting.address
+        params = {"AccountSid": self.account_sid, "From": address(sender), "To": address(to), "Body": body}
+        return post_callback(url, params | fields, self.auth_token, self.route)
 
     def posts(self) -> tuple[Post, ...]:
         return tuple(self._posts)
@@ -138,29 +152,65 @@ class Account:
         steps = self._plans.get(to)
         return steps.popleft() if steps else self.behaviour.default(to, self._posts_to[to])
 
+    def _refuses(self, form: Mapping[str, str]) -> bool:
+        """Whether the queue of the number in From is full. A full Messaging Service accepts, and reports 30001."""
+        return bool(form.get("From")) and isinstance(self._fate(form, self._queues.look), Full)
+
+    def _fate(self, form: Mapping[str, str], ask: Callable[..., Leaves | Expires | Full]) -> Leaves | Expires | Full:
+        sender = form.get("From") or form.get("MessagingServiceSid") or ""
+        rate: Rate | None = self.behaviour.rates.get(sender) or self.behaviour.rates.get("*")
+        if rate is None:
+            return Leaves(0.0)
+        size = segments(self.behaviour.rewriting.encoded(form.get("Body", "")))
+        return ask(sender, rate, size, float(form.get("ValidityPeriod", 36000)), time.monotonic())
+
     def _accept(self, form: Mapping[str, str], accept: Accept) -> Message:
         """From here on Twilio has the message, even if the client gets no answer."""
-        now, service = time.time(), form.get("MessagingServiceSid") or None
-        lag = self.behaviour.list_lag if accept.list_lag is None else accept.list_lag
+        service = form.get("MessagingServiceSid") or None
+        message = self._keep(form, "accepted" if service else "queued", accept.list_lag)
+        receipts: tuple[Receipt, ...] = accept.receipts
+        match self._fate(form, self._queues.join):
+            case Leaves(after):
+                wait = after
+            case Expires(after):
+                wait, receipts = after, (("failed", 30036),)
+            case Full():
+                wait, receipts = 0.0, (("failed", 30001),)
+        to = form["To"]
+        rng = Random(f"{self.behaviour.seed} {to} {self._posts_to[to]}")
+        leaves = time.monotonic() + self.behaviour.latency + wait
+        with self._lock:
+            for due in due_receipts(receipts, accept.callbacks or self.behaviour.callbacks, rng):
+                heapq.heappush(self._due, (leaves + due.after, next(self._turn), message, due))
+        return message
+
+    def _list_refusal(self, form: Mapping[str, str], refuse: Refuse) -> None:
+        if self.behaviour.lists_refusals and refuse.http_status == 400 and form.get("To"):
+            self._keep(form, "failed", None).error_code = refuse.code
+
+    def _keep(self, form: Mapping[str, str], status: str, list_lag: float | None) -> Message:
+        """Keep Twilio's record of a POST."""
+        now, rewriting, body = self._now(), self.behaviour.rewriting, form.get("Body", "")
+        sender = form.get("From") or None
         message = Message(
             sid=f"SM{uuid.uuid4().hex}",
-            to=form["To"],
-            sender=form.get("From") or None,
-            service=service,
-            body=form.get("Body", ""),
+            to=rewriting.to(form["To"]),
+            sender=sender and rewriting.address(sender),
+            service=form.get("MessagingServiceSid") or None,
+            body=rewriting.body(body),
             status_callback=form.get("StatusCallback") or None,
-            status="accepted" if service else "queued",
+            status=status,
             created=now,
             updated=now,
-            listed_from=now + lag,
+            segments=segments(rewriting.encoded(body)),
+            listed_from=now + (self.behaviour.list_lag if list_lag is None else list_lag),
         )
         self._messages[message.sid] = message
-        rng = Random(f"{self.behaviour.seed} {message.to} {self._posts_to[message.to]}")
-        answered = time.monotonic() + self.behaviour.latency
-        with self._lock:
-            for due in due_receipts(accept.receipts, accept.callbacks or self.behaviour.callbacks, rng):
-                heapq.heappush(self._due, (answered + due.after, next(self._turn), message, due))
         return message
+
+    def _now(self) -> float:
+        """The time of Twilio's clock."""
+        return time.time() + self.behaviour.clock_ahead
 
     def _record(self, form: Mapping[str, str], step: Step, sid: str | None) -> None:
         query = urlsplit(form.get("StatusCallback", "")).query
@@ -168,7 +218,7 @@ class Account:
         self._posts.append(Post(time.time(), form.get("To", ""), form, ticket, step, sid))
 
     def _listed(self) -> list[Message]:
-        now = time.time()
+        now = self._now()
         return [message for message in reversed(self._messages.values()) if message.listed_from <= now]
 
     def _next_due(self) -> float | None:
@@ -200,30 +250,30 @@ class Account:
         if message.status == "canceled":
             return None
         if due.place > message.reached:
-            message.reached, message.updated = due.place, time.time()
+            message.reached, message.updated = due.place, self._now()
             message.status, message.error_code = due.status, due.error_code
-            message.sender = message.sender or POOL_NUMBER
+            message.sender = message.sender or self.behaviour.rewriting.address(POOL_NUMBER)
             if message.sent is None and due.status in ("sent", "delivered", "undelivered"):
                 message.sent = message.updated
         if message.status_callback is None or not due.posted:
             return None
-        params = _params(message, due, self.account_sid)
+        params = _params(message, due, self.account_sid, self.behaviour.rewriting)
         answers = post_callback(message.status_callback, params, self.auth_token, self.route)
         callback = Callback(message.status_callback, params, answers)
         self._callbacks.append(callback)
         return callback
 
 
-def _params(message: Message, due: Due, account_sid: str) -> dict[str, str]:
+def _params(message: Message, due: Due, account_sid: str, rewriting: Rewriting) -> dict[str, str]:
     params = {
         "AccountSid": account_sid,
         "ApiVersion": "2010-04-01",
-        "From": message.sender or POOL_NUMBER,
+        "From": message.sender or rewriting.address(POOL_NUMBER),
         "MessageSid": message.sid,
         "MessageStatus": due.status,
         "SmsSid": message.sid,
         "SmsStatus": due.status,
-        "To": message.to,
+        "To": rewriting.address(message.to),
     }
     if message.service:
         params["MessagingServiceSid"] = message.service

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from local.twilio.plan import Refuse
+from local.twilio.rewriting import canonical
 
 # Only these are read from a POST; the contract test compares them with CreateMessage in openapi.json.
 PARAMETERS = frozenset(
@@ -64,6 +65,8 @@ ERRORS = {
     30005: "Unknown destination handset",
     30007: "Message filtered",
     30008: "Unknown error",
+    30034: "US A2P 10DLC - Message from an unregistered number",
+    30036: "Validity Period Expired",
     30400: "Parameters are not valid",
     30409: "This message cannot be canceled",
 }
@@ -89,6 +92,7 @@ class Message:
     status: str
     created: float
     updated: float
+    segments: int
     listed_from: float
     sent: float | None = None
     error_code: int | None = None
@@ -112,7 +116,7 @@ def fault(form: Mapping[str, str]) -> Refuse | None:
         return Refuse(400, 21624)
     if callback and not _is_web_address(callback):
         return Refuse(400, 21609)
-    if not E164.fullmatch(to):
+    if not E164.fullmatch(canonical(to)):
         return Refuse(400, 21211)
     code = MAGIC_FROM.get(sender) or MAGIC_TO.get(to)
     return Refuse(400, code) if code else None
@@ -132,14 +136,14 @@ def error(http_status: int, code: int, to: str = "") -> dict[str, Any]:
     }
 
 
-def resource(message: Message, account_sid: str) -> dict[str, Any]:
-    """The message as JSON, the same in every answer."""
+def resource(message: Message, account_sid: str, body: str | None = None) -> dict[str, Any]:
+    """The message as JSON, the same in every answer; the answer to a POST has the `body` of the POST."""
     address = f"/2010-04-01/Accounts/{account_sid}/Messages/{message.sid}"
     code = message.error_code
     return {
         "account_sid": account_sid,
         "api_version": "2010-04-01",
-        "body": message.body,
+        "body": message.body if body is None else body,
         "date_created": _instant(message.created),
         "date_sent": None if message.sent is None else _instant(message.sent),
         "date_updated": _instant(message.updated),
@@ -149,7 +153,7 @@ def resource(message: Message, account_sid: str) -> dict[str, Any]:
         "from": message.sender,
         "messaging_service_sid": message.service,
         "num_media": "0",
-        "num_segments": str(segments(message.body)),
+        "num_segments": str(message.segments),
         "price": None,
         "price_unit": "USD",
         "sid": message.sid,
@@ -176,12 +180,14 @@ def segments(body: str) -> int:
 
 
 def page(messages: Sequence[Message], query: Mapping[str, str], account_sid: str) -> dict[str, Any]:
-    """One page of `messages`, newest first, as ListMessageResponse.
+    """One page of `messages`, which are newest first, as ListMessageResponse.
 
+    Twilio sorts by the date of sending, newest first, and first come the messages without one
+    (https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources, and a live account).
     A page token names the last message of the previous page (PA) or the first message of the next page (PB), so that
     messages created between two requests shift no page.
     """
-    found = [message for message in messages if _matches(message, query)]
+    found = sorted((m for m in messages if _matches(m, query)), key=lambda m: (m.sent is not None, -(m.sent or 0.0)))
     size = min(max(int(query.get("PageSize", 50)), 1), 1000)
     number, token = int(query.get("Page", 0)), query.get("PageToken", "")
     start = number * size

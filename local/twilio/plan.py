@@ -6,10 +6,13 @@ the same. With `accepted=None` the client sees the same broken answer, but Twili
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
+
+from local.twilio.queues import Rate
+from local.twilio.rewriting import Rewriting
 
 Receipt = str | tuple[str, int | None]
 """A status after the first one, with the error code of a failure: `"sent"`, `("undelivered", 30003)`."""
@@ -39,7 +42,9 @@ class Callbacks:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """201. `callbacks` and `list_lag` (seconds until the message is listed) override those of the Behaviour."""
+    """201. `callbacks` and `list_lag` (seconds until the message is listed, `inf` for never) override those of the
+    Behaviour. Failures that Twilio tells only by a receipt are receipts: `("undelivered", 30034)`.
+    """
 
     receipts: tuple[Receipt, ...] = ("sent", "delivered")
     callbacks: Callbacks | None = None
@@ -107,7 +112,13 @@ def mix(seed: int, *shares: tuple[float, Step]) -> StepFor:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How the stand-in behaves. `default` gives the step of a POST that has no plan; times are seconds."""
+    """How the stand-in behaves. `default` gives the step of a POST that has no plan; times are seconds.
+
+    `lists_refusals`: a POST that was refused with 400 is in the list as `failed`, under a SID that no answer had
+    (https://help.twilio.com/articles/21923437804315). `rates` has the rate of each sender, by From or
+    MessagingServiceSid, and under `*` that of all others; a sender without one has no queue. `clock_ahead` is the
+    difference between Twilio's clock and ours, in its dates and in the header `Date`.
+    """
 
     default: StepFor = accept_all
     callbacks: Callbacks = Callbacks()
@@ -116,6 +127,10 @@ class Behaviour:
     hang: float = 35.0
     down: bool = False
     seed: int = 0
+    rewriting: Rewriting = field(default_factory=Rewriting)
+    lists_refusals: bool = True
+    rates: Mapping[str, Rate] = field(default_factory=dict)
+    clock_ahead: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,10 @@ def read_behaviour(data: dict[str, Any]) -> dict[str, Any]:
     changes = dict(data)
     if "callbacks" in changes:
         changes["callbacks"] = Callbacks(**changes["callbacks"])
+    if "rewriting" in changes:
+        changes["rewriting"] = Rewriting(**changes["rewriting"])
+    if "rates" in changes:
+        changes["rates"] = {sender: Rate(**rate) for sender, rate in changes["rates"].items()}
     if "shares" in changes.get("default", {}):
         default = changes["default"]
         shares = [(weight, read_step(step)) for weight, step in default["shares"]]

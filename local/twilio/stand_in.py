@@ -16,6 +16,8 @@ import time
 import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from email.utils import formatdate
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl
 
@@ -153,10 +155,14 @@ class TwilioStandIn(Account):
         form = await _form(request)
         known = {name: value for name, value in form.items() if name in PARAMETERS}
         step = self._denial(request) or fault(known) or self._next_step(known["To"])
+        if _acceptance(step) and self._refuses(known):
+            step = _refused(step)
         accept = _acceptance(step)
+        if isinstance(step, Refuse):
+            self._list_refusal(known, step)
         message = self._accept(known, accept) if accept else None
         self._record(form, step, message.sid if message else None)
-        created = self._answer(201, resource(message, self.account_sid)) if message else None
+        created = self._answer(201, resource(message, self.account_sid, known.get("Body", ""))) if message else None
         if message and self._live:
             self._post_when_due()
         await asyncio.sleep(self.behaviour.hang if isinstance(step, Hang) else self.behaviour.latency)
@@ -238,6 +244,7 @@ class TwilioStandIn(Account):
     def _answer(self, http_status: int, data: dict[str, Any]) -> web.Response:
         headers = {
             "Content-Type": "application/json;charset=utf-8",
+            "Date": formatdate(time.time() + self.behaviour.clock_ahead, usegmt=True),
             "Twilio-Request-Id": f"RQ{uuid.uuid4().hex}",
             "Twilio-Concurrent-Requests": str(self._concurrent),
         }
@@ -275,6 +282,15 @@ def _acceptance(step: Step) -> Accept | None:
             return None
 
 
+def _refused(step: Step) -> Step:
+    """The step of a POST that the queue of its sender does not take; an answer that is lost stays lost."""
+    match step:
+        case Hang() | Reset() | BadAnswer():
+            return replace(step, accepted=None)
+        case _:
+            return Refuse(400, 21611)
+
+
 def _update(message: Message, form: Mapping[str, str]) -> Refuse | None:
     """Redact the body or cancel the message."""
     match dict(form):
@@ -294,7 +310,7 @@ def _bad_answer(http_status: int, body: str | None) -> web.Response:
         body = json.dumps(error(500, 20500))
     elif body is None:
         body = "" if http_status < 300 else f"<html><body><h1>{http_status}</h1></body></html>"
-    content_type = "text/html" if body.startswith("<") else "application/json"
+    content_type = {"<": "text/html", "{": "application/json"}.get(body[:1], "text/plain")
     return web.Response(status=http_status, text=body, content_type=content_type)
 
 

@@ -1,4 +1,7 @@
-"""`make chaos`: kills workers at every step and at random moments, and checks that no message is lost or sent twice."""
+"""`make chaos`: kills workers at every step and at random moments, and lets Twilio rewrite messages and its list lag.
+
+It checks that no message is lost or sent twice.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from tests.chaos.crash import Found, Plan
@@ -32,6 +36,7 @@ def main() -> int:
     from local.postgres.server import postgres
     from local.stack import stack
     from tests.chaos.crash import Found, crash
+    from tests.chaos.rewritten import ALONE, PAIRS
 
     arguments = _arguments()
     plans, started = _plans(arguments.seed, arguments.runs), time.monotonic()
@@ -42,16 +47,49 @@ def main() -> int:
     table: dict[tuple[str, int], Found] = defaultdict(Found)
     with log.open("w") as lines, contextlib.redirect_stdout(lines), contextlib.ExitStack() as parts:
         server = parts.enter_context(postgres())
-        whole = parts.enter_context(stack(server.create_database(f"sms_retry_chaos_{os.getpid()}")))
+        url = server.create_database(f"sms_retry_chaos_{os.getpid()}")
+        whole = parts.enter_context(stack(url))
         for plan in track(plans, f"seed {arguments.seed}", console=console):
             found = crash(whole, plan, server.restart)
             table[plan.step, plan.workers] += found
             for violation in found.violations:
                 console.print(violation, soft_wrap=True)
+        rewritten = _rewritten(url, console)
     console.print(_rendered(table))
-    violations = sum(len(found.violations) for found in table.values())
+    console.print(f"{len(ALONE) + len(PAIRS)} kinds of lists: {rewritten} violations")
+    violations = rewritten + sum(len(found.violations) for found in table.values())
     console.print(f"{violations} violations · {time.monotonic() - started:.0f} s · seed {arguments.seed}")
     return 1 if violations else 0
+
+
+def _rewritten(url: str, console: Console) -> int:
+    """Run the matrix of rewritings in a migrated database; returns the number of violations."""
+    import psycopg
+    from rich.progress import track
+
+    from local.stack import ENVIRONMENT
+    from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
+    from sms_retry.store import Store
+    from sms_retry.twilio import Credentials, open_sender
+    from tests.chaos.rewritten import ALONE, PAIRS, Account, violations
+    from tests.tables import truncate_all
+
+    sender, webhook = ENVIRONMENT["TWILIO_SENDER"], ENVIRONMENT["PUBLIC_WEBHOOK_URL"]
+    count, store = 0, Store(lambda: url)
+    with (
+        contextlib.closing(store),
+        psycopg.connect(url, autocommit=True) as db,
+        TwilioStandIn(callbacks="manual") as twilio,
+    ):
+        for names in track([*ALONE, *PAIRS], "lists that are not as sent", console=console):
+            truncate_all(db, restart_ids=False)
+            twilio.reset()
+            with open_sender(Credentials(ACCOUNT_SID, AUTH_TOKEN), twilio.url, sender, webhook) as send:
+                found = violations(Account(db, store, twilio, send), names)
+            count += len(found)
+            for violation in found:
+                console.print(violation, soft_wrap=True)
+    return count
 
 
 def _arguments() -> argparse.Namespace:

@@ -456,6 +456,20 @@ MUTATIONS = [
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(
+        "the list of an account without new messages is trusted after a day",
+        f"{SQL}/reconcile/sms_list_control.sql",
+        "a.at between now() - interval '4 days'",
+        "a.at between now() - interval '24 hours'",
+        (f"{TESTS}/test_reconcile.py", f"{TESTS}/test_rewritten.py"),
+    ),
+    Mutation(
+        "the apostrophes of Smart Encoding are letters",
+        f"{PACKAGE}/matching.py",
+        ' and unicodedata.category(character) != "Lm"',
+        "",
+        ("tests/unit/test_matching.py",),
+    ),
+    Mutation(
         "a message that only the list knew is the control of the list",
         f"{SQL}/reconcile/sms_list_control.sql",
         "a.http_status is not null and",

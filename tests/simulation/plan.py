@@ -54,7 +54,10 @@ BUSINESSES = ("bank", "clinic", "school", "shop")
 KINDS = {"transactional": 55, "marketing": 25, "otp": 15, "emergency": 5}
 ENTRIES = {"sql": 50, "send_sms": 35, "failed": 10, "scheduled": 5}
 
-LIST_LAG = 600
+# Seconds until a message is in Twilio's list, in each week.
+LIST_LAGS = dict(zip(WEEKS, (20, 1500, 5400, 600), strict=True))
+# Smart Encoding is on, and rewrites the characters of these texts that are not in GSM-7.
+TEXTS = "Notice {}.", "Don’t miss “notice {}” — it’s due…", "Notice\N{NO-BREAK SPACE}{}: 10½ €"
 LOST = Accept(callbacks=Callbacks(lost=1))
 CALLBACKS = Callbacks(delay=20, late=0.08, late_by=7200, lost=0.05, repeated=0.1, out_of_order=0.1)
 # Opts in to one business, and then opts out of all.
@@ -202,7 +205,7 @@ def _ordinary(start: datetime, people: Sequence[Person], messages: int, rng: Ran
         expires_at = at + rng.choice((1, 4, 12)) * HOUR if rng.random() < 0.15 and entry != "scheduled" else None
         on_unknown = "hold" if rng.random() < 0.1 else "resend"
         person, business = rng.choice(people), rng.choice(BUSINESSES)
-        yield Text(at, person, f"Notice {n}.", kind, business, entry, on_unknown, expires_at)
+        yield Text(at, person, TEXTS[n % len(TEXTS)].format(n), kind, business, entry, on_unknown, expires_at)
 
 
 def _special(start: datetime, people: Sequence[Person], messages: int, rng: Random) -> Iterator[Text]:

@@ -17,7 +17,7 @@ from psycopg.rows import namedtuple_row
 
 from local.proof import Evidence, gather
 from local.stack import ENVIRONMENT, Stack, stack
-from local.twilio.callbacks import post_callback
+from local.twilio.rewriting import Rewriting
 from local.twilio.stand_in import Behaviour, Post
 from tests.simulation.clock import VirtualClock
 from tests.simulation.plan import (
@@ -29,7 +29,7 @@ from tests.simulation.plan import (
     FIRST_STEPS,
     FLOOD,
     HOUR,
-    LIST_LAG,
+    LIST_LAGS,
     MINUTE,
     OUTAGE,
     ROUGH_DAY,
@@ -94,11 +94,17 @@ def simulate(database_url: str, name: str, messages: int, seed: int = 2026) -> W
     """Simulate one of WEEKS on an empty database, and the time after it until nothing is due any more."""
     clock = VirtualClock(WEEKS[name])
     week = Week(plan_week(name, messages, _zones(database_url), seed))
-    behaviour = Behaviour(step_for(week.plan, clock), CALLBACKS, list_lag=LIST_LAG, seed=week.plan.seed)
+    behaviour = Behaviour(
+        step_for(week.plan, clock),
+        CALLBACKS,
+        list_lag=LIST_LAGS[name],
+        seed=week.plan.seed,
+        rewriting=Rewriting(smart_encoding=True),
+    )
     with stack(database_url, behaviour) as parts, clock.in_use(parts.db):
         _Simulation(week, parts, clock).run()
         # The messages that were accepted last are not in Twilio's list yet.
-        clock.set(clock.now + HOUR)
+        clock.set(clock.now + 2 * HOUR)
         with parts.db.cursor(row_factory=namedtuple_row) as cursor:
             week.messages = cursor.execute(MESSAGES).fetchall()
         week.posts, week.evidence = parts.twilio.posts(), gather(parts)
@@ -200,8 +206,7 @@ class _Simulation:
     def _reply(self, numbers: list[str], word: str) -> None:
         twilio, url = self.parts.twilio, ENVIRONMENT["PUBLIC_WEBHOOK_URL"] + "/twilio/inbound"
         for number in numbers:
-            reply = {"AccountSid": twilio.account_sid, "From": number, "To": ENVIRONMENT["TWILIO_SENDER"], "Body": word}
-            assert post_callback(url, reply, twilio.auth_token, twilio.route) == (200,)
+            assert twilio.reply(url, number, ENVIRONMENT["TWILIO_SENDER"], word) == (200,)
 
     def _invoke(self, function: str, event: object) -> Any:
         if function != "process_retries":

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -305,6 +306,39 @@ class TestTheHttpApi:
         assert len(seen) == 500
         assert seen.count(1) <= 4
         assert sorted(seen)[0] == 1
+
+
+class TestTheEmulator:
+    @pytest.mark.parametrize(
+        ("timeout", "message", "is_timeout"),
+        [
+            (0, "ErrGateCanceled", True),
+            (60, "ErrGateCanceled", False),
+            (0, "exit status 1", False),
+        ],
+    )
+    def test_a_cancelled_event_is_a_timeout_once_the_time_is_up(
+        self, timeout: int, message: str, is_timeout: bool
+    ) -> None:
+        from local.aws.rie import ExecutionEnvironment, Exited, TimedOut
+
+        class Emulator(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.dumps({"errorType": "Sandbox.Failure", "errorMessage": message}).encode()
+                self.send_response(502)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended, HTTPServer(("127.0.0.1", 0), Emulator) as emulator:
+            answering = threading.Thread(target=emulator.handle_request)
+            answering.start()
+            environment = ExecutionEnvironment("worker", timeout, ended, emulator.server_port, Path(os.devnull))
+            outcome = environment.invoke()
+            answering.join()
+        assert outcome == (TimedOut() if is_timeout else Exited("Sandbox.Failure", message))
 
 
 class TestTheClock:

@@ -53,6 +53,9 @@ def sids(found: Walk | NoAnswer) -> list[str]:
         ("\N{FULLWIDTH LATIN CAPITAL LETTER O}\N{FULLWIDTH LATIN CAPITAL LETTER K}", "OK"),
         ("👍 ", "👍"),
         ("…", "..."),
+        ("Hawai\N{MODIFIER LETTER TURNED COMMA}i", "Hawai'i"),
+        ("man\N{COMBINING TILDE}ana", "man~ana"),
+        ("mañana", "man\N{COMBINING TILDE}ana"),
     ],
 )
 def test_a_text_that_twilio_rewrote_is_ours(sent: str, stored: str) -> None:

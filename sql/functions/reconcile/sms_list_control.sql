@@ -1,5 +1,6 @@
--- Returns the control for Twilio's list: the newest message that Twilio accepted within 24 hours, at least a minute ago, and
--- that still has its text. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of
+-- Returns the control for Twilio's list: the newest message that Twilio accepted within four days, at least a minute ago, and
+-- that still has its text. An unknown message is asked about for 72 hours: four days reach to the day before the claim of
+-- each, so that the list of a quiet account does not count as trusted once its last message is a day old. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of
 -- one that is hours old. The POST was made after posted_after, because a claim counts as stuck after ten minutes.
 create or replace function sms_retry.sms_list_control()
 returns table (to_number text, body text, provider_sid text, posted_after timestamptz)
@@ -10,7 +11,7 @@ set jit = off
 as $$
     with newest as materialized (
         select q.id, q.attempt, q.message_id from sms_retry_queue q
-        where q.finished_at > now() - interval '24 hours' and not q.body_erased and q.status = 'completed'
+        where q.finished_at > now() - interval '4 days' and not q.body_erased and q.status = 'completed'
         order by q.finished_at desc
         limit 1000
     )
@@ -27,7 +28,7 @@ as $$
         offset 0
     ) m
     where a.http_status is not null and m.body is not null
-        and a.at between now() - interval '24 hours' and now() - interval '1 minute'
+        and a.at between now() - interval '4 days' and now() - interval '1 minute'
     order by a.at desc
     limit 1;
 $$;

@@ -90,13 +90,17 @@ def own(body: str, messages: Iterable[Listed], media: int = 0) -> Listed | None:
 
 
 def fingerprint(body: str, media: int = 0) -> tuple[str, int] | None:
-    """The part of a text that Twilio does not rewrite: its letters and digits without case, and its number of files.
+    """The part of a text that Twilio does not rewrite: its letters and digits without case and accents, and its number
+    of files.
 
-    Twilio trims white space, and Smart Encoding replaces typographic characters. A text without a letter or a digit is
+    Twilio trims white space, and Smart Encoding replaces typographic characters; among these are modifier letters, such
+    as the apostrophe of Hawaii, and accents that follow their letter
+    (https://www.twilio.com/docs/messaging/services/smart-encoding-char-list). A text without a letter or a digit is
     compared as a whole. None, for a message without text and files, is the fingerprint of no message.
     """
-    normal = unicodedata.normalize("NFKC", body)
-    text = "".join(character for character in normal if character.isalnum()).casefold() or normal.strip()
+    normal = unicodedata.normalize("NFKD", body)
+    kept = (character for character in normal if character.isalnum() and unicodedata.category(character) != "Lm")
+    text = "".join(kept).casefold() or normal.strip()
     return (text, media) if text or media else None
 
 

@@ -188,7 +188,7 @@ class Store(Readings):
         return [Unsettled(Ticket(id, attempt), *message) for id, attempt, *message in rows]
 
     def list_control(self) -> Control | None:
-        """The newest message that Twilio's list must have; None if no POST was accepted within 24 hours."""
+        """The newest message that Twilio's list must have; None if no POST was accepted within four days."""
         rows = self._again("select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control()", [])
         return Control(*rows[0]) if rows else None
 
