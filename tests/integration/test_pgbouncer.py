@@ -60,8 +60,9 @@ union all select 'channel ' || channel from pg_listening_channels() channel
 union all select 'lock ' || locktype from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'
 union all select 'table ' || relname from pg_class where relnamespace = pg_my_temp_schema()
 union all select 'cursor ' || name from pg_cursors where is_holdable
--- PgBouncer itself sets application_name, to the name that the client gave when it connected.
-union all select 'setting ' || name from pg_settings where source = 'session' and name <> 'application_name'
+-- PgBouncer itself sets these, to the values that the client gave when it connected.
+union all select 'setting ' || name from pg_settings
+where source = 'session' and name not in ('application_name', 'DateStyle', 'TimeZone', 'client_encoding')
 """
 
 

@@ -345,9 +345,9 @@ MUTATIONS = [
     ),
     Mutation(
         "a claim is repeated after its answer was lost",
-        f"{PACKAGE}/store.py",
-        'rows = _if_defined(self._once, f"select * from sms_retry.{function}({places})", given)',
-        'rows = _if_defined(self._again, f"select * from sms_retry.{function}({places})", given)',
+        f"{PACKAGE}/connection.py",
+        "return self._repeated(statement, given, row, NOTHING_HAPPENED, one_by_one)",
+        "return self._repeated(statement, given, row, AWAY, one_by_one)",
         (f"{TESTS}/test_database_away.py",),
     ),
     Mutation(
