@@ -14,6 +14,7 @@ from psycopg import sql
 
 from local.postgres.server import Server
 from sms_retry.migrate import MigrationError, migrate, sql_folder
+from tests import released
 from tests.integration.examples import in_parallel, one
 
 NUMBERS = count(1)
@@ -21,6 +22,9 @@ NUMBERS = count(1)
 TABLE = "-- A table.\ncreate table sms_retry.first (id int);\n"
 CALLER = """-- Calls a function that a later file defines.
 create or replace function sms_retry.a_caller() returns int language sql as $$ select sms_retry.b_called() $$;
+"""
+FUNCTIONS = """
+select oid::regprocedure::text collate "C" from pg_proc where pronamespace = 'sms_retry'::regnamespace order by 1
 """
 CALLED = "create or replace function sms_retry.b_called() returns int language sql as $$ select 1 $$;\n"
 
@@ -69,24 +73,100 @@ def test_concurrent_runs_on_an_empty_database_wait_for_each_other(empty: str) ->
     assert sorted(len(each.migrations) for each in done) == [0, 0, len(list((sql_folder() / "migrations").iterdir()))]
 
 
-def test_a_function_without_a_file_is_dropped(empty: str, release: Path) -> None:
+def test_a_function_is_dropped_once_the_release_before_no_longer_had_it(empty: str, release: Path) -> None:
     _write(release, "functions/c_old.sql", CALLED.replace("b_called()", "c_old(text, int)"))
     migrate(empty, release)
     (release / "functions/c_old.sql").unlink()
 
+    # The release before still calls it while traffic shifts, and after a rollback.
+    _write(release, "releases/0.9.0.txt", "sms_retry.c_old(text,integer)\n")
+    assert migrate(empty, release).dropped == ()
+
+    _write(release, "releases/0.10.0.txt", "sms_retry.b_called()\n")
     assert migrate(empty, release).dropped == ("sms_retry.c_old(text,integer)",)
     assert migrate(empty, release).dropped == ()
 
 
-def test_a_function_with_new_arguments_replaces_the_old_one(empty: str, release: Path) -> None:
+def test_a_function_with_new_arguments_replaces_that_of_the_release_before(empty: str, release: Path) -> None:
     _write(release, "functions/c.sql", CALLED.replace("b_called()", "c(n int)"))
     migrate(empty, release)
     _write(release, "functions/c.sql", CALLED.replace("b_called()", "c(n int, m int = 1)"))
+    _write(release, "releases/0.1.0.txt", "sms_retry.c(integer)\n")
 
     assert migrate(empty, release).dropped == ("sms_retry.c(integer)",)
 
     with psycopg.connect(empty) as connection:
         assert one(connection, "select sms_retry.c(5)") == 1
+
+
+def test_the_ledger_of_releases_has_the_functions_that_each_release_defined(empty: str, tmp_path: Path) -> None:
+    """A new release in tests/releases needs its page in sql/releases: the assertion shows it."""
+    with psycopg.connect(empty, autocommit=True) as connection:
+        for archive in released.RELEASES.glob("*.tar.gz"):
+            version = archive.name.removesuffix(".tar.gz")
+            connection.execute("drop schema if exists sms_retry cascade")
+            released.migrate(version, empty, tmp_path)
+            found = connection.execute(FUNCTIONS).fetchall()
+            assert "".join(f"{name}\n" for (name,) in found) == (sql_folder() / f"releases/{version}.txt").read_text()
+
+
+GUESTS = """
+create table sms_retry.their_notes (id int);
+create view sms_retry.their_view as select * from sms_retry.first;
+create function sms_retry.their_function() returns int language sql as $$ select 1 $$;
+create function sms_retry.their_trigger() returns trigger language plpgsql as $$ begin return new; end $$;
+create trigger theirs before insert on sms_retry.first for each row execute function sms_retry.their_trigger();
+create procedure sms_retry.nightly() language sql as $$ select 1 $$;
+create aggregate sms_retry.theirs(int) (sfunc = int4larger, stype = int);
+"""
+
+
+def test_every_other_object_in_the_schema_stays(empty: str, release: Path) -> None:
+    migrate(empty, release)
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute(GUESTS)
+    before = _everything(empty)
+
+    assert migrate(empty, release).dropped == ()
+    assert _everything(empty) == before
+
+
+@pytest.fixture
+def used(empty: str, release: Path) -> str:
+    """A database in which a view of another owner needs a function of the release before."""
+    _write(release, "functions/c_old.sql", CALLED.replace("b_called()", "c_old()"))
+    migrate(empty, release)
+    with psycopg.connect(empty, autocommit=True) as connection:
+        connection.execute("create view public.theirs as select sms_retry.c_old()")
+    return empty
+
+
+def test_an_old_function_that_another_object_needs_stays(used: str, release: Path) -> None:
+    (release / "functions/c_old.sql").unlink()
+    _write(release, "releases/0.1.0.txt", "sms_retry.c_old()\n")
+    _write(release, "releases/0.2.0.txt", "")
+
+    assert migrate(used, release).dropped == ()
+
+
+def test_an_object_that_needs_the_former_arguments_of_a_function_is_named(used: str, release: Path) -> None:
+    _write(release, "functions/c_old.sql", CALLED.replace("b_called()", "c_old(m int = 1)"))
+    _write(release, "releases/0.1.0.txt", "sms_retry.c_old()\n")
+
+    with pytest.raises(MigrationError, match=r"c_old\(\) has new arguments; drop first: view public.theirs depends on"):
+        migrate(used, release)
+
+
+def test_a_repair_is_repeated_after_a_release_that_did_not_know_it(empty: str, release: Path) -> None:
+    migrate(empty, release)
+    later = release.parent / "later"
+    shutil.copytree(release, later)
+    _write(later, "repairs/0001_first.sql", "insert into sms_retry.first values (1);")
+
+    assert migrate(empty, later).repairs == ("repairs/0001_first",)
+    assert migrate(empty, later).repairs == ()
+    migrate(empty, release)
+    assert migrate(empty, later).repairs == ("repairs/0001_first",)
 
 
 PLPGSQL = """-- One line.
