@@ -31,12 +31,15 @@ PATIENCE = 120.0
 # Traffic locks the tables in this order. A migration that needs several of them locks them first, in the same order.
 TRAFFIC = ("sms_retry_queue", "sms_messages", "sms_attempts", "sms_recipients", "sms_holds", "sms_delivery_events")
 
-# Until the end of the transaction. While a migration waits for a lock, all later statements on that table wait too:
-# after five seconds it lets them pass, and begins again. The files mean the same under all other settings of the role.
+# While a migration waits for a lock, all later statements on that table wait too: then it lets them pass, and begins
+# again.
+LOCK_TIMEOUT = "5s"
+
+# Until the end of the transaction. The files mean the same under all other settings of the role.
 SETTINGS = """
 select set_config(own.name, own.value, true)
 from (values ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
-    ('lock_timeout', '5s'), ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off'),
+    ('lock_timeout', '0'), ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off'),
     ('search_path', 'pg_catalog')) own (name, value)
 where exists (select from pg_settings where pg_settings.name = own.name)
 """
@@ -44,7 +47,7 @@ where exists (select from pg_settings where pg_settings.name = own.name)
 ABOUT = """
 select current_user::text, current_database()::text, current_setting('server_encoding'),
     exists (select from pg_namespace where nspname = 'sms_retry'),
-    (select pg_get_userbyid(relowner)::text from pg_class where oid = to_regclass('sms_retry.schema_migrations'))
+    (select tableowner::text from pg_tables where schemaname = 'sms_retry' and tablename = 'schema_migrations')
 """
 
 LEDGER = """
@@ -113,8 +116,9 @@ def migrate(database_url: str, release: Path | None = None) -> Migrated:
 
 def _migrate(connection: psycopg.Connection, folder: Path) -> Migrated:
     functions = sorted((folder / "functions").rglob("*.sql"), key=lambda path: path.name)
-    connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
     connection.execute(SETTINGS)
+    connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+    connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
     _enter(connection)
     applied = {name for (name,) in connection.execute("select name from sms_retry.schema_migrations")}
     new = [path for path in sorted((folder / "migrations").glob("*.sql")) if path.stem not in applied]
