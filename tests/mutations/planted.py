@@ -577,8 +577,8 @@ MUTATIONS = [
     Mutation(
         "RDS is believed with any certificate",
         f"{PACKAGE}/conninfo.py",
-        '"sslmode": "verify-full"',
-        '"sslmode": "require"',
+        '"sslmode": "verify-full", "sslrootcert": str(ROOTS)',
+        '"sslmode": "require", "sslrootcert": str(ROOTS)',
         ("tests/unit/test_conninfo.py",),
     ),
     Mutation(
