@@ -151,12 +151,18 @@ def _number(text: str) -> str:
 def _duration(text: str) -> timedelta:
     if not (match := DURATION.fullmatch(text)):
         raise argparse.ArgumentTypeError("it must be a duration such as 30m, 2h or 7d")
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
+    try:
+        return timedelta(**{UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        raise argparse.ArgumentTypeError("it is too long") from None
 
 
 def _since(text: str) -> datetime:
     if DURATION.fullmatch(text):
-        return datetime.now(UTC) - _duration(text)
+        try:
+            return datetime.now(UTC) - _duration(text)
+        except OverflowError:
+            raise argparse.ArgumentTypeError("it is too long ago") from None
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
