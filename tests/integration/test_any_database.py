@@ -67,6 +67,8 @@ SETTINGS = {
 ALL = [f"{setting}" for name in ("New York", "SQL dates", "ISO intervals", "Latin-1") for setting in SETTINGS[name]]
 SETTINGS["many"] = [*ALL, *SETTINGS["backslashes"], *SETTINGS["serializable"], *SETTINGS["quotes and nulls"]]
 
+KINDS = ("role", "database")
+
 # As Twilio words it: the apostrophe is in no encoding of one byte.
 REFUSED = json.dumps({"code": 21211, "message": "The ‘To’ number isn’t valid \N{THUMBS UP SIGN}", "status": 400})
 
@@ -114,7 +116,7 @@ def stack(whole: Stack, admin: psycopg.Connection) -> Iterator[Stack]:
     """An empty stack, whose sessions begin with the default settings."""
     yield whole
     name = whole.db.info.dbname
-    for kind in ("role", "database"):
+    for kind in KINDS:
         admin.execute(f"alter {kind} {name} reset all")
 
 
@@ -176,21 +178,26 @@ def baseline() -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("kind", ["role", "database"])
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=list(SETTINGS))
+# Of a role, of a database in turn; those that changed the life of a message in release 0.1, of both.
+BOTH = {"New York", "SQL dates", "no encoding", "Latin-1", "backslashes", "serializable", "many"}
+PLACES = [(kind, name) for n, name in enumerate(SETTINGS) for kind in KINDS if name in BOTH or kind == KINDS[n % 2]]
+
+
+@pytest.mark.xdist_group("any database")
+@pytest.mark.parametrize(("kind", "name"), PLACES)
 def test_a_message_has_the_same_life_under_every_setting(
     stack: Stack,
     admin: psycopg.Connection,
     baseline: list[str],
     capsys: pytest.CaptureFixture[str],
     kind: str,
-    settings: list[str],
+    name: str,
 ) -> None:
     restart(stack)
     if not baseline:
         baseline += life(stack, capsys)
         restart(stack)
-    change(admin, kind, stack.db.info.dbname, settings)
+    change(admin, kind, stack.db.info.dbname, SETTINGS[name])
     restart(stack)
 
     assert life(stack, capsys) == baseline
@@ -299,7 +306,11 @@ def test_a_hold_lasts_for_a_hundred_years_at_most(db: psycopg.Connection, store:
     assert (claim.held_until is None) == wait.startswith("-")
 
 
-@pytest.mark.parametrize("until", ["infinity", "-infinity", "20000-01-01", "0500-01-01 BC"])
+FUTURE, PAST = ["infinity", "20000-01-01"], ["-infinity", "0500-01-01 BC"]
+
+
+@pytest.mark.xdist_group("any database")
+@pytest.mark.parametrize("until", [*FUTURE, *PAST])
 @pytest.mark.parametrize(("scope", "key"), [("account", "*"), ("country", "+49"), ("recipient", number(1))])
 def test_pages_commands_and_claims_bear_a_hold_without_end(
     stack: Stack, capsys: pytest.CaptureFixture[str], scope: str, key: str, until: str
@@ -314,22 +325,25 @@ def test_pages_commands_and_claims_bear_a_hold_without_end(
     assert stack.invoke("health_check")["processing"] == 0
     for page in ("/", "/holds", "/stuck", "/waiting", "/messages/1"):
         assert Visitor(stack.console.url).get(page).status == 200
-    for words in (["status"], ["status", "--json"], ["show", "1"], ["release", scope, key]):
+    for words in (["status"], ["status", "--json"], ["show", "1"]):
         assert main(words) == 0
-    stack.invoke("process_retries")
-    assert set(statuses(stack.db)) <= {"sent", "queued"}
-    assert statuses(stack.db)["sent"] >= 1
+    if until in FUTURE:
+        assert main(["release", scope, key]) == 0
+        stack.invoke("process_retries")
+    # The message to the held country or person expired before the hold was cleared.
+    expected = {"sent": 2} if until not in FUTURE or scope == "account" else {"sent": 1, "expired": 1}
+    assert statuses(stack.db) == expected
 
 
+@pytest.mark.xdist_group("any database")
 def test_a_command_sets_a_hold_of_every_length(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     restart(stack)
-    assert main(["hold", "account", "--for", "9000000d", "--json"]) == 0
+    assert main(["hold", "account", "--for", "999999d", "--json"]) == 0
     held_until = datetime.fromisoformat(json.loads(capsys.readouterr().out)["held_until"])
     assert held_until - datetime.now(UTC) == pytest.approx(operate.LONGEST_HOLD, abs=timedelta(minutes=1))
-    for words in (["hold", "account", "--for"], ["requeue", "30001", "--since"]):
-        with pytest.raises(SystemExit):
-            main([*words, "99999999999d"])
-        assert "it is too long" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["requeue", "30001", "--since", "999999d"])
+    assert "it is too long ago" in capsys.readouterr().err
 
 
 def test_the_holds_of_release_01_are_repaired(server: Server, worker_id: str, tmp_path: Path) -> None:
