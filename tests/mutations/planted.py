@@ -582,17 +582,17 @@ MUTATIONS = [
         (f"{TESTS}/test_one_bad_row.py",),
     ),
     Mutation(
-        "instants keep the zone of the database",
+        "an instant beyond Python's years costs its page",
         f"{PACKAGE}/connection.py",
         'session.adapters.register_loader("timestamptz", Instant)',
-        "session.execute(\"select set_config('timezone', reset_val, false) from pg_settings where name = 'TimeZone'\")",
+        "pass",
         (f"{TESTS}/test_any_database.py",),
     ),
     Mutation(
         "dates are read in the style of the database",
         f"{PACKAGE}/connection.py",
         '"PGDATESTYLE": "ISO"',
-        '"PGDATESTYLE": ""',
+        '"PGAPPNAME": "sms_retry"',
         (f"{TESTS}/test_any_database.py",),
     ),
     Mutation(
