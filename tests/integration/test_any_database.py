@@ -203,8 +203,8 @@ def test_a_message_has_the_same_life_under_every_setting(
     assert life(stack, capsys) == baseline
 
 
-# The instant, and the end of the message or of a hold on its country; then the seconds in which Twilio must deliver, or
-# None if the message must wait. At each instant the clocks of the zone are about to change, or have just changed.
+# The instant, and the end of the message, of a hold or of a daily limit; then the seconds in which Twilio must deliver,
+# or None if the message must wait. At each instant the clocks of the zone are about to change, or have just changed.
 NEAR_A_CHANGE = [
     ("America/New_York", "2027-03-14 06:50Z", "expires", "2027-03-14 07:10Z", 1200),
     ("America/New_York", "2026-11-01 05:40Z", "expires", "2026-11-01 06:20Z", 2400),
@@ -215,8 +215,19 @@ NEAR_A_CHANGE = [
     ("Europe/Berlin", "2026-10-25 00:50Z", "held", "2026-10-25 01:10Z", None),
     ("Australia/Lord_Howe", "2027-04-03 14:50Z", "held", "2027-04-03 15:10Z", None),
     ("Asia/Kathmandu", "2027-03-14 06:50Z", "expires", "2027-03-14 07:10Z", 1200),
+    ("America/New_York", "2026-11-01 05:50Z", "limited", "2026-11-01 06:10Z", None),
+    ("America/New_York", "2026-11-01 06:10Z", "limited", "2026-11-01 05:50Z", 36_000),
+    ("America/New_York", "2027-03-14 06:50Z", "limited", "2027-03-14 07:10Z", None),
     ("UTC", "2026-11-01 05:50Z", "held", "2026-11-01 06:10Z", None),
 ]
+
+
+SENT_A_DAY_BEFORE = """
+insert into sms_retry.sms_messages
+    (business_id, to_number, body, kind, on_unknown, expires_at, status, provider_sid, sent_at)
+select business_id, to_number, body, kind, on_unknown, expires_at, 'sent', 'SM1', %s::timestamptz - interval '24 hours'
+from sms_retry.sms_messages
+"""
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +258,9 @@ def test_the_hours_around_a_change_of_clocks_are_as_long_as_all_others(
         take_in(store)
         if what_ends == "expires":
             db.execute("update sms_retry.sms_messages set expires_at = %s", [end])
+        elif what_ends == "limited":
+            db.execute(SENT_A_DAY_BEFORE, [end])
+            db.execute("insert into sms_retry.sms_limits values ('*', 1)")
         else:
             db.execute("insert into sms_retry.sms_holds values ('country', '+49', %s, '20 minutes', 'by hand')", [end])
         worker.drain(store, send, five_minutes_left, concurrency=2)
@@ -265,7 +279,8 @@ def test_every_instant_enters_in_utc(database_url: str, settings: list[str]) -> 
             store.set_hold(Hold("account", "*", timedelta(minutes=5), "error_20003"))
             instants = [claim.claimed_at, claim.expires_at, store.current_holds()[0].until]
             instants += [step.at for step in store.message_story(1)]
-        db.execute(f"alter database {db.info.dbname} reset all")
+        for setting in settings:
+            db.execute(f"alter database {db.info.dbname} reset {setting.split(' = ')[0]}")
     assert {at.tzinfo for at in instants} == {UTC}
 
 
