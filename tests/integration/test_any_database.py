@@ -20,7 +20,7 @@ from local.stack import stack as local_stack
 from local.twilio.plan import Accept, BadAnswer, Callbacks, Refuse
 from local.twilio.stand_in import TwilioStandIn
 from local.waiting import let_time_pass
-from sms_retry import operate, worker
+from sms_retry import operate, runtime, worker
 from sms_retry.__main__ import main
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
@@ -118,6 +118,10 @@ def stack(whole: Stack, admin: psycopg.Connection) -> Iterator[Stack]:
     name = whole.db.info.dbname
     for kind in KINDS:
         admin.execute(f"alter {kind} {name} reset all")
+    # The command line keeps its connection for the next command.
+    if runtime.store.cache_info().currsize:
+        runtime.store(timedelta(0)).close()
+    runtime.store.cache_clear()
 
 
 def restart(stack: Stack) -> None:
