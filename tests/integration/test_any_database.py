@@ -40,7 +40,7 @@ from tests.integration.examples import (
     take_in,
 )
 from tests.simulation.clock import VirtualClock
-from tests.tables import truncate_all
+from tests.tables import reset_settings, truncate_all
 
 # Settings that databases and roles have, mostly for the sake of the application that shares the database.
 SETTINGS = {
@@ -283,8 +283,7 @@ def test_every_instant_enters_in_utc(database_url: str, settings: list[str]) -> 
             store.set_hold(Hold("account", "*", timedelta(minutes=5), "error_20003"))
             instants = [claim.claimed_at, claim.expires_at, store.current_holds()[0].until]
             instants += [step.at for step in store.message_story(1)]
-        for setting in settings:
-            db.execute(f"alter database {db.info.dbname} reset {setting.split(' = ')[0]}")
+        reset_settings(db)
     assert {at.tzinfo for at in instants} == {UTC}
 
 
@@ -302,7 +301,7 @@ def test_four_workers_send_each_message_once_under_every_isolation_level(
         stores = [open_store() for _ in range(4)]
         in_parallel(4, lambda n: worker.drain(stores[n], send, five_minutes_left, concurrency=4))
     finally:
-        db.execute(f"alter database {db.info.dbname} reset default_transaction_isolation")
+        reset_settings(db)
     assert statuses(db) == {"sent": 200}
     assert set(stand_in.times_accepted().values()) == {1}
 

@@ -39,6 +39,7 @@ from tests.integration.examples import (
     take_in,
     wait_until_blocked,
 )
+from tests.tables import reset_settings
 
 QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 
@@ -310,7 +311,7 @@ def test_a_claim_waits_for_a_lock_beyond_the_lock_timeout_of_the_role(
             other.rollback()
             assert len(claims.result()) == 1
     finally:
-        db.execute(f"alter database {db.info.dbname} set lock_timeout = '5s'")
+        reset_settings(db)
     assert (state_of(db).queue, state_of(db).attempt) == ("processing", 1)
 
 

@@ -49,6 +49,7 @@ from tests.integration.examples import (
     unknown,
     wait_until_blocked,
 )
+from tests.tables import reset_settings
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed (Debian's package `pgbouncer`)")
 
@@ -191,9 +192,7 @@ def test_settings_of_the_database_change_nothing_behind_it(
         assert {(claim.body, claim.claimed_at.tzinfo) for claim in claims} == {("Grüße", UTC)}
         assert migrate(bouncer.url).migrations == ()
     finally:
-        db.execute(f"alter database {db.info.dbname} reset all")
-        for setting in ("lock_timeout = '5s'", "statement_timeout = '20s'"):
-            db.execute(f"alter database {db.info.dbname} set {setting}")
+        reset_settings(db)
         bouncer.command("reconnect")
 
 
