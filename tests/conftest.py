@@ -16,7 +16,7 @@ from sms_retry import twilio
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
-from tests.tables import truncate_all
+from tests.tables import reset_settings, truncate_all
 
 # An assertion in it fails with a diff, like one in a test file.
 pytest.register_assert_rewrite("tests.integration.examples")
@@ -40,12 +40,10 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def migrated(server: Server, worker_id: str) -> str:
-    """A migrated database. Its timeouts make a test that waits for a lock fail instead of hang."""
+    """A migrated database."""
     url = server.create_database(f"sms_retry_{worker_id}")
     with psycopg.connect(url, autocommit=True) as connection:
-        name = connection.info.dbname
-        for setting in ("lock_timeout = '5s'", "statement_timeout = '20s'"):
-            connection.execute(f'alter database "{name}" set {setting}')
+        reset_settings(connection)
     migrate(url)
     return url
 

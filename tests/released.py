@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import tarfile
 from pathlib import Path
 
@@ -20,3 +22,17 @@ def unpacked(version: str, folder: Path) -> Path:
 def sql(version: str, folder: Path) -> Path:
     """The SQL of a release, for `migrate`."""
     return unpacked(version, folder) / "sql"
+
+
+def migrate(version: str, url: str, folder: Path) -> None:
+    """Migrate as a release does, by its own migrator."""
+    files = unpacked(version, folder)
+    place = files / "layers/sms_retry/python/sms_retry/migrate.py"
+    spec = importlib.util.spec_from_file_location("released_migrate", place)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    # A dataclass looks its module up.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.migrate(url, files / "sql")

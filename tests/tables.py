@@ -1,4 +1,7 @@
-"""Empties every table of messages and people, as the catalogue lists them: a new table needs no change here."""
+"""Empties every table of messages and people, as the catalogue lists them: a new table needs no change here.
+
+It also resets the settings of a test's database.
+"""
 
 from __future__ import annotations
 
@@ -28,3 +31,11 @@ def truncate_all(db: psycopg.Connection, restart_ids: bool = True) -> None:
 def delete_all(db: psycopg.Connection) -> None:
     """Many times faster than truncate_all if there are few rows. Ids do not restart, and cached plans stay valid."""
     db.execute(STATEMENT.format(statement=DELETE))
+
+
+def reset_settings(db: psycopg.Connection) -> None:
+    """Only timeouts are set, so that a test that waits for a lock fails instead of hangs."""
+    name = db.info.dbname
+    db.execute(f'alter database "{name}" reset all')
+    for setting in ("lock_timeout = '5s'", "statement_timeout = '20s'"):
+        db.execute(f'alter database "{name}" set {setting}')

@@ -21,10 +21,11 @@ from local.stack import ENVIRONMENT
 from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, TwilioStandIn
 from local.waiting import let_time_pass, wait_until
 from sms_retry import connection, delivery, listing, reconcile, worker
+from sms_retry.connection import LoginFailed, NotConnected
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send
-from sms_retry.values import Report
+from sms_retry.values import Message, Report
 from tests.chaos import worker as killable
 from tests.integration.examples import (
     after_sending,
@@ -38,6 +39,7 @@ from tests.integration.examples import (
     take_in,
     wait_until_blocked,
 )
+from tests.tables import reset_settings
 
 QUEUE = "select count(*) from sms_retry.sms_retry_queue where "
 
@@ -256,3 +258,116 @@ def test_a_worker_that_receives_sigterm_finishes_its_posts_and_gives_the_other_r
     assert statuses(db) == {"sent": killable.CONCURRENCY, "queued": 20 - killable.CONCURRENCY}
     assert one(db, QUEUE + "status = 'processing'") == 0
     assert one(db, QUEUE + "status = 'pending' and attempt = 1 and retry_count = 0 and scheduled_for <= now()") > 0
+
+
+FAILS_TWICE = """
+create sequence public.calls;
+create function public.fails_twice(code text) returns text language plpgsql as $$
+begin
+    if nextval('public.calls') <= 2 then
+        raise exception 'in the way' using errcode = code;
+    end if;
+    return 'done';
+end
+$$;
+"""
+
+
+@pytest.fixture
+def _fails_twice(db: psycopg.Connection) -> Iterator[None]:
+    """A function that fails at its first two calls."""
+    db.execute(FAILS_TWICE)
+    yield
+    db.execute("drop function public.fails_twice; drop sequence public.calls")
+
+
+@pytest.mark.usefixtures("_fails_twice")
+@pytest.mark.parametrize("code", ["40001", "40P01", "55P03", "25006"])
+def test_an_error_that_proves_that_nothing_happened_is_repeated(store: Store, code: str) -> None:
+    assert store._connection.once("select public.fails_twice(%s)", [code]) == [("done",)]
+
+
+@pytest.mark.usefixtures("_fails_twice")
+@pytest.mark.parametrize("code", ["57014", "23505", "XX000"])
+def test_every_other_error_is_reported_at_once(db: psycopg.Connection, store: Store, code: str) -> None:
+    with pytest.raises(psycopg.Error):
+        store._connection.once("select public.fails_twice(%s)", [code])
+    assert one(db, "select last_value from public.calls") == 1
+
+
+def test_a_claim_waits_for_a_lock_beyond_the_lock_timeout_of_the_role(
+    db: psycopg.Connection, database_url: str, store: Store
+) -> None:
+    take_in(store)
+    end_connections(db)
+    db.execute(f"alter database {db.info.dbname} set lock_timeout = '50ms'")
+    try:
+        with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as worker_thread:
+            other.execute("lock table sms_retry.sms_holds in access exclusive mode")
+            claims = worker_thread.submit(store.claim_due, 2)
+            for _ in range(2):
+                wait_until_blocked(db, by=other)
+                wait_until(lambda: not one(db, "select exists (select from pg_locks where not granted)"))
+            other.rollback()
+            assert len(claims.result()) == 1
+    finally:
+        reset_settings(db)
+    assert (state_of(db).queue, state_of(db).attempt) == ("processing", 1)
+
+
+def test_a_message_is_stored_once_although_the_first_connections_were_refused(
+    db: psycopg.Connection, database_url: str
+) -> None:
+    refused = "postgresql://app@127.0.0.1:1/app"
+    urls = iter([refused, refused])
+    with closing(Store(lambda: next(urls, database_url))) as store:
+        message_id, claim = store.queue_and_claim(Message("+4917600000001", "Hello.", kind="otp"))
+    assert claim
+    assert claim.message_id == message_id == 1
+    assert statuses(db) == {"queued": 1}
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
+    """The database of the role `app`, which needs its password and may have one connection."""
+    programs = os.environ.get("POSTGRES_BIN")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.delenv("DATABASE_URL", raising=False)
+        with postgres(Path(programs) if programs else None, durable=False) as server:
+            with psycopg.connect(server.url, autocommit=True) as db:
+                db.execute("create role app login password 's3cret' connection limit 1")
+                db.execute("grant create on database postgres to app")
+                rules = Path(one(db, "show hba_file"))
+            rules.write_text("host all app all scram-sha-256\n" + rules.read_text())
+            server.restart("fast")
+            url = psycopg.conninfo.make_conninfo(server.url, user="app", password="s3cret")
+            migrate(url)
+            yield url
+
+
+def test_a_message_is_sent_although_the_role_had_too_many_connections(guarded: str) -> None:
+    other = psycopg.connect(guarded)
+    with closing(Store(lambda: guarded)) as store, ThreadPoolExecutor(1) as pool:
+        stored = pool.submit(store.queue_and_claim, Message("+4917600000001", "Hello.", kind="otp"))
+        with pytest.raises(TimeoutError):
+            stored.result(timeout=0.5)
+        other.close()
+        assert stored.result()[1]
+
+
+def test_too_many_connections_are_not_reported_as_a_wrong_password(guarded: str) -> None:
+    read_again: list[str] = []
+    with (
+        psycopg.connect(guarded),
+        closing(Store(lambda: guarded, timedelta(0), lambda: read_again.append("") or None)) as store,
+        pytest.raises(psycopg.OperationalError, match="too many connections for role") as raised,
+    ):
+        store.claim_due(1)
+    assert (type(raised.value), "password is wrong" in str(raised.value), read_again) == (NotConnected, False, [])
+
+    wrong = psycopg.conninfo.make_conninfo(guarded, password="wrong")
+    with (
+        closing(Store(lambda: wrong)) as store,
+        pytest.raises(LoginFailed, match="if its password is wrong, correct it"),
+    ):
+        store.claim_due(1)

@@ -76,7 +76,7 @@ def test_the_commands_in_the_documentation_are_understood() -> None:
 
 def test_the_kill_switch_stops_every_claim_until_it_is_cleared(db: psycopg.Connection, store: Store) -> None:
     message_id = take_in(store)
-    db.execute("select sms_retry.open_sms_hold('account', '*', interval '1000 years', 'by hand')")
+    db.execute("select sms_retry.open_sms_hold('account', '*', interval '100 years', 'by hand')")
     assert store.claim_due(10) == []
     assert store.claim_now(message_id) is None
 

@@ -333,7 +333,7 @@ def test_an_answer_with_the_same_cause_does_not_weaken_a_hold_that_a_receipt_set
 def test_a_receipt_sets_a_hold_with_the_functions_of_release_01(server: Server, worker_id: str, tmp_path: Path) -> None:
     url = server.create_database(f"rolled_back_{worker_id}")
     migrate(url)
-    migrate(url, released.sql("0.1.0", tmp_path))
+    released.migrate("0.1.0", url, tmp_path)
     store = Store(lambda: url)
     try:
         store.set_hold(UNREGISTERED, by_receipt=True)

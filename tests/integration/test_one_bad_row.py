@@ -12,11 +12,12 @@ import pytest
 from local.twilio.stand_in import Refuse, TwilioStandIn
 from local.waiting import let_time_pass
 from sms_retry import attempt, worker
+from sms_retry.connection import Instant
 from sms_retry.hours import SendingHours, Window
 from sms_retry.policy import Policy
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from sms_retry.values import Claim
+from sms_retry.values import Claim, Message
 from tests.integration.examples import assert_state, fill, five_minutes_left, number, statuses
 
 BAD = number(37)
@@ -84,6 +85,54 @@ def test_an_error_in_one_step_defers_one_message_of_a_hundred(
         worker.drain(store, send, five_minutes_left, concurrency=10)
         let_time_pass(db, minutes=60)
     assert statuses(db) == {"sent": 100}
+
+
+def test_a_claimed_row_that_cannot_be_read_is_deferred_alone(
+    db: psycopg.Connection,
+    store: Store,
+    stand_in: TwilioStandIn,
+    send: Send,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    read = Instant.load
+
+    def fails(instant: Instant, data: bytes) -> datetime:
+        if bytes(data).startswith(b"2099"):
+            raise ValueError(f"cannot read {BAD}")
+        return read(instant, data)
+
+    monkeypatch.setattr(Instant, "load", fails)
+    fill(db, 100)
+    db.execute("update sms_retry.sms_messages set expires_at = '2099-01-01' where to_number = %s", [BAD])
+
+    tally = worker.drain(store, send, five_minutes_left, concurrency=10)
+
+    assert (tally.processed, tally.success, tally.deferred, tally.broken) == (100, 99, 1, 1)
+    assert_state(db, 37, queue="pending", reason="error", retry_count=0)
+    [line] = [record for record in caplog.records if record.getMessage() == "broken"]
+    assert (line.__dict__["ticket"], line.__dict__["error"]) == ("37-1", "ValueError")
+    assert BAD not in str(line.__dict__)
+
+    monkeypatch.setattr(Instant, "load", read)
+    let_time_pass(db, minutes=16)
+    [claim] = store.claim_due(1)
+    assert worker.send_claimed(store, send, claim, five_minutes_left).success == 1
+
+
+def test_a_message_that_send_sms_cannot_read_waits_for_the_worker(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Instant, _data: bytes) -> datetime:
+        raise ValueError
+
+    with monkeypatch.context() as planted:
+        planted.setattr(Instant, "load", fails)
+        message_id, claim = store.queue_and_claim(Message(BAD, "Hello.", kind="otp"))
+        assert claim
+        assert worker.send_claimed(store, send, claim, five_minutes_left).broken == 1
+    assert not stand_in.posts()
+    assert_state(db, message_id, queue="pending", reason="error")
 
 
 def test_a_message_that_never_gets_past_an_error_expires(

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import timedelta
+from datetime import UTC, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -49,6 +49,7 @@ from tests.integration.examples import (
     unknown,
     wait_until_blocked,
 )
+from tests.tables import reset_settings
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed (Debian's package `pgbouncer`)")
 
@@ -60,8 +61,9 @@ union all select 'channel ' || channel from pg_listening_channels() channel
 union all select 'lock ' || locktype from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'
 union all select 'table ' || relname from pg_class where relnamespace = pg_my_temp_schema()
 union all select 'cursor ' || name from pg_cursors where is_holdable
--- PgBouncer itself sets application_name, to the name that the client gave when it connected.
-union all select 'setting ' || name from pg_settings where source = 'session' and name <> 'application_name'
+-- PgBouncer itself sets these, to the values that the client gave when it connected.
+union all select 'setting ' || name from pg_settings
+where source = 'session' and name not in ('application_name', 'DateStyle', 'TimeZone', 'client_encoding')
 """
 
 
@@ -171,6 +173,27 @@ def test_the_whole_stack_works_through_it(
         assert stack.invoke("health_check")["health_status"] == "healthy"
         assert stack.invoke("cleanup_retries")["removed"] == 0
     assert empty in {row["database"] for row in bouncer.command("show stats")}
+
+
+def test_settings_of_the_database_change_nothing_behind_it(
+    db: psycopg.Connection, bouncer: PgBouncer, open_store: Callable[[], Store]
+) -> None:
+    """PgBouncer passes the parameters of the startup message on to each server connection that it uses."""
+    settings = ("timezone = 'America/New_York'", "datestyle = 'German'", "client_encoding = 'SQL_ASCII'")
+    for setting in settings:
+        db.execute(f"alter database {db.info.dbname} set {setting}")
+    try:
+        bouncer.command("reconnect")
+        wait_until(lambda: not backends(db))
+        stores = [open_store() for _ in range(3)]
+        for store in stores:
+            store.queue(Message(number(1), "Grüße", kind="otp"))
+        claims = [claim for store in stores for claim in store.claim_due(1)]
+        assert {(claim.body, claim.claimed_at.tzinfo) for claim in claims} == {("Grüße", UTC)}
+        assert migrate(bouncer.url).migrations == ()
+    finally:
+        reset_settings(db)
+        bouncer.command("reconnect")
 
 
 def test_two_concurrent_migrations_apply_the_release_once(bouncer: PgBouncer, empty: str) -> None:

@@ -35,6 +35,7 @@ NUMBERS = {
     "+390612345678": "+390612345678",
     "+2105551234": "+2105551234",
 }
+REPAIRS = ("repairs/0001_numbers", "repairs/0002_holds")
 OTHER, PERSON = "+4407700900123", "+447700900123"
 
 
@@ -43,7 +44,7 @@ def old(server: Server, worker_id: str, tmp_path: Path) -> Iterator[str]:
     """A database of release 0.1."""
     name = f"repaired_{worker_id}_{next(DATABASES)}"
     url = server.create_database(name)
-    migrate(url, released.sql("0.1.0", tmp_path))
+    released.migrate("0.1.0", url, tmp_path)
     yield url
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
@@ -74,7 +75,7 @@ def test_messages_of_release_01_get_the_one_spelling(old: str, db: psycopg.Conne
     for number in NUMBERS:
         db.execute("select sms_retry.queue_sms_retry(%s, 'Hello.')", [number])
 
-    assert migrate(old).repairs == ("repairs/0001_numbers",)
+    assert migrate(old).repairs == REPAIRS
 
     rows = db.execute("select to_number from sms_retry.sms_messages order by id").fetchall()
     assert [number for (number,) in rows] == list(NUMBERS.values())
@@ -156,10 +157,10 @@ def test_a_rollback_and_a_second_upgrade_repair_what_release_01_wrote_meanwhile(
     old: str, db: psycopg.Connection, tmp_path: Path
 ) -> None:
     migrate(old)
-    migrate(old, released.sql("0.1.0", tmp_path))
+    released.migrate("0.1.0", old, tmp_path)
     db.execute("select sms_retry.queue_sms_retry(%s, 'Hello.')", [OTHER])
 
-    assert migrate(old).repairs == ("repairs/0001_numbers",)
+    assert migrate(old).repairs == REPAIRS
     assert one(db, "select to_number from sms_retry.sms_messages") == PERSON
 
 

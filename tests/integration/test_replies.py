@@ -210,18 +210,18 @@ def test_a_stop_waits_for_another_reply_of_the_person(db: psycopg.Connection, st
 
 
 @pytest.fixture
-def of_release_0_1(server: Server, worker_id: str, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A database that release 0.1 migrated, and the SQL of that release."""
-    name, older = f"replies_{worker_id}_{next(SIDS)}", released.sql("0.1.0", tmp_path)
+def of_release_0_1(server: Server, worker_id: str, tmp_path: Path) -> Iterator[str]:
+    """A database that release 0.1 migrated."""
+    name = f"replies_{worker_id}_{next(SIDS)}"
     url = server.create_database(name)
-    migrate(url, older)
-    yield url, older
+    released.migrate("0.1.0", url, tmp_path)
+    yield url
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
-def test_a_start_ends_an_opt_out_of_release_0_1_without_granting_consent(of_release_0_1: tuple[str, Path]) -> None:
-    url, _ = of_release_0_1
+def test_a_start_ends_an_opt_out_of_release_0_1_without_granting_consent(of_release_0_1: str) -> None:
+    url = of_release_0_1
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("select sms_retry.set_sms_consent('*', %s, 'opted_out')", [number()])
         migrate(url)
@@ -232,11 +232,11 @@ def test_a_start_ends_an_opt_out_of_release_0_1_without_granting_consent(of_rele
 
 
 def test_with_the_functions_of_release_0_1_a_stop_is_heeded_and_a_start_grants_nothing(
-    of_release_0_1: tuple[str, Path],
+    of_release_0_1: str, tmp_path: Path
 ) -> None:
-    url, older = of_release_0_1
+    url = of_release_0_1
     migrate(url)
-    migrate(url, older)
+    released.migrate("0.1.0", url, tmp_path)
     store = Store(lambda: url)
     with psycopg.connect(url, autocommit=True) as db:
         hear(store, "start")
@@ -248,12 +248,12 @@ def test_with_the_functions_of_release_0_1_a_stop_is_heeded_and_a_start_grants_n
         assert_state(db, waiting, message="failed")
 
 
-def test_the_functions_of_release_0_1_work_on_the_tables_of_this_release(of_release_0_1: tuple[str, Path]) -> None:
-    url, older = of_release_0_1
+def test_the_functions_of_release_0_1_work_on_the_tables_of_this_release(of_release_0_1: str, tmp_path: Path) -> None:
+    url = of_release_0_1
     migrate(url)
     store = Store(lambda: url)
     hear(store, "stop")
-    migrate(url, older)
+    released.migrate("0.1.0", url, tmp_path)
     with psycopg.connect(url, autocommit=True) as db:
         for wanted in ("opted_in", "opted_out", "unknown"):
             store.set_consent("*", number(), wanted)

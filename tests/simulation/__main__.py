@@ -30,6 +30,7 @@ def main() -> int:
     with (build / "week.log").open("w") as log, contextlib.redirect_stdout(log), postgres(durable=False) as server:
         for n, name in enumerate(WEEKS):
             url = server.create_database(f"sms_retry_week_{os.getpid()}_{n}")
+            set_time_zone(url, arguments.timezone)
             weeks.append(simulate(url, name, arguments.messages, arguments.seed))
             found = guarantees(weeks[-1])
             console.print(days(weeks[-1]))
@@ -37,14 +38,26 @@ def main() -> int:
             broken = broken or any(check.faults for check in found)
     picture(weeks, build / "week.png")
     total, seconds = sum(len(week.messages) for week in weeks), time.monotonic() - started
-    console.print(f"{total} messages · seed {arguments.seed} · {seconds:.0f} s · build/week.png · build/week.log")
+    of = f"{total} messages · seed {arguments.seed} · database in {arguments.timezone} · {seconds:.0f} s"
+    console.print(f"{of} · build/week.png · build/week.log")
     return 1 if broken else 0
+
+
+def set_time_zone(database_url: str, zone: str) -> None:
+    """Set the zone of every later session, as an application does in a database that it shares with sms-retry."""
+    import psycopg
+    from psycopg import sql
+
+    with psycopg.connect(database_url, autocommit=True) as db:
+        database = sql.Identifier(db.info.dbname)
+        db.execute(sql.SQL("alter database {} set timezone = {}").format(database, sql.Literal(zone)))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--messages", type=int, default=1000, help="approximate number of messages in each week")
     parser.add_argument("--seed", type=int, default=2026, help="the same seed makes the same plans")
+    parser.add_argument("--timezone", default="UTC", help="the database's time zone, such as America/New_York")
     return parser.parse_args()
 
 

@@ -9,8 +9,8 @@ The modules stand on floors. A module imports only from lower floors; import-lin
     5  entry · first_send · worker · reconcile · delivery · operate · health · response
     4  attempt · listing · database_role
     3  policy · store · twilio · callback · intake · conninfo · deployment
-    2  readings · hours · matching
-    1  values · numbers · replies · codes · zones · holidays · settings · secrets · connection · migrate
+    2  readings · hours · matching · migrate
+    1  values · numbers · replies · codes · zones · holidays · settings · secrets · connection
 
 Floors 9 to 7 face a person or AWS: the command line, the browser's console, and the state of a Lambda container.
 Floor 5 holds the use cases. `worker` sends due messages, one `attempt` for each claim. `reconcile` asks Twilio's

@@ -156,7 +156,10 @@ def _duration(text: str) -> timedelta:
 
 def _since(text: str) -> datetime:
     if DURATION.fullmatch(text):
-        return datetime.now(UTC) - _duration(text)
+        try:
+            return datetime.now(UTC) - _duration(text)
+        except OverflowError:
+            raise argparse.ArgumentTypeError("it is too long ago") from None
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:

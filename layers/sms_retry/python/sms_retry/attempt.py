@@ -15,7 +15,20 @@ from threading import Event
 from sms_retry.hours import ALWAYS_OPEN, SendingHours
 from sms_retry.numbers import e164
 from sms_retry.policy import NARROWEST_SPREAD, Policy, explains
-from sms_retry.values import Accepted, Answer, Claim, Hold, Refused, Report, Retry, Send, Unknown, Unreached, Verdict
+from sms_retry.values import (
+    Accepted,
+    Answer,
+    Claim,
+    Hold,
+    Refused,
+    Report,
+    Retry,
+    Send,
+    Unknown,
+    Unreached,
+    UnreadableClaim,
+    Verdict,
+)
 
 # The longest connect, the longest read, and the time to write the outcome (seconds).
 SLOWEST_SEND = 40.0
@@ -89,6 +102,9 @@ class Attempts:
             return Report.given_back(claim.ticket)
         if self._held.is_set():
             return Report.deferred(claim.ticket, timedelta(0), reason="hold")
+        if isinstance(claim, UnreadableClaim):
+            _log_broken(claim, claim.error)
+            return Report.deferred(claim.ticket, BROKEN_FOR, reason="error")
         try:
             checked = before_sending(claim, claim.claimed_at + timedelta(seconds=age), self._hours)
         except Exception as error:

@@ -110,9 +110,9 @@ def requeue(given: Namespace) -> Result:
 
 
 def hold(given: Namespace) -> Result:
-    store = _store()
-    operate.hold(store, _actor(given, store), given.scope, given.key, given.wait, given.reason)
-    until = datetime.now(UTC) + given.wait
+    store, wait = _store(), min(given.wait, operate.LONGEST_HOLD)
+    operate.hold(store, _actor(given, store), given.scope, given.key, wait, given.reason)
+    until = datetime.now(UTC) + wait
     shown = (
         f"The hold is set. Nothing is sent there before {terminal.instant(until)} (UTC); then one message probes it."
     )

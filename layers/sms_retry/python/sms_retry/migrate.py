@@ -1,38 +1,73 @@
 """Brings the database to this release, in one transaction: migrations, data, functions, repairs of rows.
 
-Each migration runs once, data and functions run each time. A repair needs the functions. It runs once, and again when a
-function of this release was missing: the release before may have written such rows again after a rollback.
+Each migration runs once, data and functions run each time. A repair needs the functions. It runs once, and again after
+the deploy of a release that does not know it, which may have written such rows again.
+
+The migrator is a guest. It creates only objects that are missing, and drops only functions of earlier releases.
 """
 
 from __future__ import annotations
 
+import random
 import re
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import sqlparse
+from psycopg import errors, sql
+
+from sms_retry.connection import CONFLICT, open_session
 
 # Any number that no other program uses for a lock in this database.
 LOCK = 7_236_417_001
 # Seconds, for each address of the host. Without a limit three addresses that do not answer outlive the Lambda.
 CONNECT_TIMEOUT = 10
+# After a deadlock or a lock timeout the transaction is repeated, for so long (seconds).
+PATIENCE = 120.0
+
+# Traffic locks the tables in this order. A migration that needs several of them locks them first, in the same order.
+TRAFFIC = ("sms_retry_queue", "sms_messages", "sms_attempts", "sms_recipients", "sms_holds", "sms_delivery_events")
+
+# While a migration waits for a lock, all later statements on that table wait too: then it lets them pass, and begins
+# again.
+LOCK_TIMEOUT = "5s"
+
+# Until the end of the transaction. The files mean the same under all other settings of the role.
+SETTINGS = """
+select set_config(own.name, own.value, true)
+from (values ('statement_timeout', '0'), ('transaction_timeout', '0'), ('idle_in_transaction_session_timeout', '0'),
+    ('lock_timeout', '0'), ('standard_conforming_strings', 'on'), ('quote_all_identifiers', 'off'),
+    ('search_path', 'pg_catalog')) own (name, value)
+where exists (select from pg_settings where pg_settings.name = own.name)
+"""
+
+ABOUT = """
+select current_user::text, current_database()::text, current_setting('server_encoding'),
+    exists (select from pg_namespace where nspname = 'sms_retry'),
+    (select tableowner::text from pg_tables where schemaname = 'sms_retry' and tablename = 'schema_migrations')
+"""
 
 LEDGER = """
-create schema if not exists sms_retry;
-create table if not exists sms_retry.schema_migrations (
+create table sms_retry.schema_migrations (
     name       text primary key,
     applied_at timestamptz not null default now()
-);
+)
 """
 
 # A function that this transaction has not written is defined by no file of the release.
 LEFT_BEHIND = """
-select oid::regprocedure::text from pg_proc
-where pronamespace = 'sms_retry'::regnamespace and xmin <> pg_current_xact_id()::xid
+select oid::regprocedure::text, proname::text from pg_proc
+where pronamespace = 'sms_retry'::regnamespace and prokind = 'f' and xmin <> pg_current_xact_id()::xid
+order by 1
 """
 
-RECORD_REPAIR = "insert into sms_retry.schema_migrations (name) values (%s) on conflict do nothing"
+RECORD = "insert into sms_retry.schema_migrations (name) values (%s) on conflict do nothing"
+
+# Repairs of a later release, which was rolled back. Release 0.1 does not forget them, but drops their functions.
+FORGET = "delete from sms_retry.schema_migrations where starts_with(name, 'repairs/') and name <> all (%s)"
 
 DEFINED = "select proname from pg_proc where pronamespace = 'sms_retry'::regnamespace"
 
@@ -51,7 +86,7 @@ class Migrated:
 
 
 class MigrationError(Exception):
-    """An error in a file; the message names the file, the line and the reason. The database is unchanged."""
+    """The message names the file, the line and the reason, or the missing right. The database is unchanged."""
 
 
 def sql_folder() -> Path:
@@ -62,39 +97,111 @@ def sql_folder() -> Path:
     return folder
 
 
-def migrate(database_url: str, sql: Path | None = None) -> Migrated:
-    """Apply `sql` (default: this release's) to the database; a second run at the same time waits for the first."""
-    folder = sql or sql_folder()
-    migrations = sorted((folder / "migrations").glob("*.sql"))
+def migrate(database_url: str, release: Path | None = None) -> Migrated:
+    """Apply the SQL of a folder (default: this release's); a second run at the same time waits for the first."""
+    folder, give_up = release or sql_folder(), time.monotonic() + PATIENCE
+    while True:
+        try:
+            with open_session(database_url, connect_timeout=CONNECT_TIMEOUT) as connection:
+                # A snapshot of the whole transaction would not have the rows of the run that this one waited for.
+                connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+                return _migrate(connection, folder)
+        except (MigrationError, *CONFLICT) as error:
+            in_the_way = isinstance(error, CONFLICT) or isinstance(error.__cause__, CONFLICT)
+            if not in_the_way or time.monotonic() > give_up:
+                raise
+            # The statements that waited for this transaction go on in the pause.
+            time.sleep(random.uniform(0.2, 1))  # noqa: S311
+
+
+def _migrate(connection: psycopg.Connection, folder: Path) -> Migrated:
     functions = sorted((folder / "functions").rglob("*.sql"), key=lambda path: path.name)
-    with psycopg.connect(database_url, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT) as connection:
-        connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
-        # While a migration waits for a lock, all later statements on that table wait too: it fails instead.
-        connection.execute("set local lock_timeout = '5s'")
-        connection.execute(LEDGER)
-        applied = {name for (name,) in connection.execute("select name from sms_retry.schema_migrations")}
-        new = [path for path in migrations if path.stem not in applied]
-        for path in new:
+    connection.execute(SETTINGS)
+    connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+    connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+    _enter(connection)
+    applied = {name for (name,) in connection.execute("select name from sms_retry.schema_migrations")}
+    new = [path for path in sorted((folder / "migrations").glob("*.sql")) if path.stem not in applied]
+    _lock(connection, new)
+    for path in new:
+        _run(connection, path, folder)
+        connection.execute(RECORD, [path.stem])
+    for path in sorted((folder / "data").glob("*.sql")):
+        _run(connection, path, folder)
+    defined = {name for (name,) in connection.execute(DEFINED)}
+    # A function may call another that a later file defines, so the bodies are checked once all are defined.
+    for checked in ("off", "on"):
+        connection.execute(f"set local check_function_bodies = {checked}")
+        for path in functions:
             _run(connection, path, folder)
-            connection.execute("insert into sms_retry.schema_migrations (name) values (%s)", [path.stem])
-        for path in sorted((folder / "data").glob("*.sql")):
-            _run(connection, path, folder)
-        defined = {name for (name,) in connection.execute(DEFINED)}
-        # A function may call another that a later file defines, so the bodies are checked once all are defined.
-        for checked in ("off", "on"):
-            connection.execute(f"set local check_function_bodies = {checked}")
-            for path in functions:
-                _run(connection, path, folder)
-        dropped = [name for (name,) in connection.execute(LEFT_BEHIND)]
-        for name in dropped:
-            connection.execute(f"drop function {name}")
-        was_missing = not {path.stem for path in functions} <= defined
-        repairs = {f"repairs/{path.stem}": path for path in sorted((folder / "repairs").glob("*.sql"))}
-        repaired = [name for name in repairs if was_missing or name not in applied]
-        for name in repaired:
-            _run(connection, repairs[name], folder)
-            connection.execute(RECORD_REPAIR, [name])
+    names = {path.stem for path in functions}
+    dropped = _drop(connection, names, folder)
+    repairs = {f"repairs/{path.stem}": path for path in sorted((folder / "repairs").glob("*.sql"))}
+    connection.execute(FORGET, [list(repairs)])
+    repaired = [name for name in repairs if not names <= defined or name not in applied]
+    for name in repaired:
+        _run(connection, repairs[name], folder)
+        connection.execute(RECORD, [name])
     return Migrated(tuple(path.stem for path in new), len(functions), tuple(dropped), tuple(repaired))
+
+
+def _enter(connection: psycopg.Connection) -> None:
+    """Make sure of the schema and its ledger, as the owner of the tables."""
+    [(user, database, encoding, has_schema, owner)] = connection.execute(ABOUT).fetchall()
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"the database {database} has the encoding {encoding}, and texts need UTF8: create a database with"
+            " `encoding 'UTF8' template template0`"
+        )
+    try:
+        if not has_schema:
+            connection.execute("create schema sms_retry")
+        if owner is None:
+            connection.execute(LEDGER)
+        elif owner != user:
+            # Every object keeps one owner, whichever of its logins migrates.
+            connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner)))
+    except errors.InsufficientPrivilege as error:
+        wanted = f"`create schema sms_retry authorization {user}`, or `grant create on database {database} to {user}`"
+        if owner is not None:
+            wanted = f"its tables belong to {owner}: sign in as {owner}, or `grant {owner} to {user}`"
+        elif has_schema:
+            wanted = f"`grant create, usage on schema sms_retry to {user}`"
+        raise MigrationError(f"{user} may not migrate the schema sms_retry: {wanted}") from error
+
+
+def _lock(connection: psycopg.Connection, new: Sequence[Path]) -> None:
+    """Lock the tables that traffic uses, if new migrations name several: one after the other they would deadlock."""
+    text = " ".join(path.read_text() for path in new)
+    exists = "select to_regclass('sms_retry.' || %s) is not null"
+    named = [name for name in TRAFFIC if name in text and connection.execute(exists, [name]).fetchone() == (True,)]
+    if len(named) > 1:
+        connection.execute(f"lock table {', '.join(f'sms_retry.{name}' for name in named)} in access exclusive mode")
+
+
+def _drop(connection: psycopg.Connection, names: set[str], folder: Path) -> list[str]:
+    """Drop functions of earlier releases that the release before this one no longer had; the signatures.
+
+    A function that this release defines with more arguments replaces its former self: both together are ambiguous.
+    """
+    releases = sorted((folder / "releases").glob("*.txt"), key=lambda path: [int(n) for n in path.stem.split(".")])
+    known = [set(path.read_text().split("\n")) for path in releases]
+    dropped = []
+    for signature, name in connection.execute(LEFT_BEHIND).fetchall():
+        replaced = name in names
+        if not any(signature in release for release in known) or (signature in known[-1] and not replaced):
+            continue
+        try:
+            with connection.transaction():
+                connection.execute(f"drop function {signature}")
+        except errors.DependentObjectsStillExist as error:
+            if replaced:
+                raise MigrationError(
+                    f"{signature} has new arguments; drop first: {error.diag.message_detail}"
+                ) from error
+            continue
+        dropped.append(signature)
+    return dropped
 
 
 def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:

@@ -12,6 +12,9 @@ from sms_retry.readings import Erased, FailedSince, FoundMessage
 from sms_retry.store import Store
 from sms_retry.values import Cause
 
+# SQL's open_sms_hold takes every longer time as this one: a hundred years.
+LONGEST_HOLD = timedelta(days=36_525)
+
 # Messages that one statement requeues.
 BATCH = 1000
 # Seven to fifteen digits, as people write a number: `(415) 555-9876`, `+1.415.555.9876`.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
 
-from sms_retry.connection import PATIENCE, Connection
+from sms_retry.connection import PATIENCE, Connection, Unreadable
 from sms_retry.readings import Erased, Readings
 from sms_retry.replies import Wish
 from sms_retry.values import (
@@ -25,11 +27,15 @@ from sms_retry.values import (
     State,
     Stock,
     Ticket,
+    UnreadableClaim,
     Unsettled,
     Verdict,
 )
 
 Run = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+
+# The runtime's logger, which writes JSON.
+logger = logging.getLogger("sms-retry")
 
 
 class Overrides(NamedTuple):
@@ -78,9 +84,8 @@ class Store(Readings):
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
         """Queue a message and, if it is due, claim it; returns its id and the claim."""
-        row = self._claim("queue_and_claim_one_sms", "queue_and_claim_sms", *_message(message))[0]
-        claim = Claim(*row) if row[0] is not None else None
-        return int(row[2]), claim
+        [claim] = self._claim("queue_and_claim_one_sms", "queue_and_claim_sms", *_message(message))
+        return claim.message_id, claim if claim.id is not None else None
 
     def log_sent(self, message: Message, provider_sid: str | None) -> int:
         """Log a message that the application sent itself, or may have sent (no SID); returns its id."""
@@ -89,12 +94,11 @@ class Store(Readings):
 
     def claim_due(self, limit: int) -> list[Claim]:
         """Claim at most `limit` due messages, the longest due first."""
-        return [Claim(*row) for row in self._claim("claim_sms", "claim_due_sms_retries", "%s", [limit])]
+        return self._claim("claim_sms", "claim_due_sms_retries", "%s", [limit])
 
     def claim_now(self, message_id: int) -> Claim | None:
         """Claim this message, if it is due and no hold concerns it."""
-        rows = self._claim("claim_one_sms", "claim_sms_now", "%s", [message_id])
-        return Claim(*rows[0]) if rows else None
+        return next(iter(self._claim("claim_one_sms", "claim_sms_now", "%s", [message_id])), None)
 
     def take_stock(self, limit: int) -> Stock:
         """Take back the claims of dead workers, and count due messages up to `limit`."""
@@ -103,9 +107,24 @@ class Store(Readings):
         return Stock(int(recovered), int(due))
 
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
-        """Write reports; returns the new status of each queue row. A missing ticket means that nothing changed."""
+        """Write reports; returns the new status of each queue row. A missing ticket means that nothing changed.
+
+        If the database refuses a value, each report is written alone, and the refused one without its details.
+        """
         if not reports:
             return {}
+        try:
+            return self._finish(reports)
+        except REFUSED_VALUE as error:
+            if len(reports) > 1:
+                return {ticket: status for report in reports for ticket, status in self.finish([report]).items()}
+            # Without the error's text, which may contain a number.
+            extra = {"ticket": str(reports[0].ticket), "error": type(error).__name__}
+            logger.error("report_refused", extra=extra)  # noqa: TRY400
+            plain = replace(reports[0], code=None, message=None, http_status=None, request_id=None)
+            return self.finish([plain]) if plain != reports[0] else {}
+
+    def _finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
         columns = [_array(column) for column in zip(*map(_report, reports), strict=True)]
         rows = self._again(f"select id, attempt, status from sms_retry.finish_sms_retries({_REPORTS})", columns)
         return {Ticket(id, attempt): status for id, attempt, status in rows}
@@ -265,10 +284,13 @@ class Store(Readings):
         """Erase one batch of texts of messages that ended `days` ago or earlier; their number, 0 when none is left."""
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
 
-    def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[Claim]:
         """Call a function that claims; `former` is that of release 0.1, whose migrator removes the newer one."""
-        rows = _if_defined(self._once, f"select * from sms_retry.{function}({places})", given)
-        return self._once(f"select * from sms_retry.{former}({places})", given) if rows is None else rows
+        once = partial(self._once, one_by_one=True)
+        rows = _if_defined(once, f"select * from sms_retry.{function}({places})", given)
+        if rows is None:
+            rows = once(f"select * from sms_retry.{former}({places})", given)
+        return [UnreadableClaim.of(*row) if isinstance(row, Unreadable) else Claim(*row) for row in rows]
 
     def _by_hand(self, actor: str, action: str, subject: str, function: str, returns: str, *given: Any) -> Any:
         """Call an SQL function and record the action in the same statement; the result, of SQL's type `returns`."""
@@ -279,6 +301,10 @@ class Store(Readings):
 
 _REPORTS = """%s::bigint[], %s::int[], %s::text[], %s::text[], %s::int[], %s::text[], %s::int[], %s::text[],
     %s::text[], %s::boolean[], %s::text[]"""
+
+
+# One value of one report may be refused; the others are written.
+REFUSED_VALUE = (psycopg.DataError, psycopg.IntegrityError)
 
 
 def _if_defined(run: Run, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]] | None:
@@ -320,7 +346,7 @@ def _array(values: tuple[Any, ...]) -> str | None:
         return None
     is_text = isinstance(values[0], str)
     if is_text and not nulls:
-        text = '","'.join(values)
+        text = _storable('","'.join(values))
         if "\\" not in text and text.count('"') == 2 * len(values) - 2:
             return f'{{"{text}"}}'
     return "{" + ",".join(map(_element if is_text or nulls else str, values)) + "}"
@@ -328,5 +354,10 @@ def _array(values: tuple[Any, ...]) -> str | None:
 
 def _element(value: Any) -> str:
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return '"' + _storable(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
     return "null" if value is None else str(value)
+
+
+def _storable(text: str) -> str:
+    """The text without NUL and halves of surrogate pairs: JSON can have them, and Postgres refuses them."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

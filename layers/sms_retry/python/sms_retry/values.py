@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal, NamedTuple
 
 
@@ -81,6 +81,21 @@ class Claim(NamedTuple):
     @property
     def ticket(self) -> Ticket:
         return Ticket(self.id, self.attempt)
+
+
+class UnreadableClaim(Claim):
+    """A claim with a value that Python cannot read. Only its ids are known: the message must not be sent."""
+
+    error: Exception
+
+    @classmethod
+    def of(cls, values: tuple[bytes | None, ...], error: Exception) -> UnreadableClaim:
+        """From the values as Postgres sent them."""
+        id, attempt, message_id = (int(value or 0) for value in values[:3])
+        never = datetime.fromtimestamp(0, UTC)
+        claim = cls(id, attempt, message_id, "", "", "", "", None, None, "", never, None, None, never)
+        claim.error = error
+        return claim
 
 
 @dataclass(frozen=True, slots=True)

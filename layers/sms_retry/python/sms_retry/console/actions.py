@@ -15,7 +15,6 @@ from sms_retry.store import Store
 Fields = Mapping[str, str]
 
 PREFIX = re.compile(r"\+[1-9][0-9]{0,6}")
-LONGEST_HOLD = timedelta(days=400_000)
 # An HTTP API waits 30 seconds, so a form stops after this many batches; the same form continues.
 MOST_BATCHES = 20
 # The reasons of SQL's sms_resend_forbidden.
@@ -92,8 +91,8 @@ def hold(store: Store, actor: str, fields: Fields) -> Done:
             raise InvalidField("Choose the account, a country or a person.")
     minutes = fields.get("minutes", "")
     wait = timedelta(minutes=int(minutes)) if re.fullmatch("[0-9]{1,9}", minutes) else timedelta(0)
-    if not timedelta(minutes=1) <= wait <= LONGEST_HOLD:
-        raise InvalidField("A hold lasts at least one minute and at most 400,000 days.")
+    if not timedelta(minutes=1) <= wait <= operate.LONGEST_HOLD:
+        raise InvalidField("A hold lasts at least one minute and at most a hundred years.")
     if not 1 <= len(why) <= 100:
         raise InvalidField("Enter a reason of at most 100 characters.")
     if scope in ("account", "sender"):
