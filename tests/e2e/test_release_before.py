@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import cycle
+from functools import partial
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,28 @@ from local.aws.triggers import Clock, Front, Handler, http_front, load, routes, 
 from local.postgres.server import Server
 from local.stack import ENVIRONMENT, TEMPLATE, Stack
 from local.stack import stack as local_stack
-from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset
+from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset, mix
 from tests import released
-from tests.e2e.messages import call_back, message, number, queue
+from tests.e2e.messages import BODY, call_back, message, number, queue
 
 BEFORE = "0.1.0"
 LOST = Callbacks(lost=1)
 # The messages of one life, by number.
 SENT, QUEUED, REFUSED, UNDELIVERED, FOUND, ABSENT, STOPPED, FAILED_BEFORE, BY_HAND, SILENT, DEAD = range(11)
-LOAD = 240
+# By turns: the last one is by this release.
+MIGRATIONS = 10
+# Between two messages of one application (seconds).
+PAUSE = 0.03
+# The first POST to a person under load; each later one is accepted.
+FIRST_POST = mix(
+    16,
+    (80, Accept()),
+    (5, Refuse(429, 20429)),
+    (4, Refuse(400, 30001)),
+    (4, Accept(("sent", ("undelivered", 30003)))),
+    (4, Reset(Accept(callbacks=LOST))),
+    (3, Reset(accepted=None)),
+)
 
 
 @dataclass(frozen=True)
@@ -193,70 +207,78 @@ def test_messages_in_every_state_survive_an_upgrade_and_a_rollback(
     assert arrived(stack) == {number(n): int(n != STOPPED) for n in range(DEAD + 1)}
 
 
-def test_nothing_is_lost_or_doubled_while_both_releases_migrate_under_load(
-    both: Both, capsys: pytest.CaptureFixture[str]
-) -> None:
-    stack = both.running(both.before, both.now)
-    stack.twilio.behave(latency=0.01)
-    failures: Counter[str] = Counter()
-    is_over = threading.Event()
+@dataclass
+class Load:
+    """Traffic of both releases until it `is_over`; `failures` are the exceptions of invocations and statements."""
 
-    def attempt(name: str, act: Callable[[], object]) -> bool:
+    both: Both
+    is_over: threading.Event
+    failures: Counter[str]
+    numbers: Iterator[int]
+
+    def attempt(self, name: str, act: Callable[[], object]) -> bool:
         try:
             act()
         except Exception as error:
-            failures[f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:90]}"] += 1
+            self.failures[f"{type(error).__name__} of {name}"] += 1
             return False
         return True
 
-    def work(name: str) -> None:
-        while not is_over.is_set():
-            attempt(f"worker of {name}", lambda: getattr(both, name).handlers["process_retries"]({}))
+    def work(self, release: Release) -> None:
+        while not self.is_over.is_set():
+            self.attempt("process_retries", lambda: release.handlers["process_retries"]({}))
 
-    def send(name: str, numbers: range) -> None:
+    def send(self, release: Release) -> None:
         """As an application does, which repeats a failed invocation with the same key."""
-        for n in numbers:
+        while not self.is_over.is_set():
+            n = next(self.numbers)
             event = message(n, message_key=f"key-{n}")
-            while not attempt(f"send_sms of {name}", lambda: getattr(both, name).handlers["send_sms"](event)):  # noqa: B023
+            self.is_over.wait(PAUSE)
+            while not self.attempt("send_sms", partial(release.handlers["send_sms"], event)):
                 pass
 
-    def queue_by_sql(numbers: range) -> None:
-        statement = "select sms_retry.queue_sms_retry(%s, 'Your parcel is here.', %s, kind => 'otp')"
-        with psycopg.connect(stack.database_url, autocommit=True) as db:
-            for n in numbers:
-                while not attempt("SQL", lambda: db.execute(statement, [number(n), f"key-{n}"])):  # noqa: B023
+    def queue(self) -> None:
+        statement = "select sms_retry.queue_sms_retry(%s, %s, message_key => %s, kind => 'otp')"
+        with psycopg.connect(self.both.parts.database_url, autocommit=True) as db:
+            while not self.is_over.is_set():
+                n = next(self.numbers)
+                while not self.attempt(
+                    "queue_sms_retry", partial(db.execute, statement, [number(n), BODY, f"key-{n}"])
+                ):
                     pass
 
-    def post_receipts() -> None:
-        for release in cycle((both.before, both.now)):
-            if is_over.is_set():
+    def post_receipts(self) -> None:
+        for release in cycle((self.both.before, self.both.now)):
+            if self.is_over.is_set():
                 return
-            stack.twilio.route = {ENVIRONMENT["PUBLIC_WEBHOOK_URL"]: release.front.url}
-            stack.twilio.deliver_callbacks()
+            self.both.parts.twilio.route = {ENVIRONMENT["PUBLIC_WEBHOOK_URL"]: release.front.url}
+            self.both.parts.twilio.deliver_callbacks()
 
-    migrations = 0
-    third = LOAD // 3
+    def run(self, threads: ThreadPoolExecutor) -> list[Future[None]]:
+        releases = (self.both.before, self.both.now)
+        each = [threads.submit(act, release) for act in (self.work, self.send) for release in releases]
+        return [*each, threads.submit(self.queue), threads.submit(self.post_receipts)]
+
+
+def test_nothing_is_lost_or_doubled_while_both_releases_migrate_under_load(
+    both: Both, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = both.running(both.now)
+    stack.twilio.behave(default=lambda to, nth: FIRST_POST(to, nth) if nth == 1 else Accept(), latency=0.01)
+    load = Load(both, threading.Event(), Counter(), count())
     with ThreadPoolExecutor() as threads:
-        traffic: list[Future[None]] = [threads.submit(work, name) for name in ("before", "now")]
-        traffic.append(threads.submit(post_receipts))
-        senders = [
-            threads.submit(send, "before", range(third)),
-            threads.submit(send, "now", range(third, 2 * third)),
-            threads.submit(queue_by_sql, range(2 * third, LOAD)),
-        ]
-        try:
-            while migrations < 4 or not all(sender.done() for sender in senders):
-                release = (both.before, both.now)[migrations % 2]
-                if attempt("migrate", lambda: release.handlers["migrate"]({})):  # noqa: B023
-                    migrations += 1
-        finally:
-            is_over.set()
-        for each in (*senders, *traffic):
+        traffic = load.run(threads)
+        for release in islice(cycle((both.before, both.now)), MIGRATIONS):
+            while not load.attempt("migrate", partial(release.handlers["migrate"], {})):
+                pass
+        load.is_over.set()
+        for each in traffic:
             each.result()
-    both.now.handlers["migrate"]({})
-    both.running(both.now).let_minutes_pass(90)
+    both.running(both.now).let_minutes_pass(150)
 
-    report(stack, capsys, f"{migrations} migrations under load", **failures)
-    assert arrived(stack) == {number(n): 1 for n in range(LOAD)}
+    report(stack, capsys, f"{MIGRATIONS} migrations under load", **load.failures)
+    messages = next(load.numbers)
+    assert messages > 100
+    assert arrived(stack) == {number(n): 1 for n in range(messages)}
     ended = stack.db.execute("select status, count(*) from sms_retry.sms_messages group by 1").fetchall()
-    assert ended == [("delivered", LOAD)]
+    assert ended == [("delivered", messages)]
