@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+
+# They name the database of the service, which may be the one in production.
+OF_THE_SERVICE = ("DATABASE_URL", "DATABASE_SECRET_ARN")
 
 
 def main() -> int:
@@ -17,6 +21,7 @@ def main() -> int:
     send.add_argument("body")
     commands.add_parser("screenshots", help="write new pictures of the console into docs/images")
     arguments = parser.parse_args()
+    _ignore_the_database_of_the_service()
     match arguments.command:
         case "demo":
             from local.commands.demo import demo
@@ -38,6 +43,15 @@ def main() -> int:
             from local.commands.dev import dev
 
             return dev()
+
+
+def _ignore_the_database_of_the_service() -> None:
+    for name in OF_THE_SERVICE:
+        if os.environ.pop(name, None):
+            print(
+                f"{name} is ignored: the local stack brings a database, or uses that of LOCAL_DATABASE_URL.",
+                file=sys.stderr,
+            )
 
 
 if __name__ == "__main__":

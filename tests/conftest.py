@@ -32,7 +32,7 @@ WEBHOOK_URL = "https://sms.example.com"
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """PostgreSQL: the embedded version 18, the programs in POSTGRES_BIN, or the running server at DATABASE_URL."""
+    """PostgreSQL: the embedded version 18, the programs in POSTGRES_BIN, or the server of LOCAL_DATABASE_URL."""
     programs = os.environ.get("POSTGRES_BIN")
     with postgres(Path(programs) if programs else None, durable=False) as server:
         yield server

@@ -34,7 +34,7 @@ MAY = {
     # A failed message is judged again when a receipt tells the code that an earlier one lacked.
     "receipt failed": "failed>pending failed>expired processing>pending unknown>pending completed>pending"
     " processing>failed unknown>failed completed>failed pending>failed processing>expired unknown>expired"
-    " completed>expired pending>expired"
+    " completed>expired pending>expired completed>unknown"
     " processing>completed unknown>completed pending>completed",
     "receipt canceled": "processing>cancelled unknown>cancelled completed>cancelled pending>cancelled"
     " processing>completed unknown>completed pending>completed",
@@ -42,6 +42,7 @@ MAY = {
     "retry": "failed>pending unknown>pending",
     "consent": "pending>failed",
     "release": "unknown>pending",
+    "doubt": "pending>unknown processing>unknown",
     "cleanup": "completed>gone failed>gone cancelled>gone expired>gone unknown>gone",
     "erase": "",
 }
@@ -63,6 +64,7 @@ STEPS = {
     "receipt failed": "a delivery receipt with the status `undelivered` or `failed`",
     "receipt canceled": "a delivery receipt with the status `canceled`",
     "release": "Twilio's list does not have the message after 30 minutes (`decide_unknown_sms`)",
+    "doubt": "the database was restored to an earlier time (`doubt_sms_since`)",
     "retry": "a person asks for one more try (`retry_sms_now`, `requeue_failed_sms`)",
     "cancel": "a person cancels the message (`cancel_sms_retry`)",
     "consent": "the recipient opts out (`set_sms_consent`)",

@@ -208,9 +208,16 @@ class _Modules(MetaPathFinder):
         level: int = 0,
     ) -> ModuleType:
         if not level and not _is_own(name):
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
+            module = builtins.__import__(name, globals, locals, fromlist or (), level)
+            return self._resources(module) if name == "importlib.resources" and fromlist else module
         with self.installed():
             return builtins.__import__(name, globals, locals, fromlist or (), level)
+
+    def _resources(self, module: ModuleType) -> ModuleType:
+        """importlib.resources whose `files` reads this container's package, also while another container imports."""
+        own = ModuleType(module.__name__)
+        vars(own).update(vars(module), files=lambda anchor: module.files(self._mine.get(anchor, anchor)))
+        return own
 
 
 class _Loader(SourceFileLoader):

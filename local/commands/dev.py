@@ -75,7 +75,7 @@ def dev() -> int:
 
 def send_one(to: str, body: str) -> int:
     """Send a message at any hour through the stack of `dev`, and print the handler's answer."""
-    with environment(DATABASE_URL=os.environ.get("DATABASE_URL") or ENVIRONMENT["DATABASE_URL"]):
+    with environment(DATABASE_URL=os.environ.get("LOCAL_DATABASE_URL") or ENVIRONMENT["DATABASE_URL"]):
         send_sms = load("send_sms")
         try:
             print(json.dumps(send_sms({"to": to, "body": body, "kind": "otp"}), indent=2))

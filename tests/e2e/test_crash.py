@@ -38,8 +38,8 @@ def test_workers_killed_at_random_lose_nothing_and_send_nothing_twice(whole: Sta
 
 
 def test_a_crash_of_postgres_too_loses_nothing_and_sends_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The test restarts the server, so it must not use the server of DATABASE_URL.
-    monkeypatch.delenv("DATABASE_URL", raising=False)
+    # The test restarts the server, so it must not use the server of LOCAL_DATABASE_URL.
+    monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
     programs = os.environ.get("POSTGRES_BIN")
     with postgres(Path(programs) if programs else None, durable=False) as server:
         # Its commits must survive a crash of its processes, though not of the machine.

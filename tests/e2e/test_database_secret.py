@@ -42,7 +42,7 @@ def guarded() -> Iterator[Stack]:
     """A stack with a Postgres that asks the role `sms` for its password, and no other role."""
     programs = os.environ.get("POSTGRES_BIN")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.delenv("DATABASE_URL", raising=False)
+        monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
         with postgres(Path(programs) if programs else None, durable=False) as server:
             with psycopg.connect(server.url, autocommit=True) as db:
                 db.execute("create role sms superuser login")

@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 
+import psycopg
 import pytest
 
 from local.aws.container import ROOT
@@ -14,10 +16,22 @@ from local.aws.triggers import load
 from local.postgres.server import Server
 from local.stack import ENVIRONMENT, Stack
 from local.waiting import let_time_pass
+from sms_retry.migrate import migrate
 from tests.e2e.messages import BODY, message, queue, statuses
 
 DATABASE, TWILIO = {"DATABASE_URL"}, {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
+IGNORED = "DATABASE_URL is ignored: the local stack brings a database"
 SENDING = DATABASE | TWILIO | {"TWILIO_SENDER", "PUBLIC_WEBHOOK_URL"}
+
+
+@pytest.fixture
+def real(server: Server) -> str:
+    """A database of the service, with a message that is due."""
+    url = server.create_database(f"sms_retry_real_{uuid.uuid4().hex[:8]}")
+    migrate(url)
+    with psycopg.connect(url) as db:
+        db.execute("select sms_retry.queue_sms_retry('+4917600000001', 'It is due.', kind => 'otp')")
+    return url
 
 
 @pytest.mark.parametrize(
@@ -120,9 +134,56 @@ print(json.dumps([answer["statusCode"], sorted({"twilio.rest", "boto3"} & set(sy
 
 def test_the_demo_ends_with_all_guarantees_held(server: Server) -> None:
     demo = [sys.executable, "-m", "local", "demo"]
-    environ = {**os.environ, "DATABASE_URL": server.url}
+    environ = {**os.environ, "LOCAL_DATABASE_URL": server.url}
+    environ.pop("DATABASE_URL", None)
     done = subprocess.run(demo, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing is sent twice       kept" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_message_of_the_local_stack_leaves_the_database_of_the_service_as_it_is(stack: Stack, real: str) -> None:
+    environ = {**os.environ, "DATABASE_URL": real, "LOCAL_DATABASE_URL": stack.database_url}
+    send = [sys.executable, "-m", "local", "send", "+4917612345678", "Your table is ready."]
+    with psycopg.connect(real, autocommit=True) as db:
+        before = rows(db)
+        done = subprocess.run(send, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+
+        assert rows(db) == before
+    assert IGNORED in done.stderr
+    assert sum(statuses(stack).values()) == 1
+
+
+def test_the_local_stack_leaves_the_database_of_the_service_as_it_is(server: Server, real: str) -> None:
+    local = server.create_database(f"sms_retry_local_{uuid.uuid4().hex[:8]}")
+    environ = {**os.environ, "DATABASE_URL": real, "LOCAL_DATABASE_URL": local}
+    command, pipe = [sys.executable, "-m", "local", "dev"], subprocess.PIPE
+    with (
+        psycopg.connect(real, autocommit=True) as db,
+        subprocess.Popen(command, cwd=ROOT, env=environ, stdout=pipe, stderr=pipe, text=True) as dev,
+    ):
+        assert dev.stdout is not None
+        assert dev.stderr is not None
+        before = rows(db)
+        shown = [line.split()[1] for line in dev.stdout if stops_at_its_database(dev, line)]
+        errors = dev.stderr.read()
+        if "Is another `make dev` running?" in errors:
+            pytest.skip("the ports of `make dev` are taken")
+
+        assert shown == [local]
+        assert rows(db) == before
+    assert IGNORED in errors
+
+
+def stops_at_its_database(dev: subprocess.Popen[str], line: str) -> bool:
+    """Whether the line names the database; then `dev` is asked to end."""
+    if found := line.startswith("  Postgres "):
+        dev.terminate()
+    return found
+
+
+def rows(db: psycopg.Connection) -> list[object]:
+    """Every row of the database's tables, and its migrations with their times."""
+    tables = db.execute("select tablename from pg_tables where schemaname = 'sms_retry' order by 1").fetchall()
+    return [db.execute(f"select * from sms_retry.{table}").fetchall() for (table,) in tables]

@@ -79,8 +79,8 @@ def test_an_answer_is_written_although_the_connection_ended_after_the_post(
 def test_an_answer_is_written_although_postgres_crashed_after_the_post(
     stand_in: TwilioStandIn, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The test restarts the server, so it must not use the server of DATABASE_URL.
-    monkeypatch.delenv("DATABASE_URL", raising=False)
+    # The test restarts the server, so it must not use the server of LOCAL_DATABASE_URL.
+    monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
     programs = os.environ.get("POSTGRES_BIN")
     with postgres(Path(programs) if programs else None, durable=False) as server, closing(Store(lambda: url)) as store:
         # Its commits must survive a crash of its processes, though not of the machine.

@@ -43,6 +43,7 @@ ACTS = {
     "unknown_due": "select from sms_retry.unknown_sms_due()",
     "cleanup": "select sms_retry.cleanup_sms_retries()",
     "requeue": "select sms_retry.requeue_failed_sms(21211, now() - interval '30 days')",
+    "doubt": "select sms_retry.doubt_sms_since(now() - interval '1 hour')",
     "erase_bodies": "select sms_retry.erase_sms_bodies(1)",
     "erase": f"select sms_retry.erase_sms_recipient('{number()}')",
 }
@@ -77,6 +78,7 @@ CHANGES = {
     "unknown_due": "unknown",
     "cleanup": "ended",
     "requeue": "ended",
+    "doubt": "waiting",
     "erase_bodies": "ended",
     "erase": "ended",
 }

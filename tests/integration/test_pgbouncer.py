@@ -324,8 +324,8 @@ def test_a_result_is_written_although_the_pool_leads_to_a_standby_for_a_moment(
 def test_a_result_is_written_although_postgres_crashed_behind_pgbouncer(
     stand_in: TwilioStandIn, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The test restarts the server, so it must not use the server of DATABASE_URL.
-    monkeypatch.delenv("DATABASE_URL", raising=False)
+    # The test restarts the server, so it must not use the server of LOCAL_DATABASE_URL.
+    monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
     programs = os.environ.get("POSTGRES_BIN")
     with ExitStack() as opened:
         server = opened.enter_context(postgres(Path(programs) if programs else None))

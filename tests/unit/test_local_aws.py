@@ -399,7 +399,7 @@ class TestTheClock:
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[Server]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("DATABASE_URL", raising=False)
+        patch.delenv("LOCAL_DATABASE_URL", raising=False)
         with postgres() as server:
             yield server
 
@@ -420,7 +420,7 @@ class TestPostgres:
 
     @pytest.mark.skipif(not POSTGRESQL_15.exists(), reason="PostgreSQL 15 is not installed on this machine")
     def test_is_the_installed_postgresql_15_if_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("DATABASE_URL", raising=False)
+        monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
         with postgres(POSTGRESQL_15) as server:
             assert select(server.url, "version()").startswith("PostgreSQL 15")
 
@@ -435,7 +435,7 @@ class TestPostgres:
         assert select(url, "to_regclass('kept')") == "kept"
 
     def test_ends_and_removes_its_folder_if_the_starter_is_killed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("DATABASE_URL", raising=False)
+        monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
         monkeypatch.setenv("HOME", "")
         command = [sys.executable, "-c", RUN_POSTGRES]
         pipe = subprocess.PIPE
@@ -453,7 +453,7 @@ class TestPostgres:
             select(url, "1")
 
     def test_raises_with_the_reason_if_it_cannot_start(self, embedded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("DATABASE_URL", raising=False)
+        monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
         with (
             pytest.raises(RuntimeError, match=r"PostgreSQL did not start: (?s:.*)could not bind"),
             postgres(port=urlsplit(embedded.url).port),
@@ -461,18 +461,26 @@ class TestPostgres:
             pass
 
 
-class TestADatabaseUrl:
+class TestALocalDatabaseUrl:
     def test_is_used_instead_of_a_new_server_and_the_created_databases_are_dropped(
         self, embedded: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("DATABASE_URL", embedded.url)
+        monkeypatch.setenv("LOCAL_DATABASE_URL", embedded.url)
         with postgres() as server:
             assert server.url == embedded.url
             assert select(server.create_database("guest"), "current_database()") == "guest"
-            with pytest.raises(RuntimeError, match="cannot be restarted from here: unset DATABASE_URL"):
+            with pytest.raises(RuntimeError, match="cannot be restarted from here: unset LOCAL_DATABASE_URL"):
                 server.restart()
         with pytest.raises(psycopg.OperationalError, match="guest"):
             select(server.url.replace("/postgres", "/guest"), "1")
+
+
+class TestADatabaseUrl:
+    def test_is_the_services_and_starts_no_local_stack(self, embedded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
+        monkeypatch.setenv("DATABASE_URL", embedded.url)
+        with postgres(durable=False) as server:
+            assert server.url != embedded.url
 
 
 class TestAContainersConnection:

@@ -33,7 +33,8 @@ begin
     return query
     with taken as (
         update sms_retry_queue q
-        set status = 'processing', attempt = q.attempt + 1, claimed_at = now(), reason = null
+        set status = 'processing', attempt = q.attempt + 1, claimed_at = now(), reason = null,
+            doubted_since = null
         where q.id = any (ids)
         returning q.id, q.attempt, q.message_id, q.claimed_at
     )

@@ -38,7 +38,7 @@ begin
             as t (id, attempt, outcome, sid, code, message, http_status, request_id, delays, spends, reason)
     ),
     believed as materialized (
-        select t.*, q.message_id, q.status as was, q.attempt as latest, m.status as message_was, m.expires_at,
+        select t.*, q.message_id, q.status as was, q.attempt as latest, q.doubted_since, m.status as message_was, m.expires_at,
             sms_next_try(t.outcome, t.delays, t.spends, q.retry_count, q.max_retries, q.claimed_at,
                 resend_forbidden => q.body_erased or sms_resend_forbidden(q.reason)) as next_try
         from reports t
@@ -53,7 +53,7 @@ begin
         select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int as spent
         from believed n
         cross join lateral (select sms_status_after(n.outcome, n.attempt, n.latest, n.was, n.message_was, n.next_try,
-            n.expires_at) as status) after
+            n.expires_at, n.doubted_since is not null) as status) after
     ),
     attempted as (
         insert into sms_attempts
@@ -119,7 +119,9 @@ begin
         scheduled_for = case j.becomes when 'pending' then j.next_try when 'unknown' then now() + interval '1 minute'
             else q.scheduled_for end,
         retry_count = q.retry_count + j.spent,
-        claimed_at = case when j.becomes in ('processing', 'unknown') then q.claimed_at end,
+        claimed_at = case when j.becomes in ('processing', 'unknown') then coalesce(q.claimed_at, now()) end,
+        -- The ticket of the claim that was lost with the database.
+        attempt = q.attempt + (j.was = 'completed' and j.becomes = 'unknown')::int,
         reason = case
             when sms_resend_forbidden(q.reason) then q.reason
             when j.becomes in ('completed', 'processing') then null

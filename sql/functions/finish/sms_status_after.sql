@@ -6,7 +6,8 @@ create or replace function sms_retry.sms_status_after(
     queue_status   text,
     message_status text,
     next_try       timestamptz,   -- of sms_next_try
-    expires_at     timestamptz
+    expires_at     timestamptz,
+    is_doubted     boolean        -- since a restore, by doubt_sms_since
 ) returns text
 language sql immutable
 as $$
@@ -19,6 +20,8 @@ as $$
         when outcome = 'canceled' then 'cancelled'
         -- The next send would come too late.
         when outcome = 'expired' or next_try >= expires_at then 'expired'
+        -- Since the restored time the lost database may have sent the message again: Twilio is asked first.
+        when next_try is not null and is_doubted and queue_status = 'completed' then 'unknown'
         when next_try is not null then 'pending'
         else 'failed'
     end;

@@ -124,6 +124,8 @@ def command_line() -> _Parser:
         opt.add_argument("number", **person)
     erase = command("erase", commands.erase, "erase a person and every message to this person", large)
     erase.add_argument("number", **person)
+    doubt = command("doubt", commands.doubt, "after a restore: ask Twilio before a message is sent again", large)
+    doubt.add_argument("--since", type=_since, required=True, metavar="WHEN", help="the time of the restored data")
     return parser
 
 

@@ -143,6 +143,14 @@ def erase(given: Namespace) -> Result:
     return Result(erased._asdict(), f"Erased: {person}, {_messages(erased.messages)}.{left}")
 
 
+def doubt(given: Namespace) -> Result:
+    store = _store()
+    _confirm(given, f"Ask Twilio about every message that may have been sent since {given.since:%Y-%m-%d %H:%M:%S%z}?")
+    doubted = operate.doubt(store, given.actor, given.since)
+    shown = f"In doubt: {_messages(doubted)}. reconcile asks Twilio about each, and decides after 30 minutes."
+    return Result({"doubted": doubted}, shown)
+
+
 def _store() -> Store:
     # An operator prefers an error at once to a wait for the database.
     return runtime.store(timedelta(0))

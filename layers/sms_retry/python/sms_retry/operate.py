@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from typing import NamedTuple
 
@@ -116,6 +116,13 @@ def erase_all(
         if left <= batch.on_their_way or not batch.messages:
             break
     return ErasedMessages(messages, left)
+
+
+def doubt(store: Store, actor: str, since: datetime) -> int:
+    """After a restore to an earlier time: Twilio is asked about each message that may have been sent since then,
+    before it is sent. Returns their number.
+    """
+    return store.doubt_by_hand(actor, f"since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", since)
 
 
 def named(cause: Cause) -> str:

@@ -276,6 +276,10 @@ class Store(Readings):
         """The role that is signed in to the database."""
         return str(self._again("select session_user", [])[0][0])
 
+    def doubt_by_hand(self, actor: str, subject: str, since: datetime) -> int:
+        """After a restore: make unknown each message that may have been sent since then; their number."""
+        return int(self._by_hand(actor, "doubt", subject, "doubt_sms_since", "int", since))
+
     def cleanup(self, only_erased: bool = False) -> int:
         """Remove one batch of queue rows that ended long ago; their number, 0 when none is left."""
         return int(self._once("select sms_retry.cleanup_sms_retries(only_erased => %s)", [only_erased])[0][0])

@@ -58,6 +58,7 @@ REASONS = {
     "called_off": "cancelled by hand",
     "by_hand": "retried by hand",
     "unknown": "Twilio did not list it for 30 minutes",
+    "restored": "the database was restored; Twilio is asked first",
     "held": "parked: it may have been sent, and a person decides",
     "unlisted": "its code is not in the table of codes",
     "no_code": "Twilio gave no code",
