@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import psycopg
@@ -239,6 +240,13 @@ class Store(Readings):
     def clear_hold_by_hand(self, actor: str, subject: str, scope: str, key: str) -> bool:
         """Clear a hold; false if it was not set."""
         return bool(self._by_hand(actor, "release", subject, "close_sms_hold", "boolean", scope, key))
+
+    def set_sender_by_hand(
+        self, actor: str, subject: str, sender: str, business_id: str | None, pace: Decimal | None, account: str | None
+    ) -> None:
+        """Add a sender, or replace its business, its pace (segments a second) and its subaccount."""
+        given = (sender, business_id, pace, account)
+        self._by_hand(actor, "sender", subject, "set_sms_sender", "text", *given)
 
     def set_consent_by_hand(self, actor: str, subject: str, business_id: str, phone_number: str, consent: str) -> int:
         """Record a person's consent; the number of waiting messages that it ended."""
