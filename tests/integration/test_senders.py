@@ -329,6 +329,59 @@ def test_a_waiting_retry_is_as_fast_as_its_sender(db: psycopg.Connection, store:
     assert len(store.claim_due(9)) == 1
 
 
+def test_a_stop_to_the_sender_of_a_business_leaves_the_messages_of_another(
+    db: psycopg.Connection, store: Store
+) -> None:
+    set_sender(db, A, business_id="a")
+    theirs, others = _of_two_businesses(store)
+
+    store.take_reply("SM1", number(), "stop", (A,))
+    assert_state(db, theirs, message="failed", reason="opted_out")
+    assert [claim.message_id for claim in store.claim_due(9)] == [others]
+    assert one(db, "select business_id from sms_retry.sms_recipients") == "a"
+
+    store.take_reply("SM2", number(), "start", (A,))
+    assert one(db, "select consent from sms_retry.sms_recipients") == "unknown"
+
+
+@pytest.mark.parametrize("senders", [(), (B,), ("MG" + "0" * 32, "+15005550007")])
+def test_a_stop_to_the_sender_of_all_concerns_all(db: psycopg.Connection, store: Store, senders: tuple[str]) -> None:
+    set_sender(db, A, business_id="a")
+    set_sender(db, B)
+    for message_id in _of_two_businesses(store, then=lambda: store.take_reply("SM1", number(), "stop", senders)):
+        assert_state(db, message_id, message="failed", reason="opted_out")
+
+
+def test_a_stop_to_a_number_of_a_messaging_service_concerns_the_business_of_the_service(
+    db: psycopg.Connection, store: Store
+) -> None:
+    service = "MG" + "0" * 32
+    set_sender(db, service, business_id="a")
+    theirs, others = _of_two_businesses(store)
+    store.take_reply("SM1", number(), "stop", (service, "+15005550007"))
+    assert_state(db, theirs, message="failed")
+    assert_state(db, others, message="queued")
+
+
+@pytest.mark.parametrize("business_id", ["a", None])
+def test_a_refusal_by_the_person_concerns_the_business_of_the_sender(
+    db: psycopg.Connection, store: Store, business_id: str | None
+) -> None:
+    set_sender(db, A, business_id=business_id)
+    [message_id] = queue(store, 1, business_id="a")
+    claim = store.claim_now(message_id)
+    assert claim
+    finish(store, claim, "refused", code=21610, reason="opted_out")
+    assert one(db, "select business_id from sms_retry.sms_recipients") == (business_id or "*")
+
+
+def _of_two_businesses(store: Store, then: Callable[[], object] = lambda: None) -> tuple[int, int]:
+    """A message to one person from each of the businesses a and b."""
+    first, second = (store.queue(Message(number(), "Hello.", business_id=business)) for business in ("a", "b"))
+    then()
+    return first, second
+
+
 def _one_of_each(store: Store) -> None:
     queue(store, 1)
     queue(store, 1, 2, business_id="b", sender="+15005550009")

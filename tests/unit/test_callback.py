@@ -215,6 +215,11 @@ def test_a_reply_that_asks_to_stop_is_a_stop(body: str) -> None:
     assert reply(Body=body) == Reply(SID, "+14155550123", "stop")
 
 
+def test_a_reply_names_the_number_and_the_service_that_it_went_to() -> None:
+    found = reply(Body="STOP", To="rcs:+15005550001", MessagingServiceSid="MG1")
+    assert found == Reply(SID, "+14155550123", "stop", ("MG1", "+15005550001"))
+
+
 @pytest.mark.parametrize(
     ("form", "wish"),
     [

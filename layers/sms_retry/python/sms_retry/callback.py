@@ -123,12 +123,13 @@ def _receipt(form: _Form, ticket: Ticket | None) -> Receipt | NotACallback:
 
 def _reply(form: _Form) -> Reply | NotACallback:
     sender, sid = form.first("From"), form.first("MessageSid")
+    to = (form.first("MessagingServiceSid"), _without_channel(form.first("To")))
     if not sender:
         return NotACallback("it has no From")
-    if not _can_be_stored(sender, sid):
-        return NotACallback(f"its From or MessageSid has {UNFIT}")
+    if not _can_be_stored(sender, sid, *to):
+        return NotACallback(f"its From, To, MessageSid or MessagingServiceSid has {UNFIT}")
     wish = replies.wish(form.first("Body"), form.first("OptOutType"))
-    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish)
+    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish, tuple(filter(None, to)))
 
 
 def _without_channel(address: str) -> str:

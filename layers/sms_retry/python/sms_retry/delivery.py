@@ -57,7 +57,7 @@ def apply_reply(store: Store, reply: Reply) -> bool:
     """Heed a reply that asks to stop or to start; returns False for any other, of which nothing is stored."""
     if reply.from_number is None or reply.wish is None:
         return False
-    store.take_reply(reply.message_sid, reply.from_number, reply.wish)
+    store.take_reply(reply.message_sid, reply.from_number, reply.wish, reply.senders)
     return True
 
 

@@ -135,10 +135,12 @@ class Store(Readings):
         given = [business_id, phone_number, consent]
         return int(self._again("select sms_retry.set_sms_consent(%s, %s, %s)", given)[0][0])
 
-    def take_reply(self, message_sid: str | None, from_number: str, wish: Wish) -> int | None:
-        """Heed a reply, once by its SID; the number of waiting messages that it ended, or None for a repeated reply."""
-        statement = "select sms_retry.take_sms_reply(%s, %s, %s)"
-        rows = _if_defined(self._again, statement, [message_sid, from_number, wish])
+    def take_reply(
+        self, message_sid: str | None, from_number: str, wish: Wish, senders: Sequence[str] = ()
+    ) -> int | None:
+        """Heed a reply to `senders`, once by its SID; the messages that it ended, or None for a repeated reply."""
+        statement = "select sms_retry.take_sms_reply(%s, %s, %s, %s::text[])"
+        rows = _if_defined(self._again, statement, [message_sid, from_number, wish, list(senders)])
         if rows is None:
             # Without the function a repeated START looks like a new one, so a person who opted out stays opted out.
             return self.set_consent("*", from_number, "opted_out") if wish == "stop" else 0

@@ -331,9 +331,11 @@ class Receipt:
 class Reply:
     """An inbound message. A sender that is no phone number, such as a short code, has the number None.
 
-    `wish` is None where the person asks neither to stop nor to start.
+    `wish` is None where the person asks neither to stop nor to start. It went to `senders`: a number, and the Messaging
+    Service that the number belongs to.
     """
 
     message_sid: str | None
     from_number: str | None
     wish: Literal["stop", "start"] | None
+    senders: tuple[str, ...] = ()
