@@ -444,8 +444,8 @@ MUTATIONS = [
     Mutation(
         "a list that was not read to its end releases an unknown message",
         f"{PACKAGE}/reconcile.py",
-        "if not (trusted and seen.complete):",
-        "if not trusted:",
+        "if not (row.account in trusted and seen.complete):",
+        "if row.account not in trusted:",
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(
@@ -458,8 +458,8 @@ MUTATIONS = [
     Mutation(
         "a list without the control releases an unknown message",
         f"{PACKAGE}/reconcile.py",
-        "any(row.has_waited for row in due) and self._list_is_trusted(clock)",
-        "True",
+        "{account for account in accounts if self._list_is_trusted(clock, account)}",
+        "accounts",
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(

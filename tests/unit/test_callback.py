@@ -284,3 +284,16 @@ anything = st.recursive(
 )
 def test_an_event_without_a_signature_is_never_a_receipt_or_a_reply(given_event: dict[str, Any]) -> None:
     assert isinstance(read(given_event), Forged | NotACallback)
+
+
+def test_a_subaccount_signs_with_its_own_token() -> None:
+    form = {"MessageSid": SID, "MessageStatus": "sent", "AccountSid": "ACshop"}
+    accounts = {"ACshop": ("shop", ("token of the shop",))}
+
+    def found(token: str) -> Receipt | Reply | Forged | NotACallback:
+        return callback.read(event(form, token=token), URL, (TOKEN,), "ACmain", accounts)
+
+    receipt = found("token of the shop")
+    assert isinstance(receipt, Receipt)
+    assert (receipt.account, receipt.ticket) == ("shop", Ticket(17, 2))
+    assert isinstance(found(TOKEN), Forged)

@@ -1,7 +1,7 @@
--- Returns the control for Twilio's list: the newest message that Twilio accepted within 24 hours, at least a minute ago, and
+-- Returns the control for the list of the main account or of a subaccount: the newest message that Twilio accepted within 24 hours, at least a minute ago, and
 -- that still has its text. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of
 -- one that is hours old. The POST was made after posted_after, because a claim counts as stuck after ten minutes.
-create or replace function sms_retry.sms_list_control()
+create or replace function sms_retry.sms_list_control(account text = null)
 returns table (to_number text, body text, provider_sid text, posted_after timestamptz)
 language sql stable set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
@@ -23,7 +23,9 @@ as $$
         offset 0
     ) a
     cross join lateral (
-        select m.to_number, m.body from sms_messages m where m.id = q.message_id
+        select m.to_number, m.body from sms_messages m
+        left join sms_senders s on s.sender = any (array[coalesce(m.sender, '*')])
+        where m.id = q.message_id and s.account is not distinct from sms_list_control.account
         offset 0
     ) m
     where a.http_status is not null and m.body is not null

@@ -37,13 +37,18 @@ class NotACallback:
 
 
 def read(
-    event: Mapping[str, Any], webhook_url: str, tokens: Sequence[str], account_sid: str | None = None
+    event: Mapping[str, Any],
+    webhook_url: str,
+    tokens: Sequence[str],
+    account_sid: str | None = None,
+    accounts: Mapping[str, tuple[str, Sequence[str]]] | None = None,
 ) -> Receipt | Reply | Forged | NotACallback:
     """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for `webhook_url`.
 
     The signed URL is `webhook_url` with the path and the raw query: the caller controls the host in the event. The
     query is a ticket or empty: the signed text has no separators, so a field could be moved into the query unseen. A
-    callback of another account than `account_sid` is forged.
+    callback of another account than `account_sid` or a subaccount is forged; `accounts` has the names and tokens of the
+    subaccounts by their SIDs.
     """
     headers = _headers(event.get("headers"))
     signature = headers.get("x-twilio-signature")
@@ -55,14 +60,15 @@ def read(
         largest = f"{LARGEST_BODY} bytes and {MOST_FIELDS} fields"
         return NotACallback(f"it is not a form of at most {largest} that is posted to {' or '.join(PATHS)}")
     query = _text(event.get("rawQueryString"))
-    if account_sid and form.first("AccountSid") not in ("", account_sid):
+    account, tokens = (accounts or {}).get(form.first("AccountSid"), (None, tokens))
+    if account is None and account_sid and form.first("AccountSid") not in ("", account_sid):
         return Forged()
     if not is_signed(f"{webhook_url}{path}{'?' if query else ''}{query}", form, signature, tokens):
         return Forged()
     ticket = Ticket.parse(query.removeprefix("t="))
     if query and (path == "/twilio/inbound" or query != f"t={ticket}"):
         return NotACallback("its query is not a ticket")
-    return _reply(form) if path == "/twilio/inbound" else _receipt(form, ticket)
+    return _reply(form) if path == "/twilio/inbound" else _receipt(form, ticket, account)
 
 
 def is_signed(url: str, form: Mapping[str, Sequence[str]], signature: str, tokens: Sequence[str]) -> bool:
@@ -110,7 +116,7 @@ def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
     return form
 
 
-def _receipt(form: _Form, ticket: Ticket | None) -> Receipt | NotACallback:
+def _receipt(form: _Form, ticket: Ticket | None, account: str | None) -> Receipt | NotACallback:
     sid, status, code = map(form.first, ("MessageSid", "MessageStatus", "ErrorCode"))
     to_number, from_number = _without_channel(form.first("To")), _without_channel(form.first("From"))
     if not sid or not status:
@@ -118,7 +124,7 @@ def _receipt(form: _Form, ticket: Ticket | None) -> Receipt | NotACallback:
     if not _can_be_stored(sid, status, to_number):
         return NotACallback(f"its MessageSid, MessageStatus or To has {UNFIT}")
     known = code.isascii() and code.isdigit() and len(code) <= 9
-    return Receipt(sid, status, int(code) if known else None, ticket, to_number, from_number)
+    return Receipt(sid, status, int(code) if known else None, ticket, to_number, from_number, account)
 
 
 def _reply(form: _Form) -> Reply | NotACallback:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 Settings = TypeVar("Settings")
@@ -36,17 +36,29 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The Twilio credentials. An API key, if present, sends; only auth tokens sign callbacks."""
+    """The Twilio credentials. An API key, if present, sends; only auth tokens sign callbacks.
+
+    `accounts` are those of subaccounts, by the names that senders have for them.
+    """
 
     account_sid: str
     auth_token: str = field(default="", repr=False)
     api_key_sid: str | None = None
     api_key_secret: str | None = field(default=None, repr=False)
     next_auth_token: str | None = field(default=None, repr=False)
+    accounts: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, secret: Mapping[str, str]) -> Credentials:
-        return cls(**{name: value for name, value in secret.items() if name in cls.__dataclass_fields__})
+    def of(cls, secret: Mapping[str, Any]) -> Credentials:
+        """The credentials of a secret. A subaccount without its SID or its token counts as absent."""
+        given = {name: value for name, value in secret.items() if name in cls.__dataclass_fields__}
+        accounts = given.pop("accounts", None) or {}
+        complete = {name: own for name, own in accounts.items() if own.get("account_sid") and own.get("auth_token")}
+        return cls(**given, accounts={name: cls.of(own) for name, own in complete.items()})
+
+    def named(self, account: str | None) -> Credentials | None:
+        """The credentials of a subaccount, or (None) of the main account; None where the secret has none."""
+        return self if account is None else self.accounts.get(account)
 
     @property
     def signing_tokens(self) -> tuple[str, ...]:

@@ -151,11 +151,18 @@ class Store(Readings):
         """Store a receipt, with the verdict on a failure; returns settled, noted, repeated or unheard_of."""
         given: list[Any] = [receipt.message_sid, receipt.status, receipt.error_code, *(receipt.ticket or (None, None))]
         given += [list(verdict.delays) or None, verdict.spends, verdict.reason] if verdict else [None, True, None]
-        statement = "select sms_retry.record_sms_receipt(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-        rows = _if_defined(self._again, statement, [*given, receipt.to_number])
+        statement = "select sms_retry.record_sms_receipt(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        rows = _if_defined(self._again, statement, [*given, receipt.to_number, receipt.account])
         if rows is None:
             rows = self._again("select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)", given)
         return str(rows[0][0])
+
+    def origin_of(self, receipt: Receipt) -> tuple[str | None, str | None]:
+        """The sender and the subaccount of the message of a receipt; None is that of the deployment."""
+        given = [receipt.message_sid, receipt.ticket and receipt.ticket.id]
+        statement = "select sender, account from sms_retry.sms_origin_of_receipt(%s, %s)"
+        rows = _if_defined(self._again, statement, given)
+        return (rows[0][0], rows[0][1]) if rows else (None, None)
 
     def overrides(self) -> list[tuple[Any, ...]]:
         """The operators' own rules for codes, in the columns of the table of codes."""
@@ -184,15 +191,16 @@ class Store(Readings):
     def unknown_due(self, limit: int) -> list[Unsettled]:
         """The unknown messages to ask Twilio about now. With the functions of release 0.1 none `has_waited`."""
         columns = "id, attempt, to_number, body, claimed_at"
-        statement = f"select {columns}, has_waited, asked_at from sms_retry.unknown_sms_to_ask(%s)"
+        statement = f"select {columns}, has_waited, asked_at, account from sms_retry.unknown_sms_to_ask(%s)"
         rows = _if_defined(self._once, statement, [limit])
         if rows is None:
             rows = self._once(f"select {columns}, false, clock_timestamp() from sms_retry.unknown_sms_due(%s)", [limit])
         return [Unsettled(Ticket(id, attempt), *message) for id, attempt, *message in rows]
 
-    def list_control(self) -> Control | None:
-        """The newest message that Twilio's list must have; None if no POST was accepted within 24 hours."""
-        rows = self._again("select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control()", [])
+    def list_control(self, account: str | None = None) -> Control | None:
+        """The newest message that an account's list must have; None if no POST was accepted within 24 hours."""
+        statement = "select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control(%s)"
+        rows = self._again(statement, [account])
         return Control(*rows[0]) if rows else None
 
     def release_unknown(self, tickets: Sequence[Ticket], findings: Sequence[Finding] | None = None) -> list[str]:
@@ -208,7 +216,10 @@ class Store(Readings):
 
     def silent_due(self, limit: int) -> list[Silent]:
         """The accepted messages without a final receipt, to ask Twilio about now."""
-        rows = self._once("select message_id, provider_sid from sms_retry.silent_sms_due(%s)", [limit])
+        statement = "select message_id, provider_sid, account from sms_retry.silent_sms_to_ask(%s)"
+        rows = _if_defined(self._once, statement, [limit])
+        if rows is None:
+            rows = self._once("select message_id, provider_sid from sms_retry.silent_sms_due(%s)", [limit])
         return [Silent(*row) for row in rows]
 
     def note_asked(self, gone: Mapping[int, bool]) -> None:
