@@ -80,6 +80,7 @@ class Account:
             "Architecture": build.ARCHITECTURE,
             "DatabaseSecretArn": database_secret,
             "GradualDeployment": "false",
+            "LingerSeconds": "0",
             "TwilioApiUrl": self.twilio.url,
             "TwilioSecretArn": self.twilio_secret,
             "TwilioSender": ENVIRONMENT["TWILIO_SENDER"],

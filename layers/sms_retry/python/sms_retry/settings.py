@@ -85,12 +85,16 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """The settings of process_retries. `max_workers` may run at a time, each with SEND_CONCURRENCY POSTs in flight."""
+    """The settings of process_retries. `max_workers` may run at a time, each with SEND_CONCURRENCY POSTs in flight.
+
+    A worker looks again for due messages for `linger_seconds`.
+    """
 
     database: Database
     account: Account
     sender: Sender
     max_workers: int
+    linger_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def sending(environ: Mapping[str, str]) -> Sending:
 def working(environ: Mapping[str, str]) -> Working:
     read = _Reader(environ)
     most = read.number("MAX_WORKERS", 1, 1, 50)
-    return read.checked(Working(_database(read), _account(read), _sender(read), most))
+    return read.checked(Working(_database(read), _account(read), _sender(read), most, _linger(read)))
 
 
 def asking(environ: Mapping[str, str]) -> Asking:
@@ -206,6 +210,10 @@ def _account(read: _Reader) -> Account:
             if not value:
                 read.faults.append(f"{name} (or TWILIO_SECRET_ARN) is not set")
     return Account(sid, token, arn, read.url("TWILIO_API_URL", TWILIO_API_URL))
+
+
+def _linger(read: _Reader) -> int:
+    return read.number("LINGER_SECONDS", 0, 0, 55)
 
 
 def _sender(read: _Reader) -> Sender:
