@@ -1,5 +1,5 @@
--- Claims at most limit_count due messages, as claim_sms, in the columns of release 0.1. It leaves out what release 0.1 cannot
--- send: messages with a sender, an account, media or a content template.
+-- Claims at most limit_count due messages, as claim_sms, in the columns of release 0.1. It leaves out the messages that
+-- release 0.1 cannot send: those with a sender, an account, media or a content template.
 create or replace function sms_retry.claim_due_sms_retries(limit_count int default 50)
 returns setof sms_retry.claimed_sms
 language plpgsql set search_path = sms_retry, pg_temp

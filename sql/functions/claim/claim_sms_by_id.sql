@@ -1,5 +1,6 @@
 -- Claims this one message if it is due, no other worker is claiming it, and holds and the pace of its sender allow it. An otp
--- and an emergency may borrow the tokens of ten seconds. `only_former` leaves out what release 0.1 cannot send.
+-- and an emergency may borrow the tokens of ten seconds. `only_former` leaves out the messages that release
+-- 0.1 cannot send.
 create or replace function sms_retry.claim_sms_by_id(message_id bigint, only_former boolean)
 returns setof sms_retry.claimed_sms
 language plpgsql set search_path = sms_retry, pg_temp

@@ -1,5 +1,5 @@
 -- Locks at most `places` rows of the lanes from lows[n] to highs[n] that were due at `before` and are not among `taken`. The
--- lanes give equal shares of their longest due rows; what a lane lacks, the others give.
+-- lanes give equal shares of their longest due rows; if a lane has fewer rows, the others give more.
 create or replace function sms_retry.due_sms_of_lanes(
     lows   bigint[],
     highs  bigint[],
