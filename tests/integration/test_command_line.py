@@ -440,3 +440,10 @@ def test_a_sender_is_recorded_and_listed(run: Run, db: psycopg.Connection) -> No
     [sender] = json.loads(run("senders", "--json").out)["senders"]
     assert (sender["business_id"], sender["segments_per_second"], sender["account"]) == ("acme", 0.5, "shop")
     assert one(db, "select subject from sms_retry.sms_actions") == "sender +15005550001"
+
+
+def test_a_sender_that_cannot_be_recorded_is_refused_in_a_sentence(run: Run) -> None:
+    run("sender", "+15005550001", "--business", "acme")
+    refused = run("sender", "+15005550002", "--business", "acme")
+    assert refused.code == 1
+    assert "business_id has another sender already" in refused.err

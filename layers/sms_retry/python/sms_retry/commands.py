@@ -11,7 +11,7 @@ from typing import Any
 
 from sms_retry import health, numbers, operate, runtime, terminal
 from sms_retry.readings import MessageDetails, StoryStep
-from sms_retry.store import Store
+from sms_retry.store import SenderRefused, Store
 
 # An action on more messages than this asks for confirmation, and a list shows no more.
 LARGE = 100
@@ -134,7 +134,10 @@ def senders(_given: Namespace) -> Result:
 
 
 def set_sender(given: Namespace) -> Result:
-    operate.set_sender(_store(), given.actor, given.sender, given.business, given.pace, given.account)
+    try:
+        operate.set_sender(_store(), given.actor, given.sender, given.business, given.pace, given.account)
+    except SenderRefused as refused:
+        raise CannotBeDone(str(refused)) from None
     facts = {"sender": given.sender, "business_id": given.business, "segments_per_second": given.pace}
     return Result({**facts, "account": given.account}, f"Recorded: the sender {given.sender}.")
 

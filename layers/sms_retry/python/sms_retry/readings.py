@@ -102,6 +102,11 @@ class KnownSender(NamedTuple):
     tokens: Decimal | None
     is_held: bool
 
+    @property
+    def pace(self) -> str:
+        """The segments a second; empty without a pace."""
+        return "" if self.segments_per_second is None else f"{self.segments_per_second.normalize():f}"
+
 
 class Origin(NamedTuple):
     """The sender of a message (`*`: that of the deployment), its subaccount, its batch and its segments."""

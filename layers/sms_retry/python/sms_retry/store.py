@@ -40,6 +40,10 @@ class Overrides(NamedTuple):
     hours: list[tuple[Any, ...]]
 
 
+class SenderRefused(Exception):
+    """A sender that cannot be recorded; the message names each fault."""
+
+
 class Known(NamedTuple):
     """The message that was stored under a message's key, and the stated zone and region of its person."""
 
@@ -261,9 +265,12 @@ class Store(Readings):
     def set_sender_by_hand(
         self, actor: str, subject: str, sender: str, business_id: str | None, pace: Decimal | None, account: str | None
     ) -> None:
-        """Add a sender, or replace its business, its pace (segments a second) and its subaccount."""
+        """Add a sender, or replace its business, its pace and its subaccount. Raises SenderRefused."""
         given = (sender, business_id, pace, account)
-        self._by_hand(actor, "sender", subject, "set_sms_sender", "text", *given)
+        try:
+            self._by_hand(actor, "sender", subject, "set_sms_sender", "text", *given)
+        except (psycopg.errors.InvalidParameterValue, psycopg.errors.ProgramLimitExceeded) as refused:
+            raise SenderRefused(refused.diag.message_primary) from None
 
     def set_consent_by_hand(self, actor: str, subject: str, business_id: str, phone_number: str, consent: str) -> int:
         """Record a person's consent; the number of waiting messages that it ended."""

@@ -75,7 +75,7 @@ def senders(known: Sequence[KnownSender]) -> Group:
             sender.sender,
             sender.business_id or "",
             sender.account or "",
-            "" if sender.segments_per_second is None else f"{sender.segments_per_second.normalize():f}",
+            sender.pace,
             "held" if sender.is_held else "",
         )
         for sender in known
