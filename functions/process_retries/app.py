@@ -22,5 +22,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             given.sender.concurrency,
             scale_out.most_workers(event, given.max_workers),
             partial(scale_out.call_workers, event, context),
+            # A worker that another worker called is there for a backlog only.
+            linger=0 if event.get("called") else given.linger_seconds,
         )
     return metrics.tick(tally, event, started)

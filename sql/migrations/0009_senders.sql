@@ -19,15 +19,15 @@ alter domain sms_retry.message_body
     -- squawk-ignore ban-alter-domain-with-add-constraint
     add constraint message_body_length check (char_length(value) <= 1600) not valid;
 
--- A sender of the deployment, its pace, and the segments that it may send now: `tokens`, counted at `filled_at`. `number` is
--- its place in the lanes of the queue.
+-- A sender of the deployment, its pace, and the segments that it may send now: `tokens`, counted at `filled_at`. A sender
+-- with a pace or a subaccount has a `number`, by which the lanes of the queue name it.
 create table sms_retry.sms_senders (
     sender              text primary key
         check (sender ~ '^([*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11})$'),
     business_id         text unique,
     account             text,
     segments_per_second numeric check (segments_per_second > 0),
-    number              int not null generated always as identity (minvalue 1) unique,
+    number              int unique check (number between 1 and 4095),
     tokens              numeric not null default 0,
     filled_at           timestamptz not null default now()
 ) with (fillfactor = 50);

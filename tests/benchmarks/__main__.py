@@ -25,6 +25,7 @@ SUBJECTS = {
     "start": "start",
     "memory": "memory",
     "workers": "workers",
+    "senders": "senders",
     "growth": "growth",
     "strain": "strain",
 }

@@ -74,9 +74,9 @@ def fill(url: str, count: int, business_id: str = "'default'", due: str = "now()
                 select {business_id}, '+4917' || lpad(n::text, 9, '0'), 'Your table is ready.', 'otp', 'resend',
                     now() + interval '3 days', 'queued', n
                 from generate_series(1, {count}) n
-                returning id, business_id, error_message::int as n)
+                returning id, kind, business_id, error_message::int as n)
             insert into sms_retry.sms_retry_queue (message_id, lane, status, scheduled_for)
-            select id, hashtext(business_id), 'pending', {due} from messages order by id"""
+            select id, sms_retry.sms_lane(kind, business_id, null, false), 'pending', {due} from messages order by id"""
         )
         db.execute("vacuum analyze")
 

@@ -16,7 +16,7 @@ from sms_retry.operate import masked
 from tests.e2e.messages import BODY, PEOPLE, message, number, queue, statuses
 from tests.e2e.visitor import FROM_HERE, Seen, Visitor
 
-PAGES = ("/", "/waiting", "/stuck", "/ended", "/holds", "/people", "/actions")
+PAGES = ("/", "/waiting", "/stuck", "/ended", "/holds", "/senders", "/people", "/actions")
 LOST = Reset(Accept(callbacks=Callbacks(lost=1), list_lag=86_400))
 
 
@@ -268,6 +268,16 @@ def test_a_persons_hold_is_cleared_without_the_number_on_the_page(stack: Stack, 
     handle = re.search(r'name="hold" value="([^"]+)"', seen.text)
     assert handle
     assert "The hold is cleared." in follow(visitor, visitor.post("/do/clear", hold=handle[1])).words
+
+
+def test_a_sender_is_recorded_and_listed(stack: Stack, visitor: Visitor) -> None:
+    seen = follow(visitor, visitor.post("/do/sender", sender="+15005550001", business_id="acme", pace="0.5"))
+    assert "The sender is recorded." in seen.words
+    assert "+15005550001 acme 0.5" in seen.words
+    assert [(action, subject) for _, action, subject, _ in recorded(stack)] == [("sender", "sender +15005550001")]
+    another = visitor.post("/do/sender", sender="+15005550002", business_id="acme")
+    assert another.status == 400
+    assert "business_id has another sender already" in another.words
 
 
 def test_a_person_opts_out_by_a_message_and_opts_in_by_number(stack: Stack, visitor: Visitor) -> None:

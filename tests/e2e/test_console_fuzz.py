@@ -25,7 +25,9 @@ ANSWERS = {200, 303, 400, 401, 403, 404, 405}
 anything = st.text(max_size=40)
 ids = st.one_of(st.integers(-1, 3).map(str), st.integers().map(str), anything)
 paths = st.one_of(
-    st.sampled_from(["/", "/waiting", "/stuck", "/ended", "/holds", "/people", "/actions", "/style.css", "/do/search"]),
+    st.sampled_from(
+        ["/", "/waiting", "/stuck", "/ended", "/holds", "/senders", "/people", "/actions", "/style.css", "/do/search"]
+    ),
     st.builds("/messages/{}{}".format, ids, st.sampled_from(["", "/person", "/x"])),
     st.sampled_from([*actions.FORMS, "show"]).map("/do/{}".format),
     anything.map("/{}".format),

@@ -67,9 +67,9 @@ def fill(db: psycopg.Connection, count: int, due: str = "now() - interval '1 hou
             select 'default', '+49176' || lpad(n::text, 8, '0'), 'Hello.', 'otp', 'resend', now() + interval '3 days',
                 'queued', n
             from generate_series(1, {count}) n
-            returning id, error_message::int as n)
-        insert into sms_retry.sms_retry_queue (message_id, status, scheduled_for)
-        select id, 'pending', {due} from messages order by id"""
+            returning id, kind, business_id, error_message::int as n)
+        insert into sms_retry.sms_retry_queue (message_id, lane, status, scheduled_for)
+        select id, sms_retry.sms_lane(kind, business_id, null, false), 'pending', {due} from messages order by id"""
     )
 
 

@@ -95,7 +95,7 @@ def test_a_claim_reads_as_many_rows_as_it_takes(
     statistics()
     with db.transaction():
         before = _rows_read(db)
-        assert len(db.execute("select * from sms_retry.claim_due_sms_retries(20)").fetchall()) == 20
+        assert len(db.execute("select * from sms_retry.claim_sms(20)").fetchall()) == 20
         read = {name: rows - before[name] for name, rows in _rows_read(db).items()}
 
     assert read["sms_retry_queue by scan"] == read["sms_messages by scan"] == 0
@@ -109,7 +109,7 @@ def test_a_hundred_thousand_held_messages_do_not_slow_the_claim(db: psycopg.Conn
     store.set_hold(Hold("country", "+49", timedelta(hours=1), "error_21408"))
     with db.transaction():
         before = _rows_read(db)
-        held = db.execute("select held_until > now() from sms_retry.claim_due_sms_retries(20)").fetchall()
+        held = db.execute("select held_until > now() from sms_retry.claim_sms(20)").fetchall()
         read = {name: rows - before[name] for name, rows in _rows_read(db).items()}
 
     assert held == [(True,)] * 20
@@ -119,20 +119,20 @@ def test_a_hundred_thousand_held_messages_do_not_slow_the_claim(db: psycopg.Conn
     store.set_hold(Hold("account", "*", timedelta(hours=1), "error_20003"))
     with db.transaction():
         before = _rows_read(db)
-        assert db.execute("select * from sms_retry.claim_due_sms_retries(20)").fetchall() == []
+        assert db.execute("select * from sms_retry.claim_sms(20)").fetchall() == []
         assert _rows_read(db)["sms_retry_queue by index"] - before["sms_retry_queue by index"] <= 5
 
 
-def test_a_claim_walks_the_due_index_in_order(db: psycopg.Connection, statistics: Callable[[], None]) -> None:
+def test_a_claim_reads_its_lanes_in_order(db: psycopg.Connection, statistics: Callable[[], None]) -> None:
     fill(db, 3_000)
     statistics()
 
     read = list(nodes(_plan_of_the_claim(db, limit=20)))
 
-    due = [node for node in read if node.get("Index Name") == "sms_retry_queue_due"]
-    assert [node["Node Type"] for node in due] == ["Index Scan"]
-    assert "scheduled_for" in due[0]["Index Cond"]
-    assert due[0]["Actual Rows"] <= 21
+    lanes = [node for node in read if node.get("Index Name") == "sms_retry_queue_lanes"]
+    assert [node["Node Type"] for node in lanes] == ["Index Scan"]
+    assert "scheduled_for" in lanes[0]["Index Cond"]
+    assert lanes[0]["Actual Rows"] <= 21
     assert not {"Sort", "Incremental Sort", "Seq Scan", "Bitmap Heap Scan"} & {node["Node Type"] for node in read}
 
 
@@ -301,11 +301,12 @@ def _rows_read(db: psycopg.Connection) -> dict[str, int]:
 
 def _plan_of_the_claim(db: psycopg.Connection, limit: int) -> dict[str, Any]:
     def statement(source: str) -> str:
-        found = re.search(r"with recursive .*?;", source, re.DOTALL)
+        found = re.search(r"with due as .*?;", source, re.DOTALL)
         assert found
-        statement = found[0].replace(" into ids", "")
-        for variable, value in (("allowed", limit), ("start", 0)):
-            statement = re.sub(rf"\b{variable}\b", str(value), statement)
+        statement = found[0].replace(" into more, lanes", "")
+        values = {"lanes": "'{0}'::int[]", "ids": "'{}'::bigint[]", "taken": "'{}'::bigint[]", "before": "now()"}
+        for variable, value in (values | {"places": str(limit), "share": str(limit)}).items():
+            statement = re.sub(rf"(?<!\.)\b{variable}\b", value, statement)
         return statement
 
-    return plan(db, "claim_due_sms_retries(int)", statement)
+    return plan(db, "due_sms_of_lanes(bigint[],bigint[],int,timestamptz,bigint[])", statement)

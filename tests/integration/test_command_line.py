@@ -299,7 +299,10 @@ def test_a_missing_message_id_is_reported(run: Run, command: str) -> None:
             ["hold", "account", "--for", "soon"],
             "sms_retry hold: argument --for: it must be a duration such as 30m, 2h or 7d",
         ),
-        (["hold", "account", "+44", "--for", "1h"], "sms_retry: the key of a hold on the account must be *"),
+        (
+            ["hold", "account", "+44", "--for", "1h"],
+            "sms_retry: the key of a hold on the account must be * (the main account) or the name of a subaccount",
+        ),
         (
             ["hold", "country", "--for", "1h"],
             "sms_retry: the key of a hold on the country must be a prefix such as +44",
@@ -429,3 +432,18 @@ def _all_of(terminal: int) -> str:
             seen += read
     os.close(terminal)
     return seen.decode()
+
+
+def test_a_sender_is_recorded_and_listed(run: Run, db: psycopg.Connection) -> None:
+    run("sender", "+15005550001", "--business", "acme", "--pace", "0.5", "--account", "shop")
+    assert "+15005550001  acme      shop     0.5" in run("senders").out
+    [sender] = json.loads(run("senders", "--json").out)["senders"]
+    assert (sender["business_id"], sender["segments_per_second"], sender["account"]) == ("acme", 0.5, "shop")
+    assert one(db, "select subject from sms_retry.sms_actions") == "sender +15005550001"
+
+
+def test_a_sender_that_cannot_be_recorded_is_refused_in_a_sentence(run: Run) -> None:
+    run("sender", "+15005550001", "--business", "acme")
+    refused = run("sender", "+15005550002", "--business", "acme")
+    assert refused.code == 1
+    assert "business_id has another sender already" in refused.err

@@ -52,8 +52,8 @@ def test_twilio_is_asked_for_a_code_before_a_failure_is_final(
     accepted(store)
     asked = []
 
-    def code_of(message_sid: str) -> int | None:
-        asked.append(message_sid)
+    def code_of(receipt: Receipt) -> int | None:
+        asked.append(receipt.message_sid)
         return code
 
     delivery.record(store, failed(None), NOW, code_of)
@@ -66,8 +66,8 @@ def test_twilio_is_asked_for_a_code_before_a_failure_is_final(
 def test_twilio_is_not_asked_about_any_other_receipt(store: Store, status: str, code: int | None) -> None:
     accepted(store)
 
-    def code_of(message_sid: str) -> int | None:
-        raise AssertionError(message_sid)
+    def code_of(receipt: Receipt) -> int | None:
+        raise AssertionError(receipt.message_sid)
 
     assert delivery.record(store, Receipt(sid(), status, code, None, number()), NOW, code_of).answer
 

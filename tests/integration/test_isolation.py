@@ -27,7 +27,8 @@ UNKNOWN = FINISH % "unknown" + ")"
 FAILED = FINISH % "refused" + ", error_codes => array[21211])"
 
 ACTS = {
-    "claim_due": "select from sms_retry.claim_due_sms_retries(10)",
+    "claim_due": "select from sms_retry.claim_sms(10)",
+    "set_pace": "select sms_retry.set_sms_sender('*', segments_per_second => 100)",
     "claim_now": "select from sms_retry.claim_sms_now({message_id})",
     "accepted": FINISH % "accepted" + f", array['{sid()}'])",
     "refused": FINISH % "refused" + ", error_codes => array[30001], delays => array['{{1 minute,5 minutes}}'])",
@@ -64,6 +65,7 @@ STATES = {
 # A state in which each function changes something.
 CHANGES = {
     "claim_due": "waiting",
+    "set_pace": "waiting",
     "claim_now": "waiting",
     "accepted": "claimed",
     "refused": "claimed",

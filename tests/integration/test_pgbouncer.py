@@ -137,7 +137,7 @@ def test_all_other_statements_of_the_store_work_too(db: psycopg.Connection, stor
     sent = store.log_sent(Message(number(2), "Hello."), sid(2))
     assert store.unowned_sids([sid(2), sid(3)]) == {sid(3)}
     let_time_pass(db, hours=2)
-    assert store.silent_due(10) == [(sent, sid(2))]
+    assert store.silent_due(10) == [(sent, sid(2), None)]
     store.note_asked({sent: True})
     waiting = take_in(store, 3)
     store.set_hold(Hold("account", "*", timedelta(minutes=5), "error_20003"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -19,6 +20,8 @@ FUNCTIONS = {
     readings.StoryStep: "sms_message_story",
     readings.NumberAndText: "show_sms",
     readings.CurrentHold: "sms_open_holds",
+    readings.KnownSender: "sms_senders_known",
+    readings.Origin: "sms_message_origin",
     readings.Consent: "sms_consents_of",
     readings.RecordedAction: "sms_actions_done",
     readings.FoundMessage: "found_sms",
@@ -26,7 +29,7 @@ FUNCTIONS = {
     readings.WaitingFor: "sms_waiting_for",
     readings.FailedSince: "failed_sms_since",
 }
-TYPES = {"bool": bool, "int4": int, "int8": int, "text": str, "timestamptz": datetime}
+TYPES = {"bool": bool, "int4": int, "int8": int, "numeric": Decimal, "text": str, "timestamptz": datetime}
 
 
 @pytest.mark.parametrize("shape", FUNCTIONS, ids=lambda shape: shape.__name__)

@@ -51,7 +51,7 @@ def ask(db: psycopg.Connection, store: Store, stand_in: TwilioStandIn) -> Iterat
 
 
 def changed(sent_to: SentTo, change: Change) -> SentTo:
-    return lambda to_number: (page if isinstance(page, NoAnswer) else change(page) for page in sent_to(to_number))
+    return lambda *asked: (page if isinstance(page, NoAnswer) else change(page) for page in sent_to(*asked))
 
 
 def with_texts(rewrite: Callable[[str], str]) -> Change:
@@ -391,7 +391,9 @@ def test_the_control_is_found_by_indexes(db: psycopg.Connection, store: Store) -
         store.finish([Report.accepted(claim.ticket, sid(claim.id), 201) for claim in store.claim_due(500)])
     let_time_pass(db, minutes=2)
 
-    found = [*nodes(plan(db, "sms_list_control()"))]
+    found = [
+        *nodes(plan(db, "sms_list_control(text)", lambda source: source.replace("sms_list_control.account", "null")))
+    ]
 
     assert not [node for node in found if node["Node Type"] == "Seq Scan" and node.get("Relation Name")]
     assert "sms_retry_queue_ended" in {node.get("Index Name") for node in found}

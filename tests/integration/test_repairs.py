@@ -35,7 +35,7 @@ NUMBERS = {
     "+390612345678": "+390612345678",
     "+2105551234": "+2105551234",
 }
-REPAIRS = ("repairs/0001_numbers", "repairs/0002_holds")
+REPAIRS = ("repairs/0001_numbers", "repairs/0002_holds", "repairs/0003_lanes")
 OTHER, PERSON = "+4407700900123", "+447700900123"
 
 
@@ -80,6 +80,23 @@ def test_messages_of_release_01_get_the_one_spelling(old: str, db: psycopg.Conne
     rows = db.execute("select to_number from sms_retry.sms_messages order by id").fetchall()
     assert [number for (number,) in rows] == list(NUMBERS.values())
     assert migrate(old).repairs == ()
+
+
+def test_messages_of_release_01_get_their_lanes(old: str, db: psycopg.Connection) -> None:
+    db.execute("insert into sms_retry.sms_recipients values ('*', '+4917600000002', 'opted_in', now())")
+    queue = "select sms_retry.queue_sms_retry(%s, 'Hello.', kind => %s, business_id => %s)"
+    for n, kind in enumerate(("otp", "transactional", "marketing", "emergency")):
+        for business in ("a", "b", "c"):
+            db.execute(queue, ["+4917600000002" if kind == "marketing" else f"+4917600001{n}0", kind, business])
+
+    migrate(old)
+
+    lanes = "select count(*) from sms_retry.sms_retry_queue q join sms_retry.sms_messages m on m.id = q.message_id"
+    wrong = "q.lane <> sms_retry.sms_lane(m.kind, m.business_id, m.sender, false)"
+    assert one(db, f"{lanes} where {wrong}") == 0
+    kinds = db.execute("select kind from sms_retry.claim_sms(12)").fetchall()
+    assert {kind for (kind,) in kinds[:6]} == {"otp", "emergency"}
+    assert {kind for (kind,) in kinds[9:]} == {"marketing"}
 
 
 def test_every_number_with_a_second_spelling_is_found(old: str, db: psycopg.Connection) -> None:

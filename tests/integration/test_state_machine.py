@@ -129,6 +129,7 @@ STEPS: dict[str, tuple[int, dict[str, st.SearchStrategy[Any]]]] = {
     "cancel": (1, {"message": MESSAGE}),
     "consent": (1, {"to": NUMBERS, "to_all": st.booleans(), "reply": st.sampled_from(["start", "start", "stop"])}),
     "hold": (1, {"scope": SCOPES, "wait": st.sampled_from([None, None, MINUTE, 60 * MINUTE])}),
+    "pace": (1, {"segments_per_second": st.sampled_from([None, 1, 100])}),
     "cleanup": (1, {"worker": WORKERS, "after": MINUTES}),
     "requeue": (1, {"after": MINUTES, "code": st.sampled_from([21211, 30001, 30003])}),
     "erase_bodies": (2, {"worker": WORKERS, "after": MINUTES}),
@@ -324,6 +325,10 @@ class Sending(RuleBasedStateMachine):
         self.doing = "cleanup"
         self.stores[worker].cleanup()
 
+    def pace(self, segments_per_second: int | None) -> None:
+        self.doing = "pace"
+        self.db.execute("select sms_retry.set_sms_sender('*', segments_per_second => %s)", [segments_per_second])
+
     def _claims(self, limit: int, claim: Callable[[], list[Claim]]) -> None:
         self.doing = "claim"
         is_held, holds = self.db.execute(HOLDS).fetchone() or (False, 0)
@@ -336,6 +341,7 @@ class Sending(RuleBasedStateMachine):
             assert each.attempt == (was.attempt or 0) + 1
             assert each.consent == "opted_out" or not one(self.db, OPTED_OUT, [each.to_number])
         self.tickets += [each.ticket for each in claims]
+        assert one(self.db, "select coalesce(min(tokens), 0) >= -0.5 from sms_retry.sms_senders")
 
     def _ticket(self, back: int) -> Ticket:
         return self.tickets[-1 - back % len(self.tickets)]

@@ -214,7 +214,7 @@ def test_a_message_without_a_receipt_is_looked_up_after_1_12_24_and_72_hours(
     asked = []
     for hour in range(1, 120):
         let_time_pass(db, hours=1)
-        for message_id, found in store.silent_due(10):
+        for message_id, found, _ in store.silent_due(10):
             assert found == sid()
             store.note_asked({message_id: False})
             asked.append(hour)

@@ -27,24 +27,45 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "a claim waits for rows that another worker has locked",
-        f"{SQL}/claim/claim_due_sms_retries.sql",
-        "limit allowed - (select count(*) from turns)\n        for update skip locked",
-        "limit allowed - (select count(*) from turns)\n        for update",
+        f"{SQL}/claim/due_sms_of_lanes.sql",
+        "limit share\n                for update skip locked",
+        "limit share\n                for update",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
         "a claim takes more rows than its limit",
-        f"{SQL}/claim/claim_due_sms_retries.sql",
-        "let_through_sms_holds(coalesce(limit_count, 0))",
-        "let_through_sms_holds(1000000)",
+        f"{SQL}/claim/claim_sms.sql",
+        "wanted  int := coalesce(limit_count, 0);",
+        "wanted  int := 1000000;",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
         "a claim takes rows that are not due yet",
-        f"{SQL}/claim/claim_due_sms_retries.sql",
-        "where status = 'pending' and scheduled_for <= now() and id not in",
-        "where status = 'pending' and id not in",
+        f"{SQL}/claim/due_sms_of_lanes.sql",
+        " and q.scheduled_for <= before\n",
+        "\n",
         (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a paced sender sends more than its tokens allow",
+        f"{SQL}/claim/draw_sms_of_lanes.sql",
+        "c.tokens - (c.used - c.segments), c.segments",
+        "c.tokens, c.segments",
+        (f"{TESTS}/test_senders.py",),
+    ),
+    Mutation(
+        "what was not sent keeps its segments",
+        f"{SQL}/finish/settle_sms_reports.sql",
+        "s.filled_at) + back.segments",
+        "s.filled_at)",
+        (f"{TESTS}/test_senders.py",),
+    ),
+    Mutation(
+        "a marketing message starves while otps wait",
+        f"{SQL}/claim/due_sms.sql",
+        "if oldest < now() - interval '10 minutes' then",
+        "if false then",
+        (f"{TESTS}/test_senders.py",),
     ),
     Mutation(
         "a claim does not raise the attempt",
@@ -437,8 +458,8 @@ MUTATIONS = [
     Mutation(
         "a list that was not read to its end releases an unknown message",
         f"{PACKAGE}/reconcile.py",
-        "if not (trusted and seen.complete):",
-        "if not trusted:",
+        "if not (row.account in trusted and seen.complete):",
+        "if row.account not in trusted:",
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(
@@ -451,8 +472,8 @@ MUTATIONS = [
     Mutation(
         "a list without the control releases an unknown message",
         f"{PACKAGE}/reconcile.py",
-        "any(row.has_waited for row in due) and self._list_is_trusted(clock)",
-        "True",
+        "{account for account in accounts if self._list_is_trusted(clock, account)}",
+        "accounts",
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(

@@ -228,6 +228,11 @@ def test_a_reply_that_asks_to_stop_is_a_stop(body: str) -> None:
     assert reply(Body=body) == Reply(SID, "+14155550123", "stop")
 
 
+def test_a_reply_names_the_number_and_the_service_that_it_went_to() -> None:
+    found = reply(Body="STOP", To="rcs:+15005550001", MessagingServiceSid="MG1")
+    assert found == Reply(SID, "+14155550123", "stop", ("MG1", "+15005550001"))
+
+
 @pytest.mark.parametrize(
     ("form", "wish"),
     [
@@ -292,3 +297,16 @@ anything = st.recursive(
 )
 def test_an_event_without_a_signature_is_never_a_receipt_or_a_reply(given_event: dict[str, Any]) -> None:
     assert isinstance(read(given_event), Unsigned | Forged | NotACallback)
+
+
+def test_a_subaccount_signs_with_its_own_token() -> None:
+    form = {"MessageSid": SID, "MessageStatus": "sent", "AccountSid": "ACshop"}
+    accounts = {"ACshop": ("shop", ("token of the shop",))}
+
+    def found(token: str) -> Receipt | Reply | Unsigned | Forged | NotACallback:
+        return callback.read(event(form, token=token), (URL,), (TOKEN,), "ACmain", accounts)
+
+    receipt = found("token of the shop")
+    assert isinstance(receipt, Receipt)
+    assert (receipt.account, receipt.ticket) == ("shop", Ticket(17, 2))
+    assert isinstance(found(TOKEN), Forged)

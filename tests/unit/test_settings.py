@@ -173,7 +173,7 @@ def test_a_single_missing_variable_is_the_only_one_named(reader: object, name: s
     ("name", "wrong"),
     [
         ("TWILIO_SENDER", "15005550006"),
-        ("TWILIO_SENDER", "Parcels"),
+        ("TWILIO_SENDER", "Twelve_signs"),
         ("TWILIO_SENDER", "+1 500"),
         ("PUBLIC_WEBHOOK_URL", "sms.example.com"),
         ("PUBLIC_WEBHOOK_URL", "https://"),
@@ -197,7 +197,7 @@ def test_an_invalid_value_is_named_and_no_secret_is_quoted(name: str, wrong: str
 
 
 def test_invalid_and_missing_variables_are_named_together() -> None:
-    invalid = {"TWILIO_SENDER": "me", "SEND_CONCURRENCY": "x", "MAX_WORKERS": "y"}
+    invalid = {"TWILIO_SENDER": "+me", "SEND_CONCURRENCY": "x", "MAX_WORKERS": "y"}
     with pytest.raises(
         SettingsError,
         match=r"MAX_WORKERS must be .*; TWILIO_SENDER must be .*; PUBLIC_WEBHOOK_URL is not set; SEND_CONCURRENCY",
@@ -211,6 +211,6 @@ def test_a_slash_at_the_end_of_a_url_is_removed() -> None:
     assert (read.account.api_url, read.sender.webhook_url) == ("http://127.0.0.1:8080", "https://sms.example.com")
 
 
-@pytest.mark.parametrize("sender", ["+15005550006", "MG" + "0" * 32])
+@pytest.mark.parametrize("sender", ["+15005550006", "MG" + "0" * 32, "12345", "Parcels"])
 def test_a_sender_is_a_number_or_a_messaging_service(sender: str) -> None:
     assert settings.sending({**ALL, "TWILIO_SENDER": sender}).sender.sender == sender

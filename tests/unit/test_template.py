@@ -624,7 +624,7 @@ LISTS = {
 def test_a_parameter_takes_the_values_that_its_function_takes(parameter: str, source: dict[str, Any]) -> None:
     reader, variable, right, wrong = LISTS[parameter]
     pattern = source["Parameters"][parameter]["AllowedPattern"]
-    environ = {"DATABASE_SECRET_ARN": "a", "TWILIO_SECRET_ARN": "b", "TWILIO_SENDER": "+1"}
+    environ = {"DATABASE_SECRET_ARN": "a", "TWILIO_SECRET_ARN": "b", "TWILIO_SENDER": "+15005550006"}
     environ["PUBLIC_WEBHOOK_URL"] = "https://c.example.com"
     for value in ["", *right]:
         assert re.fullmatch(pattern, value), value

@@ -6,6 +6,8 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 -- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
+declare
+    has_holds boolean := exists (select from sms_holds);
 begin
     if exists (select from sms_holds where until <= now()) then
         update sms_holds h
@@ -15,14 +17,8 @@ begin
             from sms_retry_queue q
             join sms_messages m on m.id = any (array[q.message_id])
             cross join lateral (
-                -- By the key of the table: thousands of persons may have a hold each.
-                select w.scope, w.key from sms_holds w where w.scope in ('account', 'sender') and w.until <= now()
-                union all
-                select c.scope, c.key from sms_holds c
-                where c.scope = 'country' and starts_with(m.to_number, c.key) and c.until <= now()
-                union all
-                select r.scope, r.key from sms_holds r
-                where r.scope = 'recipient' and r.key = m.to_number and r.until <= now()
+                select w.scope, w.key from sms_holds_on(m.to_number, m.sender, m.business_id, m.batch) w
+                where w.until <= now()
             ) o
             where q.id = any (ids)
             order by o.scope, o.key, q.scheduled_for, q.id
@@ -77,12 +73,8 @@ begin
         -- While a probe is out its answer is near: wait a minute for that answer, not for the whole hold.
         select max(case when h.probe_id is not null and h.until - h.wait > now() - interval '5 minutes'
             then least(h.until, now() + interval '1 minute') else h.until end) as until
-        from (
-            select r.* from sms_holds r where r.scope = 'recipient' and r.key = m.to_number
-            union all
-            select c.* from sms_holds c where c.scope = 'country' and starts_with(m.to_number, c.key)
-        ) h
-        where (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
+        from sms_holds_on(m.to_number, m.sender, m.business_id, m.batch) h
+        where has_holds and (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
     ) hold on true
     order by array_position(ids, q.id);
 end

@@ -99,7 +99,8 @@ begin
 
     insert into sms_retry_queue
         (message_id, lane, status, scheduled_for, retry_count, last_error_code, reason, finished_at)
-    values (this.id, hashtext(queue_sms_retry.business_id), queued, due, (has_failed and queued = 'pending')::int,
+    values (this.id, sms_lane(queue_sms_retry.kind, queue_sms_retry.business_id, nullif(origin, '*'), has_parts), queued,
+            due, (has_failed and queued = 'pending')::int,
             queue_sms_retry.error_code,
             case when opted_out then 'opted_out' when queue_sms_retry.error_code is not null then 'first_send_failed' end,
             case when queued <> 'pending' then now() end)

@@ -1,13 +1,14 @@
--- Opts out, from every business, the people of reports with the reason opted_out: Twilio says that they sent a stop.
+-- Opts out the people of reports with the reason opted_out: Twilio says that they sent a stop to the sender. It concerns the
+-- business of the sender, or every business.
 create or replace function sms_retry.opt_out_sms_refusers(ids bigint[], outcomes text[], reasons text[]) returns void
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
-    perform stop_sms_recipient(stop.to_number)
+    perform stop_sms_recipient(sms_business_of(array[stop.sender]), stop.to_number)
     from (
-        select distinct m.to_number
+        select distinct m.to_number, coalesce(m.sender, '*') as sender
         from unnest(ids, outcomes, reasons) as t (id, outcome, reason)
         join sms_retry_queue q on q.id = t.id
         join sms_messages m on m.id = q.message_id

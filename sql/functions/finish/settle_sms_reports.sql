@@ -85,6 +85,24 @@ begin
         where h.probe_id = j.id and h.probe_attempt = j.attempt
             and j.outcome in ('deferred', 'expired', 'opted_out', 'not_sent')
     ),
+    returned as (
+        -- A message that was not sent gives its segments back. A sender from which a claim draws at this moment is passed over: the two
+        -- could wait for each other.
+        update sms_senders s
+        set tokens = sms_tokens(s.segments_per_second, s.tokens, s.filled_at) + back.segments,
+            filled_at = greatest(now(), s.filled_at)
+        from (
+            select coalesce(m.sender, '*') as sender, sum(coalesce(m.segments, 1)) as segments
+            from judged j join sms_messages m on m.id = any (array[j.message_id])
+            where j.outcome in ('deferred', 'expired', 'opted_out', 'not_sent') and j.was = 'processing'
+            group by 1
+        ) back
+        cross join lateral (
+            select l.sender from sms_senders l where l.sender = back.sender and l.segments_per_second > 0
+            for update skip locked
+        ) own
+        where s.sender = any (array[own.sender])
+    ),
     message as (
         update sms_messages m
         set status = case

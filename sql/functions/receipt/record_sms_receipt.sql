@@ -1,5 +1,5 @@
--- Records one delivery receipt, as record_sms_delivery, which release 0.1 calls, but by its To (told_to) too: the ticket
--- counts only for the message that went there. A ticket is used again after the database was set back to an earlier time.
+-- Records one delivery receipt, as record_sms_delivery, which release 0.1 calls, but by its To (told_to) and its subaccount too:
+-- the ticket counts only for the message that went there from that account. A ticket is used again after the database was set back to an earlier time.
 create or replace function sms_retry.record_sms_receipt(
     message_sid text,
     status      text,
@@ -9,7 +9,8 @@ create or replace function sms_retry.record_sms_receipt(
     delays      interval[],
     spends      boolean,
     reason      text,
-    told_to     text
+    told_to     text,
+    account     text = null
 ) returns text
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- pinned, see sql/README.md
@@ -23,8 +24,10 @@ begin
         and not exists (select from sms_attempts a where a.message_sid = record_sms_receipt.message_sid)
     then
         -- Twilio writes the channel before a number, as in rcs:+14155550123.
-        select sms_receipt_is_for(m.to_number, regexp_replace(told_to, '^[a-z]+:', '')) into is_of_ticket
+        select sms_receipt_is_for(m.to_number, regexp_replace(told_to, '^[a-z]+:', ''))
+            and s.account is not distinct from record_sms_receipt.account into is_of_ticket
         from sms_retry_queue q join sms_messages m on m.id = any (array[q.message_id])
+        left join sms_senders s on s.sender = any (array[coalesce(m.sender, '*')])
         where q.id = ticket_id;
     end if;
     return record_sms_delivery(message_sid, status, error_code, ticket_id, case when is_of_ticket then attempt end,

@@ -1,8 +1,8 @@
--- Returns the control for Twilio's list: the newest message that Twilio accepted within four days, at least a minute ago, and
--- that still has its text. An unknown message is asked about for 72 hours: four days reach to the day before the claim of
--- each, so that the list of a quiet account does not count as trusted once its last message is a day old. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of
+-- Returns the control for the list of the main account or of a subaccount: the newest message that Twilio accepted within
+-- four days, at least a minute ago, and that still has its text. An unknown message is asked about for 72 hours, so four
+-- days reach to the day before its claim. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of
 -- one that is hours old. The POST was made after posted_after, because a claim counts as stuck after ten minutes.
-create or replace function sms_retry.sms_list_control()
+create or replace function sms_retry.sms_list_control(account text = null)
 returns table (to_number text, body text, provider_sid text, posted_after timestamptz)
 language sql stable set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
@@ -24,7 +24,9 @@ as $$
         offset 0
     ) a
     cross join lateral (
-        select m.to_number, m.body from sms_messages m where m.id = q.message_id
+        select m.to_number, m.body from sms_messages m
+        left join sms_senders s on s.sender = any (array[coalesce(m.sender, '*')])
+        where m.id = q.message_id and s.account is not distinct from sms_list_control.account
         offset 0
     ) m
     where a.http_status is not null and m.body is not null

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn
 
 import psycopg
@@ -24,8 +25,10 @@ from sms_retry.settings import SettingsError
 DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 KEYS = {
-    "account": (r"\*", "*"),
-    "sender": (r"\*", "*"),
+    "account": (r"\*|[A-Za-z0-9_-]{1,64}", "* (the main account) or the name of a subaccount"),
+    "sender": (r"\*|[+0-9A-Za-z ]+", "* (TWILIO_SENDER) or a sender such as +14155550123"),
+    "business": (r".+", "the id of a business"),
+    "batch": (r".+", "the name of a batch"),
     "country": (r"\+[1-9][0-9]{0,6}", "a prefix such as +44"),
     "recipient": (numbers.E164.pattern, "a number such as +14155550123"),
 }
@@ -45,10 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (commands.CannotBeDone, psycopg.Error, GetParameterError, BotoCoreError) as why:
         parser.exit(1, f"{parser.prog}: {_sentence(why)}\n")
     if given.json:
-        print(json.dumps(result.facts, default=datetime.isoformat, indent=2))
+        print(json.dumps(result.facts, default=_json, indent=2))
     else:
         terminal.show(result.shown)
     return 0
+
+
+def _json(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value.isoformat()
 
 
 def _sentence(why: Exception) -> str:
@@ -117,6 +124,12 @@ def command_line() -> _Parser:
         "metavar": "NUMBER",
         "help": "without it, the number is asked for or read",
     }
+    command("senders", commands.senders, "list the senders with their business, pace and subaccount")
+    sender = command("sender", commands.set_sender, "add a sender, or replace its business, pace and subaccount")
+    sender.add_argument("sender", metavar="SENDER", help="a number, a short code, a name, MG..., or * (TWILIO_SENDER)")
+    sender.add_argument("--business", metavar="ID", help="the business whose default it is")
+    sender.add_argument("--pace", type=_pace, metavar="N", help="segments a second; without it, no pace")
+    sender.add_argument("--account", metavar="NAME", help="its subaccount in the Twilio secret")
     for name, consent in (("opt-out", "opted_out"), ("opt-in", "opted_in")):
         opt = command(name, commands.set_consent, f"record that a person has {consent.replace('_', ' ')}")
         opt.set_defaults(consent=consent)
@@ -141,6 +154,16 @@ def _whole(text: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
         raise argparse.ArgumentTypeError("it must be a whole number")
     return int(text)
+
+
+def _pace(text: str) -> Decimal:
+    try:
+        pace = Decimal(text)
+    except InvalidOperation:
+        pace = Decimal(0)
+    if not (pace.is_finite() and pace > 0):
+        raise argparse.ArgumentTypeError("it must be a number above 0")
+    return pace
 
 
 def _number(text: str) -> str:

@@ -6,11 +6,11 @@ import logging
 import random
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from threading import Event
 
 from sms_retry.hours import ALWAYS_OPEN, SendingHours
 from sms_retry.numbers import e164
@@ -91,16 +91,18 @@ class Attempts:
         self._policy = policy
         self._hours = hours
         self._seconds_left = seconds_left
-        self._unanswered = 0
-        # Set once every further send would fail alike.
-        self._held = Event()
+        self._unanswered: Counter[str | None] = Counter()
+        # The accounts and senders with which every further send would fail alike.
+        self._held: set[tuple[str, str]] = set()
 
     def attempt(self, claim: Claim, claimed: float) -> Report:
         """`claimed` is the wall clock at the claim: the other clocks of a frozen machine may stop."""
         age = time.time() - claimed
         if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
             return Report.given_back(claim.ticket)
-        if self._held.is_set():
+        if self._held and not self._held.isdisjoint(
+            (("account", claim.account or "*"), ("sender", claim.sender or "*"))
+        ):
             return Report.deferred(claim.ticket, timedelta(0), reason="hold")
         if isinstance(claim, UnreadableClaim):
             _log_broken(claim, claim.error)
@@ -130,15 +132,15 @@ class Attempts:
             _log(claim, report)
         match answer:
             case Unreached() | Unknown() | Refused(http_status=503):
-                self._unanswered += 1
+                self._unanswered[claim.account] += 1
             case Refused() if not explains(answer):
-                self._unanswered += 1
+                self._unanswered[claim.account] += 1
             case _:
-                self._unanswered = 0
-        if self._unanswered >= DOWN_AFTER and not report.hold:
-            report = replace(report, hold=Hold("account", "*", DOWN_FOR, "twilio_down"))
+                self._unanswered[claim.account] = 0
+        if self._unanswered[claim.account] >= DOWN_AFTER and not report.hold:
+            report = replace(report, hold=Hold("account", claim.account or "*", DOWN_FOR, "twilio_down"))
         if report.hold and report.hold.scope in ("account", "sender"):
-            self._held.set()
+            self._held.add((report.hold.scope, report.hold.key))
         return report
 
     def _report(self, claim: Claim, answer: Answer) -> Report:
@@ -152,10 +154,11 @@ class Attempts:
 
     def _verdict(self, claim: Claim, answer: Refused | Unreached) -> Verdict:
         try:
-            return self._policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at)
+            verdict = self._policy.judge(answer, claim.attempt, claim.to_number, claim.claimed_at)
         except Exception as error:
             _log_broken(claim, error)
             return Retry((BROKEN_FOR,), "error", spends=False)
+        return verdict.of(claim.sender, claim.account) if isinstance(verdict, Hold) else verdict
 
 
 def before_sending(

@@ -42,13 +42,18 @@ class NotACallback:
 
 
 def read(
-    event: Mapping[str, Any], addresses: Sequence[str], tokens: Sequence[str], account_sid: str | None = None
+    event: Mapping[str, Any],
+    addresses: Sequence[str],
+    tokens: Sequence[str],
+    account_sid: str | None = None,
+    accounts: Mapping[str, tuple[str, Sequence[str]]] | None = None,
 ) -> Receipt | Reply | Unsigned | Forged | NotACallback:
     """The callback in an HTTP API event (payload 2.0), if one of `tokens` signed it for one of `addresses`.
 
-    The signed URL is an address with the path and the raw query: the caller controls the host in the event. The query
-    is a ticket or empty: the signed text has no separators, so a field could be moved into the query unseen. A callback
-    of another account than `account_sid` is forged.
+    The signed URL is an address with the path and the raw query: the caller controls the host in the event. The
+    query is a ticket or empty: the signed text has no separators, so a field could be moved into the query unseen. A
+    callback of another account than `account_sid` or a subaccount is forged; `accounts` has the names and tokens of the
+    subaccounts by their SIDs.
     """
     headers = _headers(event.get("headers"))
     signature = headers.get("x-twilio-signature")
@@ -60,7 +65,8 @@ def read(
         largest = f"{LARGEST_BODY} bytes and {MOST_FIELDS} fields"
         return NotACallback(f"it is not a form of at most {largest} that is posted to {' or '.join(PATHS)}")
     query = _text(event.get("rawQueryString"))
-    if account_sid and form.first("AccountSid") not in ("", account_sid):
+    account, tokens = (accounts or {}).get(form.first("AccountSid"), (None, tokens))
+    if account is None and account_sid and form.first("AccountSid") not in ("", account_sid):
         return Forged()
     rest = f"{path}{'?' if query else ''}{query}"
     if not any(is_signed(address + rest, form, signature, tokens) for address in addresses):
@@ -68,7 +74,7 @@ def read(
     ticket = Ticket.parse(query.removeprefix("t="))
     if query and (path == "/twilio/inbound" or query != f"t={ticket}"):
         return NotACallback("its query is not a ticket")
-    return _reply(form) if path == "/twilio/inbound" else _receipt(form, ticket)
+    return _reply(form) if path == "/twilio/inbound" else _receipt(form, ticket, account)
 
 
 def is_signed(url: str, form: Mapping[str, Sequence[str]], signature: str, tokens: Sequence[str]) -> bool:
@@ -116,7 +122,7 @@ def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> _Form | None:
     return form
 
 
-def _receipt(form: _Form, ticket: Ticket | None) -> Receipt | NotACallback:
+def _receipt(form: _Form, ticket: Ticket | None, account: str | None) -> Receipt | NotACallback:
     sid, status, code = map(form.first, ("MessageSid", "MessageStatus", "ErrorCode"))
     to_number, from_number = _without_channel(form.first("To")), _without_channel(form.first("From"))
     if not sid or not status:
@@ -124,17 +130,18 @@ def _receipt(form: _Form, ticket: Ticket | None) -> Receipt | NotACallback:
     if not _can_be_stored(sid, status, to_number):
         return NotACallback(f"its MessageSid, MessageStatus or To has {UNFIT}")
     known = code.isascii() and code.isdigit() and len(code) <= 9
-    return Receipt(sid, status, int(code) if known else None, ticket, to_number, from_number)
+    return Receipt(sid, status, int(code) if known else None, ticket, to_number, from_number, account)
 
 
 def _reply(form: _Form) -> Reply | NotACallback:
     sender, sid = form.first("From"), form.first("MessageSid")
+    to = (form.first("MessagingServiceSid"), _without_channel(form.first("To")))
     if not sender:
         return NotACallback("it has no From")
-    if not _can_be_stored(sender, sid):
-        return NotACallback(f"its From or MessageSid has {UNFIT}")
+    if not _can_be_stored(sender, sid, *to):
+        return NotACallback(f"its From, To, MessageSid or MessagingServiceSid has {UNFIT}")
     wish = replies.wish(form.first("Body"), form.first("OptOutType"))
-    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish)
+    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish, tuple(filter(None, to)))
 
 
 def _without_channel(address: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sms_retry import health, numbers, operate, runtime, terminal
 from sms_retry.readings import MessageDetails, StoryStep
-from sms_retry.store import Store
+from sms_retry.store import SenderRefused, Store
 
 # An action on more messages than this asks for confirmation, and a list shows no more.
 LARGE = 100
@@ -62,8 +62,10 @@ def show(given: Namespace) -> Result:
         error_message, key = map(_without_numbers, (details.error_message, details.message_key))
         details = details._replace(error_message=error_message, message_key=key)
         steps = [step._replace(detail=_without_numbers(step.detail)) for step in steps]
-    facts = {**details._asdict(), **({"body": body} if given.numbers else {})}
-    return Result({**facts, "story": [step._asdict() for step in steps]}, terminal.story(details, body, steps))
+    origin = store.message_origin(given.message_id)
+    facts = {**details._asdict(), **(origin._asdict() if origin else {}), **({"body": body} if given.numbers else {})}
+    printed = terminal.story(details, origin, body, steps)
+    return Result({**facts, "story": [step._asdict() for step in steps]}, printed)
 
 
 def retry(given: Namespace) -> Result:
@@ -124,6 +126,20 @@ def clear_hold(given: Namespace) -> Result:
     if not operate.clear_hold(store, _actor(given, store), given.scope, given.key):
         raise CannotBeDone("this hold is not set")
     return Result({"released": True}, "The hold is cleared.")
+
+
+def senders(_given: Namespace) -> Result:
+    known = _store().senders()
+    return Result({"senders": [sender._asdict() for sender in known]}, terminal.senders(known))
+
+
+def set_sender(given: Namespace) -> Result:
+    try:
+        operate.set_sender(_store(), given.actor, given.sender, given.business, given.pace, given.account)
+    except SenderRefused as refused:
+        raise CannotBeDone(str(refused)) from None
+    facts = {"sender": given.sender, "business_id": given.business, "segments_per_second": given.pace}
+    return Result({**facts, "account": given.account}, f"Recorded: the sender {given.sender}.")
 
 
 def set_consent(given: Namespace) -> Result:

@@ -13,8 +13,8 @@ from sms_retry.values import Receipt, Reply
 
 FAILURES = ("undelivered", "failed")
 
-# Asks Twilio for the error code of a SID; None without a code or an answer.
-CodeOf = Callable[[str], int | None]
+# Asks Twilio for the error code of a message that failed; None without a code or an answer.
+CodeOf = Callable[[Receipt], int | None]
 
 # The runtime's logger, which writes JSON.
 logger = logging.getLogger("sms-retry")
@@ -41,11 +41,11 @@ def record(store: Store, receipt: Receipt, now: datetime, code_of: CodeOf | None
     if receipt.status not in FAILURES:
         return Recorded(store.record_delivery(receipt), hold_set=False, unlisted=False)
     if receipt.error_code is None and code_of:
-        receipt = replace(receipt, error_code=code_of(receipt.message_sid))
+        receipt = replace(receipt, error_code=code_of(receipt))
     named = replace(receipt, from_number=receipt.from_number or sender)
     verdict = Policy.of(store.overrides()).judge_receipt(named, now)
     if verdict.hold:
-        store.set_hold(verdict.hold, by_receipt=True)
+        store.set_hold(verdict.hold.of(*store.origin_of(receipt)), by_receipt=True)
     answer = store.record_delivery(receipt, verdict)
     _log(receipt, answer, verdict.reason)
     return Recorded(
@@ -57,7 +57,7 @@ def apply_reply(store: Store, reply: Reply) -> bool:
     """Heed a reply that asks to stop or to start; returns False for any other, of which nothing is stored."""
     if reply.from_number is None or reply.wish is None:
         return False
-    store.take_reply(reply.message_sid, reply.from_number, reply.wish)
+    store.take_reply(reply.message_sid, reply.from_number, reply.wish, reply.senders)
     return True
 
 

@@ -22,8 +22,11 @@ class Gone:
 
 
 # The pages are asked for one by one, as they are read; after a NoAnswer there are no more.
-SentTo = Callable[[str], Iterator[Page | NoAnswer]]
-LookUp = Callable[[str], Listed | Gone | NoAnswer]
+# Both questions are put to the subaccount of this name, or (None) to the main account.
+SentTo = Callable[[str, str | None], Iterator[Page | NoAnswer]]
+LookUp = Callable[[str, str | None], Listed | Gone | NoAnswer]
+
+NO_ACCOUNT = NoAnswer("the Twilio secret has no such account")
 
 
 @contextmanager
@@ -33,8 +36,11 @@ def open_listing(
     """Two questions to Twilio: the pages of its list of messages to a number, and the message with a SID."""
     with open_clients(api_url, read_timeout) as client:
 
-        def sent_to(to_number: str) -> Iterator[Page | NoAnswer]:
-            twilio, wire = client(credentials)
+        def sent_to(to_number: str, account: str | None = None) -> Iterator[Page | NoAnswer]:
+            if not (login := credentials.named(account)):
+                yield NO_ACCOUNT
+                return
+            twilio, wire = client(login)
             try:
                 page = twilio.messages.page(to=to_number, page_size=PAGE_SIZE)
                 while page is not None:
@@ -45,8 +51,10 @@ def open_listing(
             except (_sdk_error(), ValueError):
                 yield NoAnswer(f"HTTP {wire.answer[0]}")
 
-        def look_up(sid: str) -> Listed | Gone | NoAnswer:
-            twilio, wire = client(credentials)
+        def look_up(sid: str, account: str | None = None) -> Listed | Gone | NoAnswer:
+            if not (login := credentials.named(account)):
+                return NO_ACCOUNT
+            twilio, wire = client(login)
             try:
                 return _listed(twilio.messages(sid).fetch())
             except (NotSent, AnswerLost) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import count, islice
 from typing import NamedTuple
 
@@ -82,6 +83,13 @@ def hold(store: Store, actor: str, scope: str, key: str, wait: timedelta, reason
 def clear_hold(store: Store, actor: str, scope: str, key: str) -> bool:
     """Clear a hold; false if it was not set."""
     return store.clear_hold_by_hand(actor, _place(scope, key), scope, key)
+
+
+def set_sender(
+    store: Store, actor: str, sender: str, business_id: str | None, pace: Decimal | None, account: str | None
+) -> None:
+    """Add a sender, or replace its business, its pace (segments a second) and its subaccount."""
+    store.set_sender_by_hand(actor, f"sender {sender}", sender, business_id, pace, account)
 
 
 def set_consent(store: Store, actor: str, business_id: str, phone_number: str, consent: str) -> int:

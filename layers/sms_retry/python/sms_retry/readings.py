@@ -6,6 +6,7 @@ The fields of a NamedTuple are the columns of its function, and are selected by 
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
 from psycopg.rows import class_row
@@ -89,6 +90,31 @@ class CurrentHold(NamedTuple):
     reason: str
     probing: bool
     opened_at: datetime
+
+
+class KnownSender(NamedTuple):
+    """A sender of the deployment: the business whose default it is, its subaccount, its pace and its tokens now."""
+
+    sender: str
+    business_id: str | None
+    account: str | None
+    segments_per_second: Decimal | None
+    tokens: Decimal | None
+    is_held: bool
+
+    @property
+    def pace(self) -> str:
+        """The segments a second; empty without a pace."""
+        return "" if self.segments_per_second is None else f"{self.segments_per_second.normalize():f}"
+
+
+class Origin(NamedTuple):
+    """The sender of a message (`*`: that of the deployment), its subaccount, its batch and its segments."""
+
+    sender: str
+    account: str | None
+    batch: str | None
+    segments: int | None
 
 
 class Consent(NamedTuple):
@@ -214,6 +240,12 @@ class Readings:
 
     def message_details(self, message_id: int) -> MessageDetails | None:
         return next(iter(self._rows(MessageDetails, "sms_message_details", message_id)), None)
+
+    def message_origin(self, message_id: int) -> Origin | None:
+        return next(iter(self._rows(Origin, "sms_message_origin", message_id)), None)
+
+    def senders(self) -> list[KnownSender]:
+        return self._rows(KnownSender, "sms_senders_known")
 
     def message_story(self, message_id: int) -> list[StoryStep]:
         return self._rows(StoryStep, "sms_message_story", message_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TypeVar
@@ -67,7 +67,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.findings = Findings()
-        self._is_trusted: bool | None = None
+        self._trusted: dict[str | None, bool] = {}
 
     def has_time(self) -> bool:
         return self.seconds_left() > SLOWEST_QUESTION
@@ -79,10 +79,11 @@ class _Run:
             return False
         clock = _database_clock(due[0].asked_at)
         # The control comes first, so that the list has at least its messages when it is asked about the others.
-        trusted = any(row.has_waited for row in due) and self._list_is_trusted(clock)
+        accounts = {row.account for row in due if row.has_waited}
+        trusted = {account for account in accounts if self._list_is_trusted(clock, account)}
         undecided: list[tuple[Unsettled, Walk]] = []
         answers = 0
-        for row, seen in self._ask(due, lambda row: self._walk(row.to_number, row.claimed_at, clock)):
+        for row, seen in self._ask(due, lambda row: self._walk(row.to_number, row.claimed_at, clock, row.account)):
             if isinstance(seen, NoAnswer):
                 continue
             answers += 1
@@ -94,19 +95,19 @@ class _Run:
         self._decide(undecided, trusted)
         return answers == BATCH
 
-    def _list_is_trusted(self, clock: Clock) -> bool:
-        """Whether Twilio's list has the newest message that Twilio is known to have accepted, with its text.
+    def _list_is_trusted(self, clock: Clock, account: str | None) -> bool:
+        """Whether an account's list has the newest message that Twilio is known to have accepted, with its text.
 
         Without such a message the list is trusted. A run asks once.
         """
-        if self._is_trusted is None:
-            control = self.store.list_control()
-            seen = control and self._walk(control.to_number, control.posted_after, clock)
-            self._is_trusted = control is None or (isinstance(seen, Walk) and list_shows(control, seen))
-            self.findings.distrusted += isinstance(seen, Walk) and not self._is_trusted
-        return self._is_trusted
+        if account not in self._trusted:
+            control = self.store.list_control(account)
+            seen = control and self._walk(control.to_number, control.posted_after, clock, account)
+            self._trusted[account] = control is None or (isinstance(seen, Walk) and list_shows(control, seen))
+            self.findings.distrusted += isinstance(seen, Walk) and not self._trusted[account]
+        return self._trusted[account]
 
-    def _decide(self, undecided: list[tuple[Unsettled, Walk]], trusted: bool) -> None:
+    def _decide(self, undecided: list[tuple[Unsettled, Walk]], trusted: set[str | None]) -> None:
         """Decide about messages that waited for 30 minutes and that no accepted message of the list can be."""
         findings: dict[Ticket, Finding] = {}
         # Asked again, after this batch was matched: its messages are strangers to each other no longer.
@@ -114,7 +115,7 @@ class _Run:
         for row, seen in undecided:
             left = [message for message in seen.messages if message.sid in unowned]
             candidates = unfailed(left) or left
-            if not (trusted and seen.complete):
+            if not (row.account in trusted and seen.complete):
                 findings[row.ticket] = "unsure"
             elif match := own(row.body, candidates):
                 unowned.discard(match.sid)
@@ -128,11 +129,12 @@ class _Run:
     def _settle(self, row: Unsettled, match: Listed) -> None:
         self.findings.found += 1
         self.store.finish([Report.accepted(row.ticket, match.sid)])
-        self.record(Receipt(match.sid, match.status, match.error_code, row.ticket, row.to_number))
+        receipt = Receipt(match.sid, match.status, match.error_code, row.ticket, row.to_number)
+        self.record(replace(receipt, account=row.account))
 
-    def _walk(self, to_number: str, since: datetime, clock: Clock) -> Walk | NoAnswer:
+    def _walk(self, to_number: str, since: datetime, clock: Clock, account: str | None) -> Walk | NoAnswer:
         # Twilio lists a number in its one spelling; an earlier release stored it as it was given.
-        return walk(self.sent_to(numbers.e164(to_number) or to_number), since, clock, self.has_time)
+        return walk(self.sent_to(numbers.e164(to_number) or to_number, account), since, clock, self.has_time)
 
     def _unowned(self, seen: Walk) -> list[Listed]:
         """The messages of a walk that no attempt owns."""
@@ -143,7 +145,9 @@ class _Run:
     def settle_silent(self) -> bool:
         """Settle one batch; returns whether another may be due."""
         gone: dict[int, bool] = {}
-        for row, found in self._ask(self.store.silent_due(BATCH), lambda row: self.look_up(row.provider_sid)):
+        for row, found in self._ask(
+            self.store.silent_due(BATCH), lambda row: self.look_up(row.provider_sid, row.account)
+        ):
             match found:
                 case NoAnswer():
                     continue
@@ -158,15 +162,15 @@ class _Run:
     def _ask(
         self, rows: Iterable[Row], question: Callable[[Row], Found | NoAnswer]
     ) -> Iterator[tuple[Row, Found | NoAnswer]]:
-        """Ask about each row, a few at a time. After one NoAnswer, or when time is short, ask nothing more."""
-        unanswered: list[NoAnswer] = []
+        """Ask about each row, a few at a time. After one NoAnswer ask the account nothing more."""
+        unanswered: set[str | None] = set()
 
         def ask(row: Row) -> tuple[Row, Found | NoAnswer]:
-            if unanswered or self.seconds_left() < SLOWEST_QUESTION:
+            if row.account in unanswered or self.seconds_left() < SLOWEST_QUESTION:
                 return row, NoAnswer("not asked")
             answer = question(row)
             if isinstance(answer, NoAnswer):
-                unanswered.append(answer)
+                unanswered.add(row.account)
             return row, answer
 
         return self.askers.map(ask, rows)

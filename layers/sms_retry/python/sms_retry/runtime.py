@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial, wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 
@@ -17,7 +17,7 @@ from sms_retry import conninfo, metrics, settings
 from sms_retry.connection import PATIENCE
 from sms_retry.secrets import Secret
 from sms_retry.store import Store
-from sms_retry.values import Send
+from sms_retry.values import Receipt, Send
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -111,25 +111,39 @@ def asking(read_timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
         yield questions
 
 
-def code_of(sid: str) -> int | None:
+def code_of(receipt: Receipt) -> int | None:
     """The error code that Twilio has for one message; None without a code, or without an answer in time."""
     with asking(QUICK_ANSWER) as (_sent_to, look_up):
-        code: int | None = getattr(look_up(sid), "error_code", None)
+        code: int | None = getattr(look_up(receipt.message_sid, receipt.account), "error_code", None)
     return code
 
 
-def signers(event: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """The addresses that Twilio signs callbacks for, the tokens that may have signed them, and the account's SID."""
+class Signers(NamedTuple):
+    """The addresses that Twilio signs callbacks for, the tokens and the SID of the main account, and the name and
+    tokens of each subaccount by its SID.
+    """
+
+    addresses: tuple[str, ...]
+    tokens: tuple[str, ...]
+    account_sid: str
+    accounts: dict[str, tuple[str, tuple[str, ...]]]
+
+
+def signers(event: dict[str, Any]) -> Signers:
     given = settings.listening(os.environ, event.get("stageVariables"))
-    credentials = _credentials(given.account)
-    return given.addresses, credentials.signing_tokens, credentials.account_sid
+    return _signers(given, _credentials(given.account))
 
 
-def newer_signers(event: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], str] | None:
+def newer_signers(event: dict[str, Any]) -> Signers | None:
     """The same by a secret that was rotated since it was read; None if it was not."""
     given = settings.listening(os.environ, event.get("stageVariables"))
     newer = _newer_credentials(given.account)
-    return (given.addresses, newer.signing_tokens, newer.account_sid) if newer else None
+    return _signers(given, newer) if newer else None
+
+
+def _signers(given: settings.Listening, main: settings.Credentials) -> Signers:
+    accounts = {own.account_sid: (name, own.signing_tokens) for name, own in main.accounts.items()}
+    return Signers(given.addresses, main.signing_tokens, main.account_sid, accounts)
 
 
 def _credentials(account: settings.Account) -> settings.Credentials:

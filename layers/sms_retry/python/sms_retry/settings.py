@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 Settings = TypeVar("Settings")
 
 TWILIO_API_URL = "https://api.twilio.com"
+# SQL's sms_faults accepts the same senders.
+SENDER = re.compile(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
 # The entries of the variables that hold a list, with commas between them.
 NUMBER = re.compile(r"\+[1-9][0-9]{0,14}")
 ADDRESS = re.compile(r"https?://[^/?#@\s]+/?")
@@ -42,17 +44,29 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The Twilio credentials. An API key, if present, sends; only auth tokens sign callbacks."""
+    """The Twilio credentials. An API key, if present, sends; only auth tokens sign callbacks.
+
+    `accounts` are those of subaccounts, by the names that senders have for them.
+    """
 
     account_sid: str
     auth_token: str = field(default="", repr=False)
     api_key_sid: str | None = None
     api_key_secret: str | None = field(default=None, repr=False)
     next_auth_token: str | None = field(default=None, repr=False)
+    accounts: Mapping[str, Credentials] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, secret: Mapping[str, str]) -> Credentials:
-        return cls(**{name: value for name, value in secret.items() if name in cls.__dataclass_fields__})
+    def of(cls, secret: Mapping[str, Any]) -> Credentials:
+        """The credentials of a secret. A subaccount without its SID or its token counts as absent."""
+        given = {name: value for name, value in secret.items() if name in cls.__dataclass_fields__}
+        accounts = given.pop("accounts", None) or {}
+        complete = {name: own for name, own in accounts.items() if own.get("account_sid") and own.get("auth_token")}
+        return cls(**given, accounts={name: cls.of(own) for name, own in complete.items()})
+
+    def named(self, account: str | None) -> Credentials | None:
+        """The credentials of a subaccount, or (None) of the main account; None where the secret has none."""
+        return self if account is None else self.accounts.get(account)
 
     @property
     def signing_tokens(self) -> tuple[str, ...]:
@@ -260,8 +274,9 @@ def _account(read: _Reader) -> Account:
 
 def _sender(read: _Reader) -> Sender:
     sender = read.required("TWILIO_SENDER")
-    if sender and not ((sender.startswith("+") and sender[1:].isdigit()) or sender.startswith("MG")):
-        read.faults.append("TWILIO_SENDER must be a number (+1...) or a Messaging Service (MG...)")
+    if sender and not SENDER.fullmatch(sender):
+        forms = "a number (+1...), a short code, up to 11 letters and digits, or a Messaging Service (MG...)"
+        read.faults.append(f"TWILIO_SENDER must be {forms}")
     only_to = read.listed("ONLY_TO", NUMBER, "numbers or their first digits, such as +1 or +447700900123")
     return Sender(sender, read.url("PUBLIC_WEBHOOK_URL"), read.number("SEND_CONCURRENCY", 20, 1, 200), only_to)
 

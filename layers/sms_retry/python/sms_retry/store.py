@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,6 +44,10 @@ class Overrides(NamedTuple):
 
     codes: list[tuple[Any, ...]]
     hours: list[tuple[Any, ...]]
+
+
+class SenderRefused(Exception):
+    """A sender that cannot be recorded; the message names each fault."""
 
 
 class Known(NamedTuple):
@@ -106,6 +111,10 @@ class Store(Readings):
         recovered, due = self._again(statement, [limit])[0]
         return Stock(int(recovered), int(due))
 
+    def has_due(self) -> bool:
+        """Whether a message is due, in one round trip."""
+        return bool(self._again("select sms_retry.count_due_sms(1)", [])[0][0])
+
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
         """Write reports; returns the new status of each queue row. A missing ticket means that nothing changed.
 
@@ -153,10 +162,12 @@ class Store(Readings):
         given = [business_id, phone_number, consent]
         return int(self._again("select sms_retry.set_sms_consent(%s, %s, %s)", given)[0][0])
 
-    def take_reply(self, message_sid: str | None, from_number: str, wish: Wish) -> int | None:
-        """Heed a reply, once by its SID; the number of waiting messages that it ended, or None for a repeated reply."""
-        statement = "select sms_retry.take_sms_reply(%s, %s, %s)"
-        rows = _if_defined(self._again, statement, [message_sid, from_number, wish])
+    def take_reply(
+        self, message_sid: str | None, from_number: str, wish: Wish, senders: Sequence[str] = ()
+    ) -> int | None:
+        """Heed a reply to `senders`, once by its SID; the messages that it ended, or None for a repeated reply."""
+        statement = "select sms_retry.take_sms_reply(%s, %s, %s, %s::text[])"
+        rows = _if_defined(self._again, statement, [message_sid, from_number, wish, list(senders)])
         if rows is None:
             # Without the function a repeated START looks like a new one, so a person who opted out stays opted out.
             return self.set_consent("*", from_number, "opted_out") if wish == "stop" else 0
@@ -167,11 +178,18 @@ class Store(Readings):
         """Store a receipt, with the verdict on a failure; returns settled, noted, repeated or unheard_of."""
         given: list[Any] = [receipt.message_sid, receipt.status, receipt.error_code, *(receipt.ticket or (None, None))]
         given += [list(verdict.delays) or None, verdict.spends, verdict.reason] if verdict else [None, True, None]
-        statement = "select sms_retry.record_sms_receipt(%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-        rows = _if_defined(self._again, statement, [*given, receipt.to_number])
+        statement = "select sms_retry.record_sms_receipt(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        rows = _if_defined(self._again, statement, [*given, receipt.to_number, receipt.account])
         if rows is None:
             rows = self._again("select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)", given)
         return str(rows[0][0])
+
+    def origin_of(self, receipt: Receipt) -> tuple[str | None, str | None]:
+        """The sender and the subaccount of the message of a receipt; None is that of the deployment."""
+        given = [receipt.message_sid, receipt.ticket and receipt.ticket.id]
+        statement = "select sender, account from sms_retry.sms_origin_of_receipt(%s, %s)"
+        rows = _if_defined(self._again, statement, given)
+        return (rows[0][0], rows[0][1]) if rows else (None, None)
 
     def overrides(self) -> list[tuple[Any, ...]]:
         """The operators' own rules for codes, in the columns of the table of codes."""
@@ -200,15 +218,16 @@ class Store(Readings):
     def unknown_due(self, limit: int) -> list[Unsettled]:
         """The unknown messages to ask Twilio about now. With the functions of release 0.1 none `has_waited`."""
         columns = "id, attempt, to_number, body, claimed_at"
-        statement = f"select {columns}, has_waited, asked_at from sms_retry.unknown_sms_to_ask(%s)"
+        statement = f"select {columns}, has_waited, asked_at, account from sms_retry.unknown_sms_to_ask(%s)"
         rows = _if_defined(self._once, statement, [limit])
         if rows is None:
             rows = self._once(f"select {columns}, false, clock_timestamp() from sms_retry.unknown_sms_due(%s)", [limit])
         return [Unsettled(Ticket(id, attempt), *message) for id, attempt, *message in rows]
 
-    def list_control(self) -> Control | None:
-        """The newest message that Twilio's list must have; None if no POST was accepted within four days."""
-        rows = self._again("select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control()", [])
+    def list_control(self, account: str | None = None) -> Control | None:
+        """The newest message that an account's list must have; None if no POST was accepted within four days."""
+        statement = "select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control(%s)"
+        rows = self._again(statement, [account])
         return Control(*rows[0]) if rows else None
 
     def release_unknown(self, tickets: Sequence[Ticket], findings: Sequence[Finding] | None = None) -> list[str]:
@@ -224,7 +243,10 @@ class Store(Readings):
 
     def silent_due(self, limit: int) -> list[Silent]:
         """The accepted messages without a final receipt, to ask Twilio about now."""
-        rows = self._once("select message_id, provider_sid from sms_retry.silent_sms_due(%s)", [limit])
+        statement = "select message_id, provider_sid, account from sms_retry.silent_sms_to_ask(%s)"
+        rows = _if_defined(self._once, statement, [limit])
+        if rows is None:
+            rows = self._once("select message_id, provider_sid from sms_retry.silent_sms_due(%s)", [limit])
         return [Silent(*row) for row in rows]
 
     def note_asked(self, gone: Mapping[int, bool]) -> None:
@@ -258,6 +280,16 @@ class Store(Readings):
     def clear_hold_by_hand(self, actor: str, subject: str, scope: str, key: str) -> bool:
         """Clear a hold; false if it was not set."""
         return bool(self._by_hand(actor, "release", subject, "close_sms_hold", "boolean", scope, key))
+
+    def set_sender_by_hand(
+        self, actor: str, subject: str, sender: str, business_id: str | None, pace: Decimal | None, account: str | None
+    ) -> None:
+        """Add a sender, or replace its business, its pace and its subaccount. Raises SenderRefused."""
+        given = (sender, business_id, pace, account)
+        try:
+            self._by_hand(actor, "sender", subject, "set_sms_sender", "text", *given)
+        except (psycopg.errors.InvalidParameterValue, psycopg.errors.ProgramLimitExceeded) as refused:
+            raise SenderRefused(refused.diag.message_primary) from None
 
     def set_consent_by_hand(self, actor: str, subject: str, business_id: str, phone_number: str, consent: str) -> int:
         """Record a person's consent; the number of waiting messages that it ended."""

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sms_retry.readings import CurrentHold, MessageDetails, StoryStep
+from sms_retry.readings import CurrentHold, KnownSender, MessageDetails, Origin, StoryStep
 
 Shown = str | Group
 
@@ -69,10 +69,25 @@ def status(figures: dict[str, Any], holds: Sequence[CurrentHold], parked: Sequen
     return Group(Text(f"The queue is {word}.", COLOURS[word]), *tables)
 
 
-def story(details: MessageDetails, body: str | None, steps: Sequence[StoryStep]) -> Group:
+def senders(known: Sequence[KnownSender]) -> Group:
+    rows = [
+        (
+            sender.sender,
+            sender.business_id or "",
+            sender.account or "",
+            sender.pace,
+            "held" if sender.is_held else "",
+        )
+        for sender in known
+    ]
+    return _table("Senders", ("sender", "business", "account", "segments a second", ""), rows)
+
+
+def story(details: MessageDetails, origin: Origin | None, body: str | None, steps: Sequence[StoryStep]) -> Group:
     """One message: its facts in a heading, and a line for each step."""
     named = {"key": details.message_key, "to": details.number, "text": body}
     named |= {"kind": details.kind, "business": details.business_id}
+    named |= {"sender": origin.sender, "batch": origin.batch, "segments": str(origin.segments or 1)} if origin else {}
     facts = [f"{name} {value}" for name, value in named.items() if value is not None]
     if details.max_retries is not None:
         facts.append(f"retries {details.retry_count} of {details.max_retries}")

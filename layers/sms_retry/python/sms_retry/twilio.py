@@ -25,6 +25,9 @@ READ_TIMEOUT = 30.0
 # Twilio repeats a callback only if the fragment of its URL says so. Twilio does not sign the fragment.
 CALLBACK_RETRIES = "#rc=3&rp=5xx,ct,rt"
 
+# Twilio's code for a login that it refuses.
+AUTHENTICATE = 20003
+
 # A longer Retry-After is a mistake of a proxy more often than Twilio's wish.
 LONGEST_RETRY_AFTER = timedelta(hours=1)
 
@@ -57,7 +60,9 @@ def open_sender(
 
     with open_clients(api_url) as client:
 
-        def post(signed_in: Credentials, claim: Claim, valid_for: timedelta) -> Answer:
+        def post(signed_in: Credentials | None, claim: Claim, valid_for: timedelta) -> Answer:
+            if signed_in is None:
+                return Refused(401, AUTHENTICATE, f"the Twilio secret has no complete account {claim.account}")
             twilio, wire = client(signed_in)
             form = {
                 "To": claim.to_number,
@@ -79,9 +84,9 @@ def open_sender(
 
         def send(claim: Claim, valid_for: timedelta) -> Answer:
             used = login.credentials
-            answer = post(used, claim, valid_for)
+            answer = post(used.named(claim.account), claim, valid_for)
             if isinstance(answer, Refused) and answer.http_status == 401 and login.renew() is not used:
-                return post(login.credentials, claim, valid_for)
+                return post(login.credentials.named(claim.account), claim, valid_for)
             return answer
 
         yield send
@@ -128,14 +133,15 @@ def open_clients(
 
     def client(credentials: Credentials) -> tuple[Any, Wire]:
         if not hasattr(own, "wire"):
-            own.wire, own.credentials = Wire(api_url, read_timeout), None
+            own.wire, own.clients = Wire(api_url, read_timeout), {}
             wires.append(own.wire)
-        if own.credentials is not credentials:
+        signed_in, made = own.clients.get(credentials.account_sid, (None, None))
+        if signed_in is not credentials:
             user = credentials.api_key_sid or credentials.account_sid
             secret = credentials.api_key_secret if credentials.api_key_sid else credentials.auth_token
-            own.client = Client(user, secret, credentials.account_sid, http_client=own.wire)
-            own.credentials = credentials
-        return own.client, own.wire
+            made = Client(user, secret, credentials.account_sid, http_client=own.wire)
+            own.clients[credentials.account_sid] = credentials, made
+        return made, own.wire
 
     try:
         yield client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal, NamedTuple
 
@@ -193,6 +193,11 @@ class Hold:
     reason: str
     retries: tuple[timedelta, ...] = ()
 
+    def of(self, sender: str | None, account: str | None) -> Hold:
+        """The hold on the account or the sender of a message; None is that of the deployment."""
+        key = {"account": account or "*", "sender": sender or "*"}.get(self.scope, self.key)
+        return replace(self, key=key)
+
     @property
     def delays(self) -> tuple[timedelta, ...]:
         return self.retries or (self.wait,)
@@ -307,6 +312,7 @@ class Unsettled(NamedTuple):
     claimed_at: datetime
     has_waited: bool
     asked_at: datetime
+    account: str | None = None
 
 
 # What Twilio's list told of an unknown message that it does not settle, as SQL's decide_unknown_sms takes it.
@@ -327,6 +333,7 @@ class Silent(NamedTuple):
 
     message_id: int
     provider_sid: str
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,15 +347,19 @@ class Receipt:
     to_number: str
     # The sender, where it is known.
     from_number: str = ""
+    # The name of the subaccount that the receipt came from; None for the main account.
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An inbound message. A sender that is no phone number, such as a short code, has the number None.
 
-    `wish` is None where the person asks neither to stop nor to start.
+    `wish` is None where the person asks neither to stop nor to start. It went to `senders`: a number, and the Messaging
+    Service that the number belongs to.
     """
 
     message_sid: str | None
     from_number: str | None
     wish: Literal["stop", "start"] | None
+    senders: tuple[str, ...] = ()

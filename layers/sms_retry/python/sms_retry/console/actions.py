@@ -6,15 +6,17 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
 from sms_retry import operate
 from sms_retry.console.fields import InvalidField, NoSuchMessage, code, instant, message_id, number
 from sms_retry.readings import CurrentHold, MessageDetails
-from sms_retry.store import Store
+from sms_retry.store import SenderRefused, Store
 
 Fields = Mapping[str, str]
 
 PREFIX = re.compile(r"\+[1-9][0-9]{0,6}")
+SENDER = re.compile(r"[*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11}")
 # An HTTP API waits 30 seconds, so a form stops after this many batches; the same form continues.
 MOST_BATCHES = 20
 # The reasons of SQL's sms_resend_forbidden.
@@ -31,6 +33,7 @@ NOTICES = {
     "hold_set": "The hold is set.",
     "hold_cleared": "The hold is cleared.",
     "no_hold": "This hold was already cleared.",
+    "sender_set": "The sender is recorded.",
     "opted_out": "The person has opted out. Waiting messages that ended: {n}.",
     "opted_in": "The person has opted in.",
     "erased": "Messages erased: {n}.",
@@ -87,8 +90,10 @@ def hold(store: Store, actor: str, fields: Fields) -> Done:
             raise InvalidField("Enter a country as the prefix of its numbers, such as +44 or +1876.")
         case "recipient":
             key = number(fields.get("key", ""))
+        case "business" | "batch" if fields.get("key"):
+            key = fields["key"]
         case _:
-            raise InvalidField("Choose the account, a country or a person.")
+            raise InvalidField("Choose the account, a country, a person, or a business or batch by its name.")
     minutes = fields.get("minutes", "")
     wait = timedelta(minutes=int(minutes)) if re.fullmatch("[0-9]{1,9}", minutes) else timedelta(0)
     if not timedelta(minutes=1) <= wait <= operate.LONGEST_HOLD:
@@ -106,6 +111,22 @@ def clear(store: Store, actor: str, fields: Fields) -> Done:
         if handle(each) == fields.get("hold") and operate.clear_hold(store, actor, each.scope, each.key):
             return Done("/holds", "hold_cleared")
     return Done("/holds", "no_hold")
+
+
+def sender(store: Store, actor: str, fields: Fields) -> Done:
+    name, given = fields.get("sender", ""), {field: fields.get(field) or None for field in ("business_id", "account")}
+    if not SENDER.fullmatch(name):
+        raise InvalidField("Enter a number, a short code, up to 11 letters and digits, MG and 32 digits, or *.")
+    pace = fields.get("pace", "")
+    if pace and not (re.fullmatch(r"[0-9]{1,6}([.][0-9]{1,4})?", pace) and Decimal(pace)):
+        raise InvalidField("Enter the segments a second as a number above 0, such as 10 or 0.5.")
+    if given["account"] and not re.fullmatch("[A-Za-z0-9_-]{1,64}", given["account"]):
+        raise InvalidField("Enter the name of a subaccount in the Twilio secret.")
+    try:
+        operate.set_sender(store, actor, name, given["business_id"], Decimal(pace) if pace else None, given["account"])
+    except SenderRefused as refused:
+        raise InvalidField(str(refused)) from None
+    return Done("/senders", "sender_set")
 
 
 def consent(store: Store, actor: str, fields: Fields) -> Done:
@@ -126,7 +147,7 @@ def erase(store: Store, actor: str, fields: Fields) -> Done:
 
 
 FORMS: dict[str, Callable[[Store, str, Fields], Done]] = {
-    form.__name__: form for form in (retry, cancel, requeue, hold, clear, consent, erase)
+    form.__name__: form for form in (retry, cancel, requeue, hold, clear, sender, consent, erase)
 }
 
 

@@ -30,7 +30,7 @@ class Tile(NamedTuple):
 
 def headline(figures: Mapping[str, Any], holds: Sequence[CurrentHold]) -> Headline:
     """The most serious of the figures of `health.check` and the holds."""
-    everything = next((hold for hold in holds if hold.scope in ("account", "sender")), None)
+    everything = next((hold for hold in holds if hold.scope in ("account", "sender") and hold.key == "*"), None)
     rate, overdue, status = figures["success_rate"], figures["overdue"], figures["health_status"]
     sent = "No message ended in the last day." if rate is None else f"{rate:.1%} of the last day's messages were sent."
     if everything:

@@ -89,6 +89,11 @@ def holds() -> Page:
     return page("holds.html", here="/holds", holds=request().store.current_holds(), handle=actions.handle)
 
 
+@app.get("/senders")
+def senders() -> Page:
+    return page("senders.html", here="/senders", senders=request().store.senders())
+
+
 @app.get("/people")
 def people() -> Page:
     return page("people.html", here="/people")
@@ -169,7 +174,7 @@ def _details(id: int) -> MessageDetails:
 
 
 def _why(holds: Sequence[CurrentHold]) -> Callable[[ListedMessage], str]:
-    on_hold = any(hold.scope in ("account", "sender") for hold in holds)
+    on_hold = any(hold.scope in ("account", "sender") and hold.key == "*" for hold in holds)
     return lambda row: view.why(row, request().now, on_hold)
 
 

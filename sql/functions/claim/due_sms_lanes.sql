@@ -1,0 +1,48 @@
+-- The lanes from lows[n] to highs[n] that have a row that was due at `before`, at most limit_count, in circular order from a
+-- random start, so that every lane has its turn. It visits at most a thousand lanes more. A lane whose sender has no tokens,
+-- or is of the other accounts than `concerned` (main, subaccounts), does not count.
+create or replace function sms_retry.due_sms_lanes(
+    lows        bigint[],
+    highs       bigint[],
+    limit_count int,
+    before      timestamptz,
+    has_numbers boolean,
+    concerned   text
+) returns int[]
+language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
+-- pinned, see sql/README.md
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
+as $$
+declare
+    part  int := 1 + floor(random() * cardinality(lows));
+    start bigint := lows[part] + floor(random() * (highs[part] - lows[part] + 1))::bigint;
+begin
+    -- From the start to the end of its part, the other parts, and the begin of its part.
+    lows := start || lows[part + 1:] || lows[:part];
+    highs := highs[part] || highs[part + 1:] || highs[:part - 1] || (start - 1);
+    return (
+        with recursive walk as (
+            select 1 as part, lows[1] - 1 as lane, false as is_due, 0 as visits, 0 as found
+            union all
+            select case when next.lane is null then w.part + 1 else w.part end,
+                coalesce(next.lane, lows[w.part + 1] - 1), coalesce(next.is_due, false),
+                w.visits + 1, w.found + coalesce(next.is_due, false)::int
+            from walk w
+            left join lateral (
+                select q.lane, q.scheduled_for <= before and (not has_numbers or not exists (
+                    select from sms_senders s
+                    where s.number = (q.lane >> 17) & 4095
+                        and (not sms_tokens_suffice(s.segments_per_second,
+                                sms_tokens(s.segments_per_second, s.tokens, s.filled_at), 1)
+                            or concerned <> case when s.account is null then 'main' else 'subaccounts' end)
+                    offset 0)) as is_due
+                from sms_retry_queue q
+                where q.status = 'pending' and q.lane > w.lane and q.lane <= highs[w.part]
+                order by q.lane, q.scheduled_for, q.id
+                limit 1
+            ) next on true
+            where w.part <= cardinality(highs) and w.found < limit_count and w.visits < limit_count + 1000
+        )
+        select array_agg(lane::int) from walk where is_due);
+end
+$$;
