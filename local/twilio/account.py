@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.twilio.callbacks import Answer, post_callback
-from local.twilio.messages import POOL_NUMBER, Message
+from local.twilio.messages import POOL_NUMBER, Message, text_of
 from local.twilio.plan import Accept, Behaviour, Due, Step, due_receipts
 
 ACCOUNT_SID = "AC" + "a" * 32
@@ -147,7 +147,8 @@ class Account:
             to=form["To"],
             sender=form.get("From") or None,
             service=service,
-            body=form.get("Body", ""),
+            body=text_of(form),
+            media=len(form.get("MediaUrl", "").split()),
             status_callback=form.get("StatusCallback") or None,
             status="accepted" if service else "queued",
             created=now,

@@ -123,7 +123,9 @@ def command_line() -> _Parser:
         opt.add_argument("--business", default="*", metavar="ID", help="for one business; without it, for every one")
         opt.add_argument("number", **person)
     erase = command("erase", commands.erase, "erase a person and every message to this person", large)
-    erase.add_argument("number", **person)
+    export = command("export", commands.export, "print all that is known of a person as JSON; the request is recorded")
+    for each in (erase, export):
+        each.add_argument("number", **person)
     return parser
 
 

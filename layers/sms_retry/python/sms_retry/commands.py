@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -141,6 +142,12 @@ def erase(given: Namespace) -> Result:
         erased = operate.erase_all(store, _actor(given, store), number, progress=progress)
     left = f" Being sent now: {erased.left:,}. Erase again in a minute." if erased.left else ""
     return Result(erased._asdict(), f"Erased: {person}, {_messages(erased.messages)}.{left}")
+
+
+def export(given: Namespace) -> Result:
+    store, number = _store(), _number(given)
+    exported = operate.export(store, _actor(given, store), number)
+    return Result(exported, json.dumps(exported, indent=2, ensure_ascii=False))
 
 
 def _store() -> Store:
