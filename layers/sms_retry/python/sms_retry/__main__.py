@@ -111,6 +111,16 @@ def command_line() -> _Parser:
         each.add_argument("key", nargs="?", default="*", help="a prefix such as +44, or a number")
     hold.add_argument("--for", dest="wait", type=_duration, required=True, metavar="TIME", help="such as 30m, 2h, 7d")
     hold.add_argument("--reason", default="by hand")
+    command("budgets", commands.budgets, "show the budgets and what is spent of them")
+    budget = command("budget", commands.set_budget, "set a budget of segments: messages beyond it wait")
+    budget.add_argument("scope", choices=("account", "business", "country", "kind"))
+    budget.add_argument("key", help="*, a business, first digits such as +44, or a kind")
+    amount = budget.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--segments", type=_amount, metavar="N", help="as Twilio bills them")
+    amount.add_argument("--remove", dest="segments", action="store_const", const=None)
+    budget.add_argument(
+        "--per", type=_duration, default=timedelta(days=1), metavar="TIME", help="such as 1h, 1d or 30d"
+    )
     person: Any = {
         "nargs": "?",
         "type": _number,
@@ -141,6 +151,10 @@ def _whole(text: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
         raise argparse.ArgumentTypeError("it must be a whole number")
     return int(text)
+
+
+def _amount(text: str) -> int:
+    return 0 if text == "0" else _whole(text, 2**31 - 1)
 
 
 def _number(text: str) -> str:

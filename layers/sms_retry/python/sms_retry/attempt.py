@@ -173,6 +173,8 @@ def before_sending(
         return OptedOut()
     if claim.held_until and claim.held_until > now:
         return Deferred(claim.held_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "hold")
+    if claim.budget_until and claim.budget_until > now:
+        return Deferred(claim.budget_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "budget")
     if claim.limited_until and claim.limited_until > now:
         return Deferred(claim.limited_until - claim.claimed_at, "daily_limit")
     if claim.kind in ALWAYS_OPEN:

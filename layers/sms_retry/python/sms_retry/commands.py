@@ -44,8 +44,10 @@ def status(_given: Namespace) -> Result:
     for hold in listed:
         hold["key"] = hold.pop("masked_key")
         hold["reason"] = operate.without_numbers(hold["reason"])
-    facts = {**figures, "open_holds": listed, "held_messages": parked}
-    return Result(facts, terminal.status(figures, holds, parked))
+    spent = [budget._asdict() for budget in store.budgets() if budget.spent >= budget.segments]
+    facts = {**figures, "open_holds": listed, "held_messages": parked, "spent_budgets": spent}
+    shown: terminal.Shown = terminal.status(figures, holds, parked)
+    return Result(facts, terminal.together(shown, terminal.budgets(spent)) if spent else shown)
 
 
 def show(given: Namespace) -> Result:
@@ -125,6 +127,18 @@ def clear_hold(given: Namespace) -> Result:
     if not operate.clear_hold(store, _actor(given, store), given.scope, given.key):
         raise CannotBeDone("this hold is not set")
     return Result({"released": True}, "The hold is cleared.")
+
+
+def budgets(_given: Namespace) -> Result:
+    found = [budget._asdict() for budget in _store().budgets()]
+    return Result({"budgets": found}, terminal.budgets(found))
+
+
+def set_budget(given: Namespace) -> Result:
+    store = _store()
+    operate.set_budget(store, _actor(given, store), given.scope, given.key, given.segments, given.per)
+    facts = {"scope": given.scope, "key": given.key, "segments": given.segments}
+    return Result(facts, "The budget is removed." if given.segments is None else "The budget is set.")
 
 
 def set_consent(given: Namespace) -> Result:

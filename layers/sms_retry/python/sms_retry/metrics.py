@@ -22,6 +22,7 @@ DEFERRALS = {
     "quiet_hours": "QuietHoursDeferrals",
     "hold": "HoldDeferrals",
     "daily_limit": "DailyLimitDeferrals",
+    "budget": "BudgetDeferrals",
     "given_back": "GivenBackDeferrals",
 }
 # An event with an earlier time is a copy, invoked by hand.

@@ -81,6 +81,12 @@ def clear_hold(store: Store, actor: str, scope: str, key: str) -> bool:
     return store.clear_hold_by_hand(actor, _place(scope, key), scope, key)
 
 
+def set_budget(store: Store, actor: str, scope: str, key: str, segments: int | None, per: timedelta) -> None:
+    """Allow so many segments in each interval; None removes the budget. Messages that wait for a budget become due."""
+    amount = "none" if segments is None else f"{segments} segments per {per}"
+    store.set_budget_by_hand(actor, f"{scope} {key}: {amount}", scope, key, segments, per)
+
+
 def set_consent(store: Store, actor: str, business_id: str, phone_number: str, consent: str) -> int:
     """Record a person's consent to one business, or to all ('*'); the number of waiting messages that it ended."""
     subject = f"{masked(phone_number)} by {business_id}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from sms_retry.connection import PATIENCE, Connection
-from sms_retry.readings import Erased, Readings
+from sms_retry.readings import Budget, Erased, Readings
 from sms_retry.replies import Wish
 from sms_retry.values import (
     Cause,
@@ -242,6 +242,17 @@ class Store(Readings):
         """Clear a hold; false if it was not set."""
         return bool(self._by_hand(actor, "release", subject, "close_sms_hold", "boolean", scope, key))
 
+    def budgets(self) -> list[Budget]:
+        """The budgets; none on a database of release 0.1."""
+        statement = "select scope, key, per, segments, spent, turns_at from sms_retry.sms_budgets_now()"
+        return [Budget(*row) for row in _if_defined(self._again, statement, []) or []]
+
+    def set_budget_by_hand(
+        self, actor: str, subject: str, scope: str, key: str, segments: int | None, per: timedelta
+    ) -> None:
+        """Set a budget; without `segments` it is removed."""
+        self._by_hand(actor, "budget", subject, "set_sms_budget", "text", scope, key, segments, per)
+
     def set_consent_by_hand(self, actor: str, subject: str, business_id: str, phone_number: str, consent: str) -> int:
         """Record a person's consent; the number of waiting messages that it ended."""
         given = (business_id, phone_number, consent)
@@ -275,7 +286,7 @@ class Store(Readings):
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
 
     def remove_old(self, days: int, after_id: int = 0) -> tuple[int, int | None]:
-        """Remove old messages among the next ones after an id: their number, and the id to go on after, None at the end."""
+        """Remove old messages of the next after an id: their number, and the id to go on after, None at the end."""
         statement = "select removed, next_id from sms_retry.remove_old_sms(%s, %s)"
         rows = _if_defined(self._once, statement, [days, after_id])
         removed, next_id = rows[0] if rows else (0, None)

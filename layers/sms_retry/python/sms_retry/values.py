@@ -77,6 +77,7 @@ class Claim(NamedTuple):
     media_urls: list[str] | None = None
     content_sid: str | None = None
     content_variables: str | None = None
+    budget_until: datetime | None = None
 
     @property
     def ticket(self) -> Ticket:
