@@ -113,7 +113,7 @@ def command_line() -> _Parser:
     hold.add_argument("--reason", default="by hand")
     command("budgets", commands.budgets, "show the budgets and what is spent of them")
     budget = command("budget", commands.set_budget, "set a budget of segments: messages beyond it wait")
-    budget.add_argument("scope", choices=("account", "business", "country", "kind"))
+    budget.add_argument("of", choices=("account", "business", "country", "kind"))
     budget.add_argument("key", help="*, a business, first digits such as +44, or a kind")
     amount = budget.add_mutually_exclusive_group(required=True)
     amount.add_argument("--segments", type=_amount, metavar="N", help="as Twilio bills them")

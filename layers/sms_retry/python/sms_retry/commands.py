@@ -136,8 +136,8 @@ def budgets(_given: Namespace) -> Result:
 
 def set_budget(given: Namespace) -> Result:
     store = _store()
-    operate.set_budget(store, _actor(given, store), given.scope, given.key, given.segments, given.per)
-    facts = {"scope": given.scope, "key": given.key, "segments": given.segments}
+    operate.set_budget(store, _actor(given, store), given.of, given.key, given.segments, given.per)
+    facts = {"scope": given.of, "key": given.key, "segments": given.segments}
     return Result(facts, "The budget is removed." if given.segments is None else "The budget is set.")
 
 
