@@ -149,4 +149,5 @@ def test_the_command_line_sets_shows_and_removes_a_budget(
     assert "No budget is set." in capsys.readouterr().out
     actions = db.execute("select action, subject from sms_retry.sms_actions order by id").fetchall()
     assert actions[0] == ("budget", "business default: 1 segments per 1:00:00")
+    runtime.store(timedelta(0)).close()
     runtime.store.cache_clear()
