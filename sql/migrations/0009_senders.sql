@@ -43,6 +43,12 @@ create table sms_retry.sms_budgets (
     primary key (scope, key, per)
 ) with (fillfactor = 50);
 
+-- The segments that a claim has reserved in the budgets, and when; and the end of a wait for a budget.
+alter table sms_retry.sms_retry_queue
+    add column reserved     int,
+    add column reserved_at  timestamptz,
+    add column budget_until timestamptz;
+
 -- What was sent and what arrived, by day (UTC). `seconds` are the times from sent to delivered: a histogram whose place n
 -- counts the messages that took between 2^(n-1) and 2^n seconds.
 create table sms_retry.sms_usage (
@@ -94,3 +100,4 @@ alter type sms_retry.sms_claim add attribute segments int;
 alter type sms_retry.sms_claim add attribute media_urls text[];
 alter type sms_retry.sms_claim add attribute content_sid text;
 alter type sms_retry.sms_claim add attribute content_variables text;
+alter type sms_retry.sms_claim add attribute budget_until timestamptz;

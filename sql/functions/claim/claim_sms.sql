@@ -23,7 +23,8 @@ begin
         select r.region from sms_recipients r
         where r.phone_number = c.to_number and r.business_id in ('*', c.business_id) and r.region is not null
         order by r.business_id = '*'
-        limit 1), m.sender, s.account, m.segments, m.media_urls, m.content_sid, m.content_variables::text
+        limit 1), m.sender, s.account, m.segments, m.media_urls, m.content_sid, m.content_variables::text,
+        case when exists (select from sms_budgets) then sms_budget_until(c.id) end
     from take_sms_claims(ids) c
     join sms_messages m on m.id = any (array[c.message_id])
     left join sms_senders s on s.sender = any (array[coalesce(m.sender, '*')]);

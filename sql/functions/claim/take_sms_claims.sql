@@ -8,6 +8,7 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 as $$
 declare
     has_holds boolean := exists (select from sms_holds);
+    has_budgets boolean := exists (select from sms_budgets);
 begin
     if exists (select from sms_holds where until <= now()) then
         update sms_holds h
@@ -26,20 +27,25 @@ begin
         where h.scope = probe.scope and h.key = probe.key and h.until <= now();
     end if;
 
+    if has_budgets then
+        perform reserve_sms_budgets(ids);
+    end if;
+
     return query
     with taken as (
         update sms_retry_queue q
         set status = 'processing', attempt = q.attempt + 1, claimed_at = now(), reason = null,
             doubted_since = null
         where q.id = any (ids)
-        returning q.id, q.attempt, q.message_id, q.claimed_at
+        returning q.id, q.attempt, q.message_id, q.claimed_at, q.budget_until
     )
     select q.id, q.attempt, m.id, m.business_id, m.to_number::text, m.body::text, m.kind::text, m.time_zone,
         coalesce(own.time_zone, everybodys.time_zone),
         sms_consent(own.consent, everybodys.consent),
         m.expires_at, hold.until,
         -- Skipped when sms_limits is empty, as it is nearly everywhere.
-        case when exists (select from sms_limits) and m.kind <> 'emergency' then (
+        -- A worker of release 0.1 defers a message beyond a budget as one beyond a limit.
+        greatest(case when has_budgets then q.budget_until end, case when exists (select from sms_limits) and m.kind <> 'emergency' then (
             -- Counts the messages of the last `per`, and the earlier ones of this claim, which are about to be sent.
             select max(coalesce(
                 (select sent.sent_at + l.per from sms_messages sent
@@ -61,7 +67,7 @@ begin
             where l.business_id in ('*', m.business_id) and l.kind in ('*', m.kind)
                 -- A limit of US concerns US-FL too.
                 and (l.region = '*' or l.region in (region.code, split_part(region.code, '-', 1)))
-        ) end,
+        ) end),
         q.claimed_at
     from taken q
     join sms_messages m on m.id = any (array[q.message_id])

@@ -156,5 +156,9 @@ begin
     from judged j
     where q.id = any (array[j.id])
     returning q.id, j.attempt, q.message_id, q.status, q.scheduled_for;
+
+    if exists (select from sms_budgets) then
+        perform return_sms_budgets(ids, attempts, outcomes);
+    end if;
 end
 $$;

@@ -118,6 +118,16 @@ def command_line() -> _Parser:
         each.add_argument("key", nargs="?", default="*", help="a prefix such as +44, or a number")
     hold.add_argument("--for", dest="wait", type=_duration, required=True, metavar="TIME", help="such as 30m, 2h, 7d")
     hold.add_argument("--reason", default="by hand")
+    command("budgets", commands.budgets, "show the budgets and what is spent of them")
+    budget = command("budget", commands.set_budget, "set a budget of segments: messages beyond it wait")
+    budget.add_argument("of", choices=("account", "business", "country", "kind"))
+    budget.add_argument("key", help="*, a business, first digits such as +44, or a kind")
+    amount = budget.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--segments", type=_amount, metavar="N", help="as Twilio bills them")
+    amount.add_argument("--remove", dest="segments", action="store_const", const=None)
+    budget.add_argument(
+        "--per", type=_duration, default=timedelta(days=1), metavar="TIME", help="such as 1h, 1d or 30d"
+    )
     person: Any = {
         "nargs": "?",
         "type": _number,
@@ -136,9 +146,11 @@ def command_line() -> _Parser:
         opt.add_argument("--business", default="*", metavar="ID", help="for one business; without it, for every one")
         opt.add_argument("number", **person)
     erase = command("erase", commands.erase, "erase a person and every message to this person", large)
-    erase.add_argument("number", **person)
     doubt = command("doubt", commands.doubt, "after a restore: ask Twilio before a message is sent again", large)
     doubt.add_argument("--since", type=_since, required=True, metavar="WHEN", help="the time of the restored data")
+    export = command("export", commands.export, "print all that is known of a person as JSON; the request is recorded")
+    for each in (erase, export):
+        each.add_argument("number", **person)
     return parser
 
 
@@ -164,6 +176,10 @@ def _pace(text: str) -> Decimal:
     if not (pace.is_finite() and pace > 0):
         raise argparse.ArgumentTypeError("it must be a number above 0")
     return pace
+
+
+def _amount(text: str) -> int:
+    return 0 if text == "0" else _whole(text, 2**31 - 1)
 
 
 def _number(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -43,8 +44,10 @@ def status(_given: Namespace) -> Result:
     for hold in listed:
         hold["key"] = hold.pop("masked_key")
         hold["reason"] = operate.without_numbers(hold["reason"])
-    facts = {**figures, "open_holds": listed, "held_messages": parked}
-    return Result(facts, terminal.status(figures, holds, parked))
+    spent = [budget._asdict() for budget in store.budgets() if budget.spent >= budget.segments]
+    facts = {**figures, "open_holds": listed, "held_messages": parked, "spent_budgets": spent}
+    shown: terminal.Shown = terminal.status(figures, holds, parked)
+    return Result(facts, terminal.together(shown, terminal.budgets(spent)) if spent else shown)
 
 
 def show(given: Namespace) -> Result:
@@ -142,6 +145,18 @@ def set_sender(given: Namespace) -> Result:
     return Result({**facts, "account": given.account}, f"Recorded: the sender {given.sender}.")
 
 
+def budgets(_given: Namespace) -> Result:
+    found = [budget._asdict() for budget in _store().budgets()]
+    return Result({"budgets": found}, terminal.budgets(found))
+
+
+def set_budget(given: Namespace) -> Result:
+    store = _store()
+    operate.set_budget(store, _actor(given, store), given.of, given.key, given.segments, given.per)
+    facts = {"scope": given.of, "key": given.key, "segments": given.segments}
+    return Result(facts, "The budget is removed." if given.segments is None else "The budget is set.")
+
+
 def set_consent(given: Namespace) -> Result:
     store, number = _store(), _number(given)
     ended = operate.set_consent(store, _actor(given, store), given.business, number, given.consent)
@@ -165,6 +180,12 @@ def doubt(given: Namespace) -> Result:
     doubted = operate.doubt(store, given.actor, given.since)
     shown = f"In doubt: {_messages(doubted)}. reconcile asks Twilio about each, and decides after 30 minutes."
     return Result({"doubted": doubted}, shown)
+
+
+def export(given: Namespace) -> Result:
+    store, number = _store(), _number(given)
+    exported = operate.export(store, _actor(given, store), number)
+    return Result(exported, json.dumps(exported, indent=2, ensure_ascii=False))
 
 
 def _store() -> Store:

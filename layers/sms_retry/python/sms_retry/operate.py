@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import count, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sms_retry.readings import Erased, FailedSince, FoundMessage
 from sms_retry.store import Store
@@ -92,6 +92,12 @@ def set_sender(
     store.set_sender_by_hand(actor, f"sender {sender}", sender, business_id, pace, account)
 
 
+def set_budget(store: Store, actor: str, scope: str, key: str, segments: int | None, per: timedelta) -> None:
+    """Allow so many segments in each interval; None removes the budget. Messages that wait for a budget become due."""
+    amount = "none" if segments is None else f"{segments} segments per {per}"
+    store.set_budget_by_hand(actor, f"{scope} {key}: {amount}", scope, key, segments, per)
+
+
 def set_consent(store: Store, actor: str, business_id: str, phone_number: str, consent: str) -> int:
     """Record a person's consent to one business, or to all ('*'); the number of waiting messages that it ended."""
     subject = f"{masked(phone_number)} by {business_id}"
@@ -109,6 +115,11 @@ def search(store: Store, actor: str, word: str, phone_number: str | None) -> lis
 def erase(store: Store, actor: str, phone_number: str) -> Erased:
     """Erase a person, at most 1,000 messages in one call."""
     return store.erase_by_hand(actor, masked(phone_number), phone_number)
+
+
+def export(store: Store, actor: str, phone_number: str) -> dict[str, Any]:
+    """All that is known of a person; the export is recorded as an action."""
+    return store.export_by_hand(actor, masked(phone_number), phone_number)
 
 
 def erase_all(

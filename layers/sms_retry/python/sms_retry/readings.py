@@ -5,7 +5,7 @@ The fields of a NamedTuple are the columns of its function, and are selected by 
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
@@ -164,6 +164,17 @@ class FailedSince(NamedTuple):
 
     failed: int
     until: datetime
+
+
+class Budget(NamedTuple):
+    """A budget of segments in each interval, and the segments spent; `turns_at` is None if its interval is over."""
+
+    scope: str
+    key: str
+    per: timedelta
+    segments: int
+    spent: int
+    turns_at: datetime | None
 
 
 class Erased(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from sms_retry.connection import PATIENCE, Connection, Unreadable
-from sms_retry.readings import Erased, Readings
+from sms_retry.readings import Budget, Erased, Readings
 from sms_retry.replies import Wish
 from sms_retry.values import (
     Cause,
@@ -218,7 +218,9 @@ class Store(Readings):
     def unknown_due(self, limit: int) -> list[Unsettled]:
         """The unknown messages to ask Twilio about now. With the functions of release 0.1 none `has_waited`."""
         columns = "id, attempt, to_number, body, claimed_at"
-        statement = f"select {columns}, has_waited, asked_at, account from sms_retry.unknown_sms_to_ask(%s)"
+        statement = (
+            f"select {columns}, has_waited, asked_at, account, media, content_sid from sms_retry.unknown_sms_to_ask(%s)"
+        )
         rows = _if_defined(self._once, statement, [limit])
         if rows is None:
             rows = self._once(f"select {columns}, false, clock_timestamp() from sms_retry.unknown_sms_due(%s)", [limit])
@@ -226,7 +228,7 @@ class Store(Readings):
 
     def list_control(self, account: str | None = None) -> Control | None:
         """The newest message that an account's list must have; None if no POST was accepted within four days."""
-        statement = "select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control(%s)"
+        statement = "select to_number, body, provider_sid, posted_after, media from sms_retry.sms_list_control(%s)"
         rows = self._again(statement, [account])
         return Control(*rows[0]) if rows else None
 
@@ -291,6 +293,17 @@ class Store(Readings):
         except (psycopg.errors.InvalidParameterValue, psycopg.errors.ProgramLimitExceeded) as refused:
             raise SenderRefused(refused.diag.message_primary) from None
 
+    def budgets(self) -> list[Budget]:
+        """The budgets; none on a database of release 0.1."""
+        statement = "select scope, key, per, segments, spent, turns_at from sms_retry.sms_budgets_now()"
+        return [Budget(*row) for row in _if_defined(self._again, statement, []) or []]
+
+    def set_budget_by_hand(
+        self, actor: str, subject: str, scope: str, key: str, segments: int | None, per: timedelta
+    ) -> None:
+        """Set a budget; without `segments` it is removed."""
+        self._by_hand(actor, "budget", subject, "set_sms_budget", "text", scope, key, segments, per)
+
     def set_consent_by_hand(self, actor: str, subject: str, business_id: str, phone_number: str, consent: str) -> int:
         """Record a person's consent; the number of waiting messages that it ended."""
         given = (business_id, phone_number, consent)
@@ -299,6 +312,13 @@ class Store(Readings):
     def erase_by_hand(self, actor: str, subject: str, phone_number: str) -> Erased:
         """Erase at most 1,000 messages of one person, with attempts, receipts, holds and consents but opt-outs."""
         return Erased(**self._by_hand(actor, "erase", subject, "erase_sms_recipient", "jsonb", phone_number))
+
+    def export_by_hand(self, actor: str, subject: str, phone_number: str) -> dict[str, Any]:
+        """All that is known of one person."""
+        statement = "select sms_retry.export_sms_recipient(%s)"
+        exported: dict[str, Any] = self._again(statement, [phone_number])[0][0]
+        self.note_action(actor, "export", subject, f"messages: {len(exported['messages'])}")
+        return exported
 
     def note_action(self, actor: str, action: str, subject: str, result: str) -> None:
         """Record an action that changes nothing."""
@@ -319,6 +339,13 @@ class Store(Readings):
     def erase_bodies(self, days: int) -> int:
         """Erase one batch of texts of messages that ended `days` ago or earlier; their number, 0 when none is left."""
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
+
+    def remove_old(self, days: int, after_id: int = 0) -> tuple[int, int | None]:
+        """Remove old messages of the next after an id: their number, and the id to go on after, None at the end."""
+        statement = "select removed, next_id from sms_retry.remove_old_sms(%s, %s)"
+        rows = _if_defined(self._once, statement, [days, after_id])
+        removed, next_id = rows[0] if rows else (0, None)
+        return int(removed), next_id
 
     def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[Claim]:
         """Call a function that claims; `former` is that of release 0.1, whose migrator removes the newer one."""

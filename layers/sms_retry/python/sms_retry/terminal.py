@@ -55,6 +55,22 @@ def show(shown: Shown) -> None:
     Console(highlight=False, soft_wrap=isinstance(shown, str)).print(text, markup=False)
 
 
+def together(*shown: Shown) -> Group:
+    return Group(*shown)
+
+
+def budgets(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return "No budget is set."
+    lines = []
+    for each in found:
+        turns = f", turns at {each['turns_at']:%Y-%m-%d %H:%M %Z}" if each["turns_at"] else ""
+        is_spent = "  SPENT: messages wait" if each["spent"] >= each["segments"] else ""
+        amount = f"{each['spent']:,} of {each['segments']:,} segments per {each['per']}"
+        lines.append(f"{each['scope']} {each['key']}: {amount}{turns}{is_spent}")
+    return "\n".join(lines)
+
+
 def status(figures: dict[str, Any], holds: Sequence[CurrentHold], parked: Sequence[int]) -> Group:
     word = figures["health_status"]
     tables = [_figures(title, names, figures) for title, names in FIGURES.items()]

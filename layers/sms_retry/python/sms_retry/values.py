@@ -77,6 +77,7 @@ class Claim(NamedTuple):
     media_urls: list[str] | None = None
     content_sid: str | None = None
     content_variables: str | None = None
+    budget_until: datetime | None = None
 
     @property
     def ticket(self) -> Ticket:
@@ -304,6 +305,7 @@ class Unsettled(NamedTuple):
     """An unknown message to ask Twilio about now. `asked_at` is the time of the database's clock.
 
     `has_waited`: the claim is 30 minutes old, so that Twilio's list may decide about the message.
+    `media` is its number of files.
     """
 
     ticket: Ticket
@@ -313,6 +315,8 @@ class Unsettled(NamedTuple):
     has_waited: bool
     asked_at: datetime
     account: str | None = None
+    media: int = 0
+    content_sid: str | None = None
 
 
 # What Twilio's list told of an unknown message that it does not settle, as SQL's decide_unknown_sms takes it.
@@ -326,6 +330,7 @@ class Control(NamedTuple):
     body: str
     provider_sid: str
     posted_after: datetime
+    media: int = 0
 
 
 class Silent(NamedTuple):
