@@ -12,6 +12,8 @@ from sms_retry.settings import (
     Credentials,
     Database,
     Listening,
+    Migrating,
+    Publishing,
     Sender,
     Sending,
     SettingsError,
@@ -61,6 +63,66 @@ def test_texts_are_erased_after_one_to_seven_days(wrong: str) -> None:
     with pytest.raises(SettingsError, match="ERASE_BODY_AFTER_DAYS must be a whole number from 1 to 7") as raised:
         settings.cleaning_up({"ERASE_BODY_AFTER_DAYS": wrong})
     assert "DATABASE_URL" in str(raised.value)
+
+
+@pytest.mark.parametrize(("given", "days"), [("", None), ("7", 7), ("3650", 3650)])
+def test_messages_are_removed_only_if_the_environment_has_a_number_of_days(given: str, days: int | None) -> None:
+    assert settings.cleaning_up({**DATABASE, "KEEP_MESSAGES_DAYS": given}).keep_messages == days
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 0), ({"LINGER_SECONDS": "50"}, 50)])
+def test_a_worker_lingers_only_if_the_environment_says_so(given: dict[str, str], seconds: int) -> None:
+    assert settings.working({**ALL, **given}).linger_seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "numbers"), [("", ()), ("+1", ("+1",)), ("+1, +447700900123", ("+1", "+447700900123"))]
+)
+def test_only_to_names_the_numbers_that_may_get_a_message(given: str, numbers: tuple[str, ...]) -> None:
+    for reader in (settings.sending, settings.working):
+        assert reader({**ALL, "ONLY_TO": given}).sender.only_to == numbers
+
+
+def test_the_webhook_reads_the_former_addresses_of_the_callbacks() -> None:
+    former = {"FORMER_WEBHOOK_URLS": "https://old.example.com/, https://older.example.com"}
+    read = settings.listening({**ALL, **former})
+    assert read.former_webhook_urls == ("https://old.example.com", "https://older.example.com")
+
+
+def test_a_publisher_reads_the_event_bus() -> None:
+    environ = {**DATABASE, "EVENT_BUS_NAME": "texts", "LINGER_SECONDS": "50"}
+    assert settings.publishing(environ) == Publishing(READ_DATABASE, "texts", 50)
+    with pytest.raises(SettingsError, match="EVENT_BUS_NAME is not set"):
+        settings.publishing(DATABASE)
+
+
+def test_a_migration_reads_event_types_and_the_roles_of_applications() -> None:
+    assert settings.migrating(DATABASE) == Migrating(READ_DATABASE, (), ())
+    environ = {**DATABASE, "EVENT_TYPES": "delivered,reply", "APPLICATION_ROLES": "shop, crm"}
+    assert settings.migrating(environ) == Migrating(READ_DATABASE, ("delivered", "reply"), ("shop", "crm"))
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "wrong"),
+    [
+        (settings.working, "LINGER_SECONDS", "56"),
+        (settings.cleaning_up, "KEEP_MESSAGES_DAYS", "6"),
+        # An entry that is lost to a slip must not open a list to everybody.
+        (settings.sending, "ONLY_TO", ","),
+        (settings.sending, "ONLY_TO", "FILL-IN"),
+        (settings.sending, "ONLY_TO", "+1,"),
+        (settings.sending, "ONLY_TO", "+"),
+        (settings.listening, "FORMER_WEBHOOK_URLS", "old.example.com"),
+        (settings.listening, "FORMER_WEBHOOK_URLS", "https://old.example.com/twilio"),
+        (settings.migrating, "EVENT_TYPES", "sent"),
+        (settings.migrating, "APPLICATION_ROLES", "PUBLIC"),
+        (settings.migrating, "APPLICATION_ROLES", 'shop"; drop'),
+    ],
+)
+def test_an_invalid_entry_of_a_list_is_reported(reader: object, name: str, wrong: str) -> None:
+    assert callable(reader)
+    with pytest.raises(SettingsError, match=f": {name} must be"):
+        reader({**ALL, name: wrong})
 
 
 def test_the_arn_of_a_secret_replaces_the_variables_that_the_secret_holds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,6 +11,11 @@ from urllib.parse import urlsplit
 Settings = TypeVar("Settings")
 
 TWILIO_API_URL = "https://api.twilio.com"
+# The entries of the variables that hold a list, with commas between them.
+NUMBER = re.compile(r"\+[1-9][0-9]{0,14}")
+ADDRESS = re.compile(r"https?://[^/?#@\s]+/?")
+EVENT_TYPE = re.compile(r"delivered|undelivered|failed|expired|cancelled|unknown|reply")
+ROLE = re.compile(r"(?!(?i:public)$)[A-Za-z_][A-Za-z0-9_$.@-]{0,62}")
 
 
 class SettingsError(Exception):
@@ -55,11 +61,15 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The sender (`+1...` or `MG...`), the number of POSTs in flight, and the public URL for Twilio's callbacks."""
+    """The sender (`+1...` or `MG...`), the number of POSTs in flight, and the public URL for Twilio's callbacks.
+
+    Only numbers that begin with an entry of `only_to` may get a message; without an entry every number may.
+    """
 
     sender: str
     webhook_url: str
     concurrency: int
+    only_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +83,16 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """The settings of process_retries. `max_workers` may run at a time, each with SEND_CONCURRENCY POSTs in flight."""
+    """The settings of process_retries. `max_workers` may run at a time, each with SEND_CONCURRENCY POSTs in flight.
+
+    A worker looks again for due messages for `linger_seconds`.
+    """
 
     database: Database
     account: Account
     sender: Sender
     max_workers: int
+    linger_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +105,39 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The settings of twilio_webhook; Twilio signs each callback together with `webhook_url`."""
+    """The settings of twilio_webhook; Twilio signs each callback together with `webhook_url`, or with a former one."""
 
     database: Database
     account: Account
     webhook_url: str
+    former_webhook_urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CleaningUp:
-    """The settings of cleanup_retries. Texts are erased `erase_body_after` days after their end; None keeps them."""
+    """The settings of cleanup_retries, in days after the end of a message: None keeps its text, or the message."""
 
     database: Database
     erase_body_after: int | None
+    keep_messages: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """The settings of publish_events: it puts events on `event_bus`, and looks for more for `linger_seconds`."""
+
+    database: Database
+    event_bus: str
+    linger_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Migrating:
+    """The settings of migrate: the types of the events that are written, and the database roles of applications."""
+
+    database: Database
+    event_types: tuple[str, ...]
+    application_roles: tuple[str, ...]
 
 
 def database(environ: Mapping[str, str]) -> Database:
@@ -119,7 +153,7 @@ def sending(environ: Mapping[str, str]) -> Sending:
 def working(environ: Mapping[str, str]) -> Working:
     read = _Reader(environ)
     most = read.number("MAX_WORKERS", 1, 1, 50)
-    return read.checked(Working(_database(read), _account(read), _sender(read), most))
+    return read.checked(Working(_database(read), _account(read), _sender(read), most, _linger(read)))
 
 
 def asking(environ: Mapping[str, str]) -> Asking:
@@ -129,7 +163,9 @@ def asking(environ: Mapping[str, str]) -> Asking:
 
 def listening(environ: Mapping[str, str]) -> Listening:
     read = _Reader(environ)
-    return read.checked(Listening(_database(read), _account(read), read.url("PUBLIC_WEBHOOK_URL")))
+    former = read.listed("FORMER_WEBHOOK_URLS", ADDRESS, "URLs without a path, such as https://sms.example.com")
+    urls = tuple(url.rstrip("/") for url in former)
+    return read.checked(Listening(_database(read), _account(read), read.url("PUBLIC_WEBHOOK_URL"), urls))
 
 
 def default_sender(environ: Mapping[str, str]) -> str:
@@ -140,7 +176,20 @@ def default_sender(environ: Mapping[str, str]) -> str:
 def cleaning_up(environ: Mapping[str, str]) -> CleaningUp:
     read = _Reader(environ)
     days = read.number("ERASE_BODY_AFTER_DAYS", 7, 1, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None
-    return read.checked(CleaningUp(_database(read), days))
+    keep = read.number("KEEP_MESSAGES_DAYS", 7, 7, 3650) if read.optional("KEEP_MESSAGES_DAYS") else None
+    return read.checked(CleaningUp(_database(read), days, keep))
+
+
+def publishing(environ: Mapping[str, str]) -> Publishing:
+    read = _Reader(environ)
+    return read.checked(Publishing(_database(read), read.required("EVENT_BUS_NAME"), _linger(read)))
+
+
+def migrating(environ: Mapping[str, str]) -> Migrating:
+    read = _Reader(environ)
+    types = read.listed("EVENT_TYPES", EVENT_TYPE, f"any of {EVENT_TYPE.pattern.replace('|', ', ')}")
+    roles = read.listed("APPLICATION_ROLES", ROLE, "roles of the database, and not public")
+    return read.checked(Migrating(_database(read), types, roles))
 
 
 class _Reader:
@@ -171,6 +220,14 @@ class _Reader:
             self.faults.append(f"{name} must be an http(s) URL without query or fragment")
         return (value or "").rstrip("/")
 
+    def listed(self, name: str, entry: re.Pattern[str], entries: str) -> tuple[str, ...]:
+        """The entries of a list with commas, empty if the variable is. An empty entry is a fault."""
+        value = self.optional(name)
+        found = tuple(each.strip() for each in value.split(",")) if value else ()
+        if not all(entry.fullmatch(each) for each in found):
+            self.faults.append(f"{name} must be {entries}, with commas between them")
+        return found
+
     def number(self, name: str, default: int, least: int, most: int) -> int:
         value = self.optional(name) or str(default)
         if not (value.isascii() and value.isdigit() and least <= int(value) <= most):
@@ -200,4 +257,9 @@ def _sender(read: _Reader) -> Sender:
     sender = read.required("TWILIO_SENDER")
     if sender and not ((sender.startswith("+") and sender[1:].isdigit()) or sender.startswith("MG")):
         read.faults.append("TWILIO_SENDER must be a number (+1...) or a Messaging Service (MG...)")
-    return Sender(sender, read.url("PUBLIC_WEBHOOK_URL"), read.number("SEND_CONCURRENCY", 20, 1, 200))
+    only_to = read.listed("ONLY_TO", NUMBER, "numbers or their first digits, such as +1 or +447700900123")
+    return Sender(sender, read.url("PUBLIC_WEBHOOK_URL"), read.number("SEND_CONCURRENCY", 20, 1, 200), only_to)
+
+
+def _linger(read: _Reader) -> int:
+    return read.number("LINGER_SECONDS", 0, 0, 55)
