@@ -80,6 +80,8 @@ class Account:
             "Architecture": build.ARCHITECTURE,
             "DatabaseSecretArn": database_secret,
             "GradualDeployment": "false",
+            "LingerSeconds": "0",
+            "OnlyTo": "",
             "TwilioApiUrl": self.twilio.url,
             "TwilioSecretArn": self.twilio_secret,
             "TwilioSender": ENVIRONMENT["TWILIO_SENDER"],

@@ -67,11 +67,16 @@ def test_each_parameter_that_is_to_be_filled_in_is_named(environment: str) -> No
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_a_section_that_is_filled_in_gives_each_parameter_a_value(environment: str) -> None:
     its = section.read(SAMCONFIG, environment)
-    email = {"AlarmEmail": "anna@example.com"}
-    whole = section.parameters(TEMPLATE, Section(environment, its.stack, {**its.given, **FILLED_IN, **email}))
+    more = {"AlarmEmail": "anna@example.com", "OnlyTo": "" if environment == "prod" else "+14155550123"}
+    whole = section.parameters(TEMPLATE, Section(environment, its.stack, {**its.given, **FILLED_IN, **more}))
     assert whole["LogRetentionDays"] == its.given["LogRetentionDays"]
     assert whole["SendConcurrency"] == "20"
     assert whole["Settings"].startswith("settings ")
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging"])
+def test_only_production_texts_every_number_unless_somebody_decides_it(environment: str) -> None:
+    assert section.read(SAMCONFIG, environment).given["OnlyTo"] == section.FILL_IN
 
 
 def test_each_section_keeps_its_artifacts_under_a_prefix_of_its_own() -> None:

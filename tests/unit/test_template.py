@@ -20,7 +20,7 @@ from twilio.request_validator import RequestValidator
 from uv import find_uv_bin
 
 from deploy import section
-from sms_retry import attempt, migrate, reconcile, twilio, worker
+from sms_retry import attempt, migrate, reconcile, settings, twilio, worker
 
 ROOT = Path(__file__).parents[2]
 # Regions that offer every resource of the template.
@@ -32,16 +32,16 @@ PARAMETERS = {
 }
 DATABASE = {"DATABASE_SECRET_ARN", "DATABASE_URL"}
 TWILIO = {"TWILIO_SECRET_ARN", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
-SENDING = DATABASE | TWILIO | {"TWILIO_SENDER", "TWILIO_API_URL", "PUBLIC_WEBHOOK_URL", "SEND_CONCURRENCY"}
+SENDING = DATABASE | TWILIO | {"TWILIO_SENDER", "TWILIO_API_URL", "PUBLIC_WEBHOOK_URL", "SEND_CONCURRENCY", "ONLY_TO"}
 ENVIRONMENT = {
-    "process_retries": SENDING | {"MAX_WORKERS"},
+    "process_retries": SENDING | {"MAX_WORKERS", "LINGER_SECONDS"},
     "send_sms": SENDING,
     "retry_sms": SENDING,
-    "twilio_webhook": DATABASE | TWILIO | {"TWILIO_SENDER", "PUBLIC_WEBHOOK_URL"},
+    "twilio_webhook": DATABASE | TWILIO | {"TWILIO_SENDER", "PUBLIC_WEBHOOK_URL", "FORMER_WEBHOOK_URLS"},
     "reconcile": DATABASE | TWILIO | {"TWILIO_SENDER", "TWILIO_API_URL"},
     "health_check": DATABASE,
-    "cleanup_retries": DATABASE | {"ERASE_BODY_AFTER_DAYS"},
-    "migrate": DATABASE,
+    "cleanup_retries": DATABASE | {"ERASE_BODY_AFTER_DAYS", "KEEP_MESSAGES_DAYS"},
+    "migrate": DATABASE | {"EVENT_TYPES", "APPLICATION_ROLES"},
     "console": DATABASE,
 }
 SCHEDULES = {
@@ -315,7 +315,10 @@ def test_a_role_allows_exactly_the_actions_that_the_code_needs(
 
 def test_the_template_has_exactly_the_variables_that_the_code_reads() -> None:
     code = (ROOT / "layers/sms_retry/python/sms_retry/settings.py").read_text()
-    assert set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', code)) == set().union(*ENVIRONMENT.values())
+    read = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', code))
+    # Read by publish_events alone, which has no handler yet.
+    assert read - set().union(*ENVIRONMENT.values()) == {"EVENT_BUS_NAME"}
+    assert not set().union(*ENVIRONMENT.values()) - read
 
 
 def test_no_function_except_migrate_changes_before_the_migration(
@@ -412,6 +415,40 @@ def test_the_functions_are_in_a_vpc_only_if_subnets_are_given(expanded: dict[str
         condition, _, otherwise = properties["VpcConfig"]["Fn::If"]
         assert condition == "InVpc"
         assert otherwise == {"Ref": "AWS::NoValue"}
+
+
+LISTS = {
+    "OnlyTo": (
+        "sending",
+        "ONLY_TO",
+        ["+1", "+1,+44", "+1, +447700900123"],
+        ["FILL-IN", "1", "+", "+1,", ",", "+1;+44", "+0"],
+    ),
+    "FormerWebhookUrls": (
+        "listening",
+        "FORMER_WEBHOOK_URLS",
+        ["https://a.example.com", "https://a.example.com,https://b.example.com"],
+        ["a.example.com", "https://a.example.com/twilio", "https://a.example.com,"],
+    ),
+    "KeepMessagesDays": ("cleaning_up", "KEEP_MESSAGES_DAYS", ["7", "10", "365", "999", "3650"], ["6", "0", "3651"]),
+    "EventTypes": ("migrating", "EVENT_TYPES", ["delivered", "delivered,reply", "expired, failed"], ["sent", "reply,"]),
+    "ApplicationRoles": ("migrating", "APPLICATION_ROLES", ["shop", "shop, public_crm"], ["shop,PUBLIC", "1a", "a b"]),
+}
+
+
+@pytest.mark.parametrize("parameter", LISTS)
+def test_a_parameter_takes_the_values_that_its_function_takes(parameter: str, source: dict[str, Any]) -> None:
+    reader, variable, right, wrong = LISTS[parameter]
+    pattern = source["Parameters"][parameter]["AllowedPattern"]
+    environ = {"DATABASE_SECRET_ARN": "a", "TWILIO_SECRET_ARN": "b", "TWILIO_SENDER": "+1"}
+    environ["PUBLIC_WEBHOOK_URL"] = "https://c.example.com"
+    for value in ["", *right]:
+        assert re.fullmatch(pattern, value), value
+        getattr(settings, reader)(environ | {variable: value})
+    for value in wrong:
+        assert not re.fullmatch(pattern, value), value
+        with pytest.raises(settings.SettingsError, match=variable):
+            getattr(settings, reader)(environ | {variable: value})
 
 
 def test_no_parameter_is_a_secret(source: dict[str, Any]) -> None:
