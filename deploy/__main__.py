@@ -44,9 +44,9 @@ def deploy(environment: str, built: Path, more: Mapping[str, str], yes: bool) ->
     parameters = section.parameters(template, its)
     session = boto3.Session(region_name=its.region, profile_name=its.profile)
     found = check.check(session, parameters, built)
-    if found.faults:
-        raise section.Refused(*found.faults)
     before = stack.find(session, its.stack)
+    if faults := [*found.faults, *stack.fixed(before, parameters)]:
+        raise section.Refused(*faults)
     stack.can_be_deployed(before, its.stack)
     _say(session, its, before, parameters)
     print(*(f"note: {note}" for note in found.notes), sep="\n", flush=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from typing import Any
 from samcli.cli.types import CfnParameterOverridesType
 from samcli.yamlhelper import yaml_parse
 
+from deploy import rules
+
 FILL_IN = "FILL-IN"
 # CloudFormation takes 128 characters; an HTTP API takes as many for the stack's name and a word more.
 LONGEST_STACK_NAME = 100
+STACK_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9-]{{0,{LONGEST_STACK_NAME - 1}}}")
 
 
 class Refused(Exception):
@@ -43,8 +46,11 @@ def read(samconfig: Path, environment: str) -> Section:
         raise Refused(f"{samconfig.name} has no section {environment}.deploy.parameters: it has {known}.")
     its = document[environment].get("global", {}).get("parameters", {}) | document[environment]["deploy"]["parameters"]
     stack = str(its.get("stack_name", ""))
-    if not 1 <= len(stack) <= LONGEST_STACK_NAME:
-        raise Refused(f"stack_name of section {environment} must have 1 to {LONGEST_STACK_NAME} characters.")
+    if not STACK_NAME.fullmatch(stack):
+        raise Refused(
+            f"stack_name of section {environment} must be 1 to {LONGEST_STACK_NAME} letters, digits and hyphens,"
+            " and begin with a letter."
+        )
     given = overrides(its.get("parameter_overrides", ()))
     return Section(environment, stack, given, its.get("region"), its.get("profile"))
 
@@ -64,7 +70,8 @@ def parameters(template: Path, section: Section) -> dict[str, str]:
     CloudFormation keeps the previous value of a parameter that is not given. So each is given, and a line that is
     removed from the section returns its parameter to the default. Raises Refused.
     """
-    declared: dict[str, dict[str, Any]] = yaml_parse(template.read_text())["Parameters"]
+    parsed: dict[str, Any] = yaml_parse(template.read_text())
+    declared: dict[str, dict[str, Any]] = parsed["Parameters"]
     values = {name: str(its["Default"]) for name, its in declared.items() if "Default" in its}
     values.update(section.given)
     faults = [f"{name} is not a parameter of the template." for name in values.keys() - declared.keys()]
@@ -72,6 +79,7 @@ def parameters(template: Path, section: Section) -> dict[str, str]:
     faults += [
         f"{name} {fault}" for name, its in declared.items() if name in values and (fault := _fault(its, values[name]))
     ]
+    faults = faults or [*rules.broken(parsed, values), *_user(values)]
     if faults:
         raise Refused(*(f"section {section.environment}: {fault}" for fault in sorted(faults)))
     return values | {"Settings": settings(values)}
@@ -87,13 +95,21 @@ def _fault(declared: Mapping[str, Any], value: str) -> str | None:
     """The reason for which CloudFormation would refuse a value, in the words of the template."""
     if value == FILL_IN:
         return f"still has the placeholder {FILL_IN}: replace it."
-    if "AllowedPattern" in declared and not re.fullmatch(declared["AllowedPattern"], value):
+    members = rules.entries(value) if declared["Type"] == "CommaDelimitedList" else [value]
+    if not all(re.fullmatch(declared.get("AllowedPattern", ".*"), each) for each in members):
         return str(declared.get("ConstraintDescription", f"must match {declared['AllowedPattern']}."))
     if "AllowedValues" in declared and value not in map(str, declared["AllowedValues"]):
         return f"must be one of {', '.join(map(str, declared['AllowedValues']))}."
     if declared["Type"] == "Number" and not _is_between(declared.get("MinValue"), declared.get("MaxValue"), value):
         return f"must be a whole number from {declared.get('MinValue')} to {declared.get('MaxValue')}."
     return None
+
+
+def _user(values: Mapping[str, str]) -> Iterator[str]:
+    """DatabaseUser may name its user; the functions are allowed to sign in as that of DatabaseUrl."""
+    _, _, user = values["DatabaseUser"].partition("/")
+    if user and f"//{user}@" not in values["DatabaseUrl"]:
+        yield f"DatabaseUser ends in /{user}, which is not the user of DatabaseUrl: leave /{user} out, or correct one."
 
 
 def _is_between(least: int | None, most: int | None, value: str) -> bool:

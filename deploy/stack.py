@@ -52,6 +52,20 @@ def changes(stack: Mapping[str, Any] | None, parameters: Mapping[str, str]) -> I
             yield name, before.get(name), value
 
 
+def fixed(stack: Mapping[str, Any] | None, parameters: Mapping[str, str]) -> Iterator[str]:
+    """The changes that CloudFormation cannot make, or only by deleting the database of the stack."""
+    before = {name: old for name, old, _ in changes(stack, parameters) if old is not None}
+    created = before.get("CreateDatabase", parameters["CreateDatabase"]) == "true"
+    if created and "CreateDatabase" in before:
+        yield (
+            "CreateDatabase=false would delete the database of the stack with all messages that wait, and leave a"
+            " snapshot. Deploy another stack instead, and delete this one once no message waits."
+        )
+    for name in ("VpcId", "VpcSubnetIds"):
+        if created and name in before:
+            yield f"{name} cannot change while the stack has its own database: it must remain {before[name]}."
+
+
 def reasons(session: Any, name: str) -> list[str]:
     """The resources whose own failure ended the last deployment, the first one first."""
     found: list[str] = []

@@ -6,6 +6,7 @@ What the account lacks, and how it is made good, is in local/aws/ministack_gaps.
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from botocore.exceptions import ClientError
+from samcli.yamlhelper import yaml_parse
 
 from local.aws import build
 from local.aws.account import Account, account
@@ -25,6 +28,7 @@ from local.twilio.stand_in import Accept, Behaviour, Callbacks
 from local.waiting import wait_until
 from sms_retry import worker
 from tests.e2e.messages import BODY, PEOPLE, message, number
+from tests.unit.test_deploy import BROKEN, FILLED_IN
 
 # Deployed once, on one worker of those that pytest-xdist groups tests for.
 pytestmark = pytest.mark.xdist_group("deploy")
@@ -115,6 +119,17 @@ def test_nobody_but_this_machine_reaches_the_account(here: Account) -> None:
     # A socket that is bound to every address answers at this one too.
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("127.0.0.2", here.aws.port))
+
+
+@pytest.mark.parametrize(("given", "words"), BROKEN)
+def test_cloudformation_refuses_parameters_that_break_a_rule(here: Account, given: dict[str, str], words: str) -> None:
+    # The rules of the template, with a queue as the stack. `make deploy` refuses these parameters with the same words.
+    template = yaml_parse((ROOT / "template.yaml").read_text())
+    queue = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
+    body = json.dumps({name: template[name] for name in ("Parameters", "Rules")} | queue)
+    values = [{"ParameterKey": name, "ParameterValue": value} for name, value in {**FILLED_IN, **given}.items()]
+    with pytest.raises(ClientError, match=re.escape(words)):
+        here.aws.client("cloudformation").create_stack(StackName="rules", TemplateBody=body, Parameters=values)
 
 
 def test_an_application_sends_through_the_alias(here: Account, deployed: Deployed) -> None:

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
+from samcli.yamlhelper import yaml_parse
 
 from deploy import check, section, stack
 from deploy.section import Refused, Section
@@ -29,6 +30,38 @@ FILLED_IN = {
     "TwilioSender": "+15005550006",
 }
 ENVIRONMENTS = ("dev", "staging", "prod")
+BY_IAM = {"DatabaseSecretArn": "", "DatabaseUrl": "postgresql://app@db.abc.eu-west-1.rds.amazonaws.com/app"}
+OWN_DATABASE = {
+    "DatabaseSecretArn": "",
+    "CreateDatabase": "true",
+    "VpcId": "vpc-0a",
+    "VpcSubnetIds": "subnet-0a,subnet-0b",
+}
+IN_A_VPC = {"VpcSubnetIds": "subnet-0a", "VpcSecurityGroupIds": "sg-0a,sg-0b"}
+ALLOWED = [
+    {},
+    IN_A_VPC,
+    OWN_DATABASE,
+    {**BY_IAM, "DatabaseUser": "prx-0a"},
+    {"EventBusName": "a", "EventTypes": "reply"},
+]
+# Parameters that break a rule of the template, and words of its sentence.
+BROKEN = [
+    ({"DatabaseSecretArn": ""}, "Give one of DatabaseSecretArn, DatabaseUrl and CreateDatabase=true"),
+    ({**OWN_DATABASE, "DatabaseSecretArn": FILLED_IN["DatabaseSecretArn"]}, "Give one of DatabaseSecretArn"),
+    (BY_IAM, "Give DatabaseUrl and DatabaseUser"),
+    ({"DatabaseUser": "db-0a"}, "Give DatabaseUrl and DatabaseUser"),
+    ({**OWN_DATABASE, "VpcId": ""}, "CreateDatabase needs VpcId"),
+    (
+        {**OWN_DATABASE, "VpcSubnetIds": ""},
+        "CreateDatabase needs VpcId and, in two availability zones of it, VpcSubnetIds",
+    ),
+    ({**OWN_DATABASE, "VpcSecurityGroupIds": "sg-0a"}, "leave VpcSecurityGroupIds empty"),
+    ({**IN_A_VPC, "VpcSecurityGroupIds": ""}, "VpcSubnetIds needs VpcSecurityGroupIds"),
+    ({**IN_A_VPC, "VpcSubnetIds": ""}, "VpcSecurityGroupIds needs VpcSubnetIds"),
+    ({"EventBusName": "default"}, "EventBusName needs EventTypes"),
+    ({"ConsoleJwtIssuer": "https://id.example.com"}, "The console needs ConsoleJwtIssuer and ConsoleJwtAudience"),
+]
 
 
 @pytest.fixture
@@ -102,10 +135,11 @@ def test_a_parameter_can_be_given_as_empty_in_every_way_that_sam_writes(lines: s
     assert section.overrides(lines) == {"MaxWorkers": "9", "PublicWebhookUrl": "", "DatabaseUrl": ""}
 
 
-def test_a_stack_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a" * 101, "", "sms_retry", "1-sms"])
+def test_a_stack_name_that_aws_would_refuse_is_refused_first(tmp_path: Path, name: str) -> None:
     config = tmp_path / "samconfig.toml"
-    config.write_text(f'[dev.deploy.parameters]\nstack_name = "{"a" * 101}"\n')
-    with pytest.raises(Refused, match="1 to 100 characters"):
+    config.write_text(f'[dev.deploy.parameters]\nstack_name = "{name}"\n')
+    with pytest.raises(Refused, match="1 to 100 letters, digits and hyphens"):
         section.read(config, "dev")
 
 
@@ -118,10 +152,65 @@ def test_a_stack_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
         ({"MaxWorkers": "99"}, "MaxWorkers must be a whole number from 1 to 50"),
         ({"MaxWorkers": "many"}, "MaxWorkers must be a whole number from 1 to 50"),
         ({"CreateDatabase": "yes"}, "CreateDatabase must be one of true, false"),
+        ({**IN_A_VPC, "VpcSubnetIds": "subnet-0a,vpc-0a"}, "VpcSubnetIds must be ids of subnets"),
+        ({**IN_A_VPC, "VpcSecurityGroupIds": "default"}, "VpcSecurityGroupIds must be ids of security groups"),
     ],
 )
 def test_a_value_that_cloudformation_would_refuse_is_refused_first(given: dict[str, str], words: str) -> None:
     assert words in refused(**given)
+
+
+@pytest.mark.parametrize(("given", "words"), BROKEN)
+def test_parameters_that_break_a_rule_of_the_template_are_refused_with_its_sentence(
+    given: dict[str, str], words: str
+) -> None:
+    assert words in refused(**given)
+
+
+@pytest.mark.parametrize("given", ALLOWED)
+def test_parameters_that_break_no_rule_are_taken(given: dict[str, str]) -> None:
+    assert parameters(**given).items() >= given.items()
+
+
+def test_every_rule_of_the_template_is_broken_by_an_example() -> None:
+    sentences = [
+        each["AssertDescription"]
+        for rule in yaml_parse(TEMPLATE.read_text())["Rules"].values()
+        for each in rule["Assertions"]
+    ]
+    assert [sentence for sentence in sentences if not any(words in sentence for _, words in BROKEN)] == []
+
+
+@pytest.mark.parametrize(
+    ("user", "words"), [("prx-0a", ""), ("prx-0a/app", ""), ("prx-0a/root", "ends in /root, which is not the user")]
+)
+def test_the_functions_sign_in_as_the_user_of_the_url(user: str, words: str) -> None:
+    given = {**BY_IAM, "DatabaseUser": user}
+    if words:
+        assert words in refused(**given)
+    else:
+        assert parameters(**given)["DatabaseUser"] == user
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"VpcId": "vpc-0b"}, "VpcId cannot change while the stack has its own database: it must remain vpc-0a."),
+        ({"VpcSubnetIds": "subnet-0a"}, "VpcSubnetIds cannot change"),
+        ({**FILLED_IN, "CreateDatabase": "false"}, "CreateDatabase=false would delete the database of the stack"),
+    ],
+)
+def test_a_change_that_would_end_the_database_of_the_stack_is_refused(changed: dict[str, str], words: str) -> None:
+    kept = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters(**OWN_DATABASE).items()]
+    before = {"Parameters": kept}
+    assert words in "\n".join(stack.fixed(before, {**parameters(**OWN_DATABASE), **changed}))
+    assert list(stack.fixed(before, parameters(**OWN_DATABASE, MaxWorkers="9"))) == []
+    assert list(stack.fixed(None, parameters(**OWN_DATABASE))) == []
+
+
+def test_a_stack_without_a_database_may_move_to_other_subnets() -> None:
+    kept = [{"ParameterKey": name, "ParameterValue": value} for name, value in parameters(**IN_A_VPC).items()]
+    assert list(stack.fixed({"Parameters": kept}, parameters(**{**IN_A_VPC, "VpcSubnetIds": "subnet-0c"}))) == []
 
 
 def test_a_line_that_is_removed_returns_its_parameter_to_the_default() -> None:

@@ -292,6 +292,46 @@ def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
         assert readable[name.removesuffix("Function") + "Role"] == wanted
 
 
+def resolved(value: Any, parameters: dict[str, str]) -> Any:
+    """A value without resources, as CloudFormation resolves it."""
+
+    def of(inner: Any) -> Any:
+        return resolved(inner, parameters)
+
+    match value:
+        case {"Ref": name}:
+            return parameters[name]
+        case {"Fn::Split": [by, text]}:
+            return of(text).split(by)
+        case {"Fn::Select": [place, values]}:
+            return of(values)[int(place)]
+        case {"Fn::Sub": [str(text), names]}:
+            return re.sub(r"\$\{(\w+)\}", lambda name: str(of(names[name[1]])), text)
+        case {"Fn::Sub": str(text)}:
+            return re.sub(r"\$\{(\w+)\}", lambda name: parameters[name[1]], text)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("url", "id_", "allowed"),
+    [
+        ("postgresql://app@db.abc.eu-west-1.rds.amazonaws.com:5432/shop", "prx-0a", "prx-0a/app"),
+        ("postgresql://app@db.abc.eu-west-1.rds.amazonaws.com/shop", "db-0a/root", "db-0a/app"),
+        # CloudFormation resolves it for a stack with a secret too, and must be able to.
+        ("", "", "/"),
+    ],
+)
+def test_a_function_may_sign_in_as_the_user_of_the_url_and_as_no_other(
+    url: str, id_: str, allowed: str, expanded: dict[str, Any]
+) -> None:
+    [user] = {
+        json.dumps(each["Resource"]["Fn::Sub"][1]["User"]["Fn::If"][2])
+        for role, each in statements(expanded)
+        if each["Action"] == "rds-db:connect" and role != "DatabaseProxyRole"
+    }
+    assert resolved(json.loads(user), {"DatabaseUrl": url, "DatabaseUser": id_}) == allowed
+
+
 def test_a_role_allows_exactly_the_actions_that_the_code_needs(
     source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
