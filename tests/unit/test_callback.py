@@ -212,7 +212,7 @@ def reply(**form: str) -> Receipt | Reply | Forged | NotACallback:
 
 @pytest.mark.parametrize("body", ["STOP", " stop ", "Stop.", "“opt out”", "ARRÊT", "please stop"])
 def test_a_reply_that_asks_to_stop_is_a_stop(body: str) -> None:
-    assert reply(Body=body) == Reply(SID, "+14155550123", "stop")
+    assert reply(Body=body) == Reply(SID, "+14155550123", "stop", body=body)
 
 
 @pytest.mark.parametrize(
@@ -229,19 +229,19 @@ def test_a_reply_that_asks_to_stop_is_a_stop(body: str) -> None:
     ],
 )
 def test_start_asks_to_start_and_any_other_text_asks_for_nothing(form: dict[str, str], wish: str | None) -> None:
-    assert reply(**form) == Reply(SID, "+14155550123", wish)
+    assert reply(**form) == Reply(SID, "+14155550123", wish, body=form["Body"])
 
 
 @pytest.mark.parametrize(
     "sender", ["rcs:+14155550123", "RCS:+14155550123", "whatsapp:+14155550123", "+1 415 555 0123", " +14155550123"]
 )
 def test_a_person_has_one_number_on_every_channel(sender: str) -> None:
-    assert reply(From=sender, Body="STOP") == Reply(SID, "+14155550123", "stop")
+    assert reply(From=sender, Body="STOP") == Reply(SID, "+14155550123", "stop", body="STOP")
 
 
 @pytest.mark.parametrize("sender", ["68849", "SUPPORT", "+12", "rcs:brand_agent"])
 def test_a_sender_that_is_no_phone_number_has_no_number(sender: str) -> None:
-    assert reply(From=sender, Body="STOP") == Reply(SID, None, "stop")
+    assert reply(From=sender, Body="STOP") == Reply(SID, None, "stop", body="STOP")
 
 
 @pytest.mark.parametrize("form", [{"From": ""}, {"From": "x" * 300}, {"MessageSid": "x" * 300}, {"MessageSid": "\0"}])
@@ -279,3 +279,8 @@ anything = st.recursive(
 )
 def test_an_event_without_a_signature_is_never_a_receipt_or_a_reply(given_event: dict[str, Any]) -> None:
     assert isinstance(read(given_event), Forged | NotACallback)
+
+
+def test_a_reply_has_the_number_that_it_went_to_and_a_text_without_nul() -> None:
+    found = reply(To="rcs:+15005550006", Body="Thanks\0!")
+    assert found == Reply(SID, "+14155550123", None, to_number="+15005550006", body="Thanks!")

@@ -24,7 +24,7 @@ create or replace function sms_retry.queue_sms_retry(
     content_sid   text = null,
     content_variables jsonb = null
 ) returns bigint
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql security definer set search_path = sms_retry, pg_temp
 as $$
 #variable_conflict use_column
 <<this>>
@@ -105,6 +105,12 @@ begin
             case when queued <> 'pending' then now() end)
     returning sms_retry_queue.id into this.queue_id;
 
+    if queued <> 'pending' then
+        insert into sms_outbox (type, message_id, message_key, business_id, batch, error_code, reason)
+        select queued, this.id, queue_sms_retry.message_key, queue_sms_retry.business_id, queue_sms_retry.batch,
+            queue_sms_retry.error_code, case when opted_out then 'opted_out' else 'first_send_failed' end
+        where queued in (select e.type from sms_event_types e);
+    end if;
     if queue_sms_retry.error_code is not null then
         insert into sms_attempts (queue_id, attempt, outcome, error_code, error_message)
         values (this.queue_id, 0, 'refused', queue_sms_retry.error_code, queue_sms_retry.error_message);

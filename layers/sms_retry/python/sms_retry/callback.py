@@ -128,7 +128,11 @@ def _reply(form: _Form) -> Reply | NotACallback:
     if not _can_be_stored(sender, sid):
         return NotACallback(f"its From or MessageSid has {UNFIT}")
     wish = replies.wish(form.first("Body"), form.first("OptOutType"))
-    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish)
+    number, told_to, body = numbers.from_text(_without_channel(sender)), form.first("To"), form.first("Body")
+    # Postgres cannot store NUL.
+    return Reply(
+        sid or None, number, wish, _without_channel(told_to)[:LONGEST_FIELD].replace("\0", ""), body.replace("\0", "")
+    )
 
 
 def _without_channel(address: str) -> str:

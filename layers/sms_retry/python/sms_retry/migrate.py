@@ -7,11 +7,13 @@ function of this release was missing: the release before may have written such r
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import sqlparse
+from psycopg.sql import SQL, Identifier
 
 # Any number that no other program uses for a lock in this database.
 LOCK = 7_236_417_001
@@ -30,6 +32,23 @@ create table if not exists sms_retry.schema_migrations (
 LEFT_BEHIND = """
 select oid::regprocedure::text from pg_proc
 where pronamespace = 'sms_retry'::regnamespace and xmin <> pg_current_xact_id()::xid
+"""
+
+# Each runs with the rights of its owner (security definer), so its caller needs no other right.
+APPLICATION_ENTRIES = (
+    "queue_sms_retry",
+    "queue_sms_retries",
+    "cancel_sms_retry",
+    "cancel_sms_batch",
+    "sms_batch",
+    "set_sms_consent",
+    "sms_message_state",
+    "take_sms_events",
+    "done_sms_events",
+)
+SIGNATURES = """
+select oid::regprocedure::text from pg_proc
+where pronamespace = 'sms_retry'::regnamespace and proname = any (%s) and prosecdef
 """
 
 RECORD_REPAIR = "insert into sms_retry.schema_migrations (name) values (%s) on conflict do nothing"
@@ -62,8 +81,13 @@ def sql_folder() -> Path:
     return folder
 
 
-def migrate(database_url: str, sql: Path | None = None) -> Migrated:
-    """Apply `sql` (default: this release's) to the database; a second run at the same time waits for the first."""
+def migrate(
+    database_url: str, sql: Path | None = None, roles: Sequence[str] = (), event_types: Sequence[str] = ()
+) -> Migrated:
+    """Apply `sql` (default: this release's) to the database; a second run at the same time waits for the first.
+
+    `roles` are the applications' roles. `event_types`, if any, are the types of events that are written from now on.
+    """
     folder = sql or sql_folder()
     migrations = sorted((folder / "migrations").glob("*.sql"))
     functions = sorted((folder / "functions").rglob("*.sql"), key=lambda path: path.name)
@@ -94,7 +118,26 @@ def migrate(database_url: str, sql: Path | None = None) -> Migrated:
         for name in repaired:
             _run(connection, repairs[name], folder)
             connection.execute(RECORD_REPAIR, [name])
+        if "take_sms_events" in {path.stem for path in functions}:
+            _allow(connection, roles)
+        if event_types:
+            connection.execute("select sms_retry.subscribe_sms_events(%s)", [list(event_types)])
     return Migrated(tuple(path.stem for path in new), len(functions), tuple(dropped), tuple(repaired))
+
+
+def _allow(connection: psycopg.Connection, roles: Sequence[str]) -> None:
+    """Let each role call the entries of applications; PUBLIC may call nothing."""
+    connection.execute("revoke execute on all functions in schema sms_retry from public")
+    entries = [name for (name,) in connection.execute(SIGNATURES, [list(APPLICATION_ENTRIES)])]
+    for role in map(Identifier, roles):
+        try:
+            connection.execute(SQL("grant usage on schema sms_retry to {}").format(role))
+        except psycopg.errors.UndefinedObject:
+            raise MigrationError(
+                f"the role {role.as_string()} of APPLICATION_ROLES does not exist: create it"
+            ) from None
+        functions = SQL(", ").join(map(SQL, entries))
+        connection.execute(SQL("grant execute on function {} to {}").format(functions, role))
 
 
 def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:

@@ -16,10 +16,12 @@ from sms_retry.values import (
     Cause,
     Claim,
     Control,
+    Event,
     Finding,
     Hold,
     Message,
     Receipt,
+    Reply,
     Report,
     Silent,
     State,
@@ -143,6 +145,36 @@ class Store(Readings):
             return self.set_consent("*", from_number, "opted_out") if wish == "stop" else 0
         ended: int | None = rows[0][0]
         return ended
+
+    def record_reply(self, reply: Reply, from_number: str) -> bool:
+        """Take any reply, once by its SID; true if it asks to stop or to start, or if replies are subscribed to."""
+        statement = "select sms_retry.record_sms_reply(%s, %s, %s, %s, %s)"
+        given = [reply.message_sid, from_number, reply.to_number, reply.body, reply.wish]
+        rows = _if_defined(self._again, statement, given)
+        if rows is not None:
+            return bool(rows[0][0])
+        if reply.wish:
+            self.take_reply(reply.message_sid, from_number, reply.wish)
+        return reply.wish is not None
+
+    def take_events(self, limit: int, lease: timedelta) -> list[Event]:
+        """Lease at most `limit` events, the oldest first; unconfirmed ones come again after the lease."""
+        rows = _if_defined(self._once, "select * from sms_retry.take_sms_events(%s, %s)", [limit, lease])
+        return [Event(*row) for row in rows or ()]
+
+    def done_events(self, ids: Sequence[int]) -> None:
+        """Confirm events: they are not returned again."""
+        _if_defined(self._again, "select sms_retry.done_sms_events(%s::bigint[])", [list(ids)])
+
+    def waiting_events(self) -> tuple[int, int]:
+        """The number of unconfirmed events, and the age of the oldest in seconds."""
+        rows = _if_defined(self._again, "select waiting, oldest_seconds from sms_retry.waiting_sms_events()", [])
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def cleanup_events(self) -> int:
+        """Remove one batch of events that no consumer confirmed within a week; their number, 0 when none is left."""
+        rows = _if_defined(self._once, "select sms_retry.cleanup_sms_events()", [])
+        return int(rows[0][0]) if rows else 0
 
     def record_delivery(self, receipt: Receipt, verdict: Verdict | None = None) -> str:
         """Store a receipt, with the verdict on a failure; returns settled, noted, repeated or unheard_of."""
