@@ -122,6 +122,12 @@ def command_line() -> _Parser:
         opt.set_defaults(consent=consent)
         opt.add_argument("--business", default="*", metavar="ID", help="for one business; without it, for every one")
         opt.add_argument("number", **person)
+    batch = command("batch", commands.batch, "show how far a batch is, cancel it, or hold it", large)
+    batch.add_argument("batch", metavar="NAME")
+    what = batch.add_mutually_exclusive_group()
+    what.add_argument("--cancel", action="store_true", help="cancel every message that waits; no message is sent again")
+    what.add_argument("--hold", dest="wait", type=_duration, metavar="TIME", help="set a hold on the batch, such as 2h")
+    what.add_argument("--release", action="store_true", help="clear the hold on the batch")
     erase = command("erase", commands.erase, "erase a person and every message to this person", large)
     erase.add_argument("number", **person)
     return parser

@@ -49,6 +49,15 @@ class Known(NamedTuple):
     region: str | None
 
 
+class Queued(NamedTuple):
+    """One message of many: its place, from 1, with its id and status, or with the fault for which it was not stored."""
+
+    place: int
+    message_id: int | None
+    status: str | None
+    fault: str | None
+
+
 class Store(Readings):
     """The database of one container; `newer_conninfo` is called when the login by `conninfo` failed."""
 
@@ -77,6 +86,11 @@ class Store(Readings):
         statement = f"select sms_retry.queue_sms_retry({places}, error_code => %s, error_message => %s, delays => %s)"
         given += [error_code, error_message, delays if delays is None else list(delays)]
         return int(self._once(statement, given)[0][0])
+
+    def queue_many(self, messages: str, batch: str | None) -> list[Queued]:
+        """Queue up to 10,000 messages in one call: a JSON array of objects with the fields of send_sms."""
+        statement = "select place, message_id, status, fault from sms_retry.queue_sms_retries(%s, %s)"
+        return [Queued(*row) for row in self._once(statement, [messages, batch])]
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
         """Queue a message and, if it is due, claim it; returns its id and the claim."""
@@ -257,6 +271,10 @@ class Store(Readings):
         """Cancel one message; its status afterwards, or None where no message has this id."""
         status: str | None = self._by_hand(actor, "cancel", subject, "cancel_sms_retry", "text", message_id)
         return status
+
+    def cancel_batch_by_hand(self, actor: str, subject: str, batch: str, limit: int) -> int:
+        """Cancel at most `limit` waiting messages of a batch; their number, 0 when none is left."""
+        return int(self._by_hand(actor, "cancel", subject, "cancel_sms_batch", "int", batch, limit))
 
     def requeue_by_hand(
         self, actor: str, subject: str, cause: Cause, since: datetime, until: datetime | None, limit: int
