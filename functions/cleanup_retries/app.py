@@ -1,4 +1,4 @@
-"""Daily: erases the texts of messages that ended, and removes their queue rows, in batches while time is left."""
+"""Daily: erases the texts of messages that ended, and removes their queue rows and old events, in batches while time is left."""
 
 from __future__ import annotations
 
@@ -19,5 +19,7 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     while days and seconds_left() > ONE_BATCH and (batch := store.erase_bodies(days)):
         erased += batch
     while seconds_left() > ONE_BATCH and (batch := store.cleanup(only_erased=bool(days))):
+        removed += batch
+    while seconds_left() > ONE_BATCH and (batch := store.cleanup_events()):
         removed += batch
     return {"removed": removed, "erased": erased}
