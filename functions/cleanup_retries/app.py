@@ -1,4 +1,4 @@
-"""Daily: erases the texts of messages that ended, and removes their queue rows and old events, in batches while time is left."""
+"""Daily: erases the texts of messages that ended, and removes their queue rows and old events, in batches."""
 
 from __future__ import annotations
 

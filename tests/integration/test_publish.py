@@ -9,9 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import jsonschema
 import psycopg
 import pytest
 
+from local.aws.container import ROOT
 from local.waiting import let_time_pass
 from sms_retry import publish
 from sms_retry.store import Store
@@ -68,7 +70,10 @@ def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    given = {"AWS_ENDPOINT_URL_EVENTBRIDGE": f"http://127.0.0.1:{server.server_port}", "AWS_DEFAULT_REGION": "eu-west-1"}
+    given = {
+        "AWS_ENDPOINT_URL_EVENTBRIDGE": f"http://127.0.0.1:{server.server_port}",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
     given |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "1"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -149,6 +154,17 @@ def test_only_a_reply_has_a_number_and_a_text(db: psycopg.Connection, store: Sto
     assert "+49176" not in json.dumps(delivered)
     assert replied["reply"]["body"] == "Thanks!"
     assert (replied["message_id"], replied["detail_type"]) == (1, "SMS reply")
+
+
+def test_the_schema_describes_every_event(db: psycopg.Connection, store: Store, bus: Bus) -> None:
+    schema = json.loads((ROOT / "docs/event.schema.json").read_text())
+    cancelled(db, store, 1)
+    reply(store, "Thanks!")
+    run(store)
+    for event in bus.details:
+        assert event.pop("detail_type").startswith("SMS ")
+        jsonschema.validate(event, schema)
+        assert set(schema["required"]) == event.keys() - {"reply"}
 
 
 def test_a_lingering_publisher_looks_again_each_second(db: psycopg.Connection, store: Store, bus: Bus) -> None:
