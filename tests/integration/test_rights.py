@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
+from local.aws.container import ROOT
 from local.postgres.server import Server
 from sms_retry.migrate import APPLICATION_ENTRIES, MigrationError, migrate
 
@@ -80,3 +82,10 @@ def test_a_role_that_does_not_exist_is_named_and_nothing_changes(server: Server,
         migrate(url, roles=["nowhere"])
     with psycopg.connect(url) as connection:
         assert connection.execute("select to_regnamespace('sms_retry')").fetchone() == (None,)
+
+
+def test_the_role_may_run_the_example_of_the_readme(allowed: psycopg.Connection) -> None:
+    readme = (ROOT / "README.md").read_text()
+    examples = re.findall(r"```sql\n(select sms_retry\.queue_sms_retry.*?;)\n```", readme, re.DOTALL)
+    assert len(examples) == 1
+    assert allowed.execute(examples[0]).fetchone() is not None
