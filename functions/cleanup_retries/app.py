@@ -1,4 +1,4 @@
-"""Daily: erases the texts of ended messages, removes their queue rows, and removes old messages, while time is left."""
+"""Daily: erases the texts of ended messages, removes their queue rows, old messages and old events."""
 
 from __future__ import annotations
 
@@ -25,4 +25,6 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     while given.keep_messages and after is not None and seconds_left() > ONE_BATCH:
         batch, after = store.remove_old(given.keep_messages, after)
         messages += batch
+    while seconds_left() > ONE_BATCH and (batch := store.cleanup_events()):
+        removed += batch
     return {"removed": removed, "erased": erased, "messages_removed": messages}

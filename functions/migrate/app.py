@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
@@ -27,9 +28,10 @@ def _create_role(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 
 def _migrate(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    from sms_retry import migrate, runtime
+    from sms_retry import migrate, runtime, settings
 
-    done = migrate.migrate(runtime.database())
+    given = settings.migrating(os.environ)
+    done = migrate.migrate(runtime.database(), roles=given.application_roles, event_types=given.event_types)
     runtime.logger.info("migrated", extra=asdict(done))
     counts = {"migrations": len(done.migrations), "functions": done.functions, "dropped": len(done.dropped)}
     return {**counts, "repairs": len(done.repairs)}

@@ -1,16 +1,18 @@
-"""Invoked by an application: stores a message and sends it, unless the application has sent it itself."""
+"""Invoked by an application: stores a message and sends it, unless the application sent it itself; queues a list."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from sms_retry import entry, first_send, intake, metrics, response, runtime, worker
+from sms_retry import bulk, entry, first_send, intake, metrics, response, runtime, worker
 from sms_retry.values import Message
 
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    if "messages" in event:
+        return bulk.queue(runtime.store(), event, context.aws_request_id, runtime.now())
     message, done = intake.read(event)
     # Lambda's own repeat of an invocation has the same id: it is the same message.
     message = replace(message, message_key=message.message_key or context.aws_request_id)

@@ -87,6 +87,14 @@ create table sms_retry.sms_outbox (
     leased_until timestamptz
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500);
 
+-- The events of one message, in order.
+-- squawk-ignore require-concurrent-index-creation
+create index sms_outbox_message on sms_retry.sms_outbox (message_id, id) where message_id is not null;
+
+-- The replies of one person.
+-- squawk-ignore require-concurrent-index-creation
+create index sms_outbox_from on sms_retry.sms_outbox ((detail ->> 'from')) where type = 'reply';
+
 -- A hold may concern a business or a batch too. The new constraint holds for every earlier row.
 -- squawk-ignore ban-drop-constraint
 alter table sms_retry.sms_holds drop constraint sms_holds_scope_check;

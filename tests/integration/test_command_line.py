@@ -447,3 +447,23 @@ def test_a_sender_that_cannot_be_recorded_is_refused_in_a_sentence(run: Run) -> 
     refused = run("sender", "+15005550002", "--business", "acme")
     assert refused.code == 1
     assert "business_id has another sender already" in refused.err
+
+
+def test_a_batch_is_shown_held_and_cancelled(db: psycopg.Connection, store: Store, run: Run) -> None:
+    for n in (1, 2):
+        take_in(store, n, batch="spring")
+    accepted(store, 3, batch="spring")
+    assert facts_of(run("batch", "spring", "--json")) == {"messages": {"queued": 2, "sent": 1}}
+    assert "queued" in run("batch", "spring").out
+    run("batch", "spring", "--hold", "2h")
+    assert db.execute("select scope, key from sms_retry.sms_holds").fetchall() == [("batch", "spring")]
+    run("batch", "spring", "--release")
+    assert count(db, "sms_holds") == 0
+    assert run("batch", "spring", "--cancel").code == 1
+    cancelled = facts_of(run("batch", "spring", "--cancel", "--yes", "--json"))
+    assert cancelled == {"cancelled": 2, "messages": {"cancelled": 2, "sent": 1}}
+    assert one(db, "select subject from sms_retry.sms_actions order by id desc limit 1") == "batch spring"
+
+
+def test_a_batch_without_a_message_is_reported(run: Run) -> None:
+    assert run("batch", "spring", "--cancel", "--yes").err.endswith("no message is in this batch\n")

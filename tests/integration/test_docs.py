@@ -54,7 +54,8 @@ def test_each_metric_is_documented_and_each_documented_metric_exists() -> None:
         name
         for source in sources
         for name in re.findall(
-            r'"([A-Z]\w+(?:Callbacks|Workers|Messages|Deferrals|Holds|Lists|Replies|Seconds))"', source.read_text()
+            r'"([A-Z]\w+(?:Callbacks|Workers|Messages|Deferrals|Holds|Lists|Replies|Events|Seconds))"',
+            source.read_text(),
         )
     }
     of_a_tally = {

@@ -225,12 +225,12 @@ def reply(**form: str) -> Read:
 
 @pytest.mark.parametrize("body", ["STOP", " stop ", "Stop.", "“opt out”", "ARRÊT", "please stop"])
 def test_a_reply_that_asks_to_stop_is_a_stop(body: str) -> None:
-    assert reply(Body=body) == Reply(SID, "+14155550123", "stop")
+    assert reply(Body=body) == Reply(SID, "+14155550123", "stop", body=body)
 
 
 def test_a_reply_names_the_number_and_the_service_that_it_went_to() -> None:
     found = reply(Body="STOP", To="rcs:+15005550001", MessagingServiceSid="MG1")
-    assert found == Reply(SID, "+14155550123", "stop", ("MG1", "+15005550001"))
+    assert found == Reply(SID, "+14155550123", "stop", ("MG1", "+15005550001"), "+15005550001", "STOP")
 
 
 @pytest.mark.parametrize(
@@ -247,19 +247,19 @@ def test_a_reply_names_the_number_and_the_service_that_it_went_to() -> None:
     ],
 )
 def test_start_asks_to_start_and_any_other_text_asks_for_nothing(form: dict[str, str], wish: str | None) -> None:
-    assert reply(**form) == Reply(SID, "+14155550123", wish)
+    assert reply(**form) == Reply(SID, "+14155550123", wish, body=form["Body"])
 
 
 @pytest.mark.parametrize(
     "sender", ["rcs:+14155550123", "RCS:+14155550123", "whatsapp:+14155550123", "+1 415 555 0123", " +14155550123"]
 )
 def test_a_person_has_one_number_on_every_channel(sender: str) -> None:
-    assert reply(From=sender, Body="STOP") == Reply(SID, "+14155550123", "stop")
+    assert reply(From=sender, Body="STOP") == Reply(SID, "+14155550123", "stop", body="STOP")
 
 
 @pytest.mark.parametrize("sender", ["68849", "SUPPORT", "+12", "rcs:brand_agent"])
 def test_a_sender_that_is_no_phone_number_has_no_number(sender: str) -> None:
-    assert reply(From=sender, Body="STOP") == Reply(SID, None, "stop")
+    assert reply(From=sender, Body="STOP") == Reply(SID, None, "stop", body="STOP")
 
 
 @pytest.mark.parametrize("form", [{"From": ""}, {"From": "x" * 300}, {"MessageSid": "x" * 300}, {"MessageSid": "\0"}])
@@ -310,3 +310,8 @@ def test_a_subaccount_signs_with_its_own_token() -> None:
     assert isinstance(receipt, Receipt)
     assert (receipt.account, receipt.ticket) == ("shop", Ticket(17, 2))
     assert isinstance(found(TOKEN), Forged)
+
+
+def test_a_reply_has_the_number_that_it_went_to_and_a_text_without_nul() -> None:
+    found = reply(To="rcs:+15005550006", Body="Thanks\0!")
+    assert found == Reply(SID, "+14155550123", None, ("+15005550006",), "+15005550006", "Thanks!")

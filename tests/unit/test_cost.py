@@ -84,6 +84,7 @@ def test_every_schedule_of_the_template_is_paid(template: dict[str, Any]) -> Non
         "ProcessRetriesFunction": 43_800,
         "ReconcileFunction": 8_760,
         "HealthCheckFunction": 2_920,
+        "PublishEventsFunction": 43_800,
         "CleanupRetriesFunction": 30,
     }
 

@@ -17,7 +17,7 @@ MAP = (ROOT / "sql/README.md").read_text()
 # A room calls itself and the rooms of lower floors; rooms of one floor do not call each other.
 FLOORS = (
     {"entry"},
-    {"claim", "receipt", "reconcile", "operate", "look", "upkeep"},
+    {"claim", "receipt", "reconcile", "operate", "look", "events", "upkeep"},
     {"finish"},
     {"people"},
 )

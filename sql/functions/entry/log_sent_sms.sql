@@ -36,15 +36,23 @@ begin
         sender => log_sent_sms.sender, batch => log_sent_sms.batch, media_urls => log_sent_sms.media_urls,
         content_sid => log_sent_sms.content_sid, content_variables => log_sent_sms.content_variables);
 
-    -- Attempt 0: no worker has claimed the row, so no worker has sent the message or is about to.
-    update sms_retry_queue q set status = 'processing',
-        -- The application may have sent it a while ago, and Twilio's list is searched from this instant on.
-        claimed_at = now() - interval '5 minutes',
-        finished_at = null
-    -- Also a message that queue_sms_retry has just ended because the person opted out: the application has sent it.
-    where q.message_id = this.id and q.attempt = 0
-        and (q.status = 'pending' or q.status = 'failed' and q.reason = 'opted_out' and not q.body_erased)
-    returning q.id into this.queue_id;
+    with sent as (
+        -- Attempt 0: no worker has claimed the row, so no worker has sent the message or is about to.
+        update sms_retry_queue q set status = 'processing',
+            -- The application may have sent it a while ago, and Twilio's list is searched from this instant on.
+            claimed_at = now() - interval '5 minutes',
+            finished_at = null
+        -- Also a message that queue_sms_retry has just ended because the person opted out: the application has sent it.
+        where q.message_id = this.id and q.attempt = 0
+            and (q.status = 'pending' or q.status = 'failed' and q.reason = 'opted_out' and not q.body_erased)
+        returning q.id
+    ),
+    withdrawn as (
+        -- The message has not ended after all.
+        delete from sms_outbox o
+        where o.message_id = this.id and o.type = 'failed' and o.leased_until is null and exists (select from sent)
+    )
+    select sent.id into this.queue_id from sent;
     if this.queue_id is not null then
         perform finish_sms_retries(array[this.queue_id], array[0],
             array[case when log_sent_sms.provider_sid is null then 'unknown' else 'accepted' end],

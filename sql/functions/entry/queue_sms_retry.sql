@@ -24,7 +24,7 @@ create or replace function sms_retry.queue_sms_retry(
     content_sid   text = null,
     content_variables jsonb = null
 ) returns bigint
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql security definer set search_path = sms_retry, pg_temp
 as $$
 #variable_conflict use_column
 <<this>>
@@ -54,23 +54,17 @@ declare
                        and everybodys.business_id = '*');
     queued     text := case when opted_out or is_final then 'failed' when has_failed and due >= expiry then 'expired'
                    else 'pending' end;
-    faults     text := sms_faults(spelled, kept, queue_sms_retry.business_id,
+    faults     text := nullif(concat_ws('; ', sms_faults(spelled, kept, queue_sms_retry.business_id,
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
                    queue_sms_retry.expires_at, queue_sms_retry.sender, queue_sms_retry.batch, queue_sms_retry.media_urls,
-                   queue_sms_retry.content_sid, queue_sms_retry.content_variables);
+                   queue_sms_retry.content_sid, queue_sms_retry.content_variables),
+                   case when not sms_zone_is_known(queue_sms_retry.time_zone)
+                       then 'time_zone must be an IANA time zone that this database knows, such as America/New_York' end), '');
 begin
     if faults is not null then
         raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
     end if;
     queue_sms_retry.to_number := spelled;
-    if queue_sms_retry.time_zone is not null then
-        begin
-            perform now() at time zone queue_sms_retry.time_zone;
-        exception when invalid_parameter_value then
-            raise exception 'nothing was stored: time_zone must be an IANA time zone that this database knows, such as America/New_York'
-                using errcode = 'invalid_parameter_value';
-        end;
-    end if;
 
     insert into sms_messages
         (message_key, business_id, to_number, body, kind, on_unknown, time_zone, expires_at, status,
@@ -106,6 +100,12 @@ begin
             case when queued <> 'pending' then now() end)
     returning sms_retry_queue.id into this.queue_id;
 
+    if queued <> 'pending' then
+        insert into sms_outbox (type, message_id, message_key, business_id, batch, error_code, reason)
+        select queued, this.id, queue_sms_retry.message_key, queue_sms_retry.business_id, queue_sms_retry.batch,
+            queue_sms_retry.error_code, case when opted_out then 'opted_out' else 'first_send_failed' end
+        where queued in (select e.type from sms_event_types e);
+    end if;
     if queue_sms_retry.error_code is not null then
         insert into sms_attempts (queue_id, attempt, outcome, error_code, error_message)
         values (this.queue_id, 0, 'refused', queue_sms_retry.error_code, queue_sms_retry.error_message);

@@ -1,5 +1,6 @@
 -- Names every invalid argument of queue_sms_retry in one text, or returns null. It repeats no value: they are private.
--- to_number is the result of sms_number, which is null for an impossible number.
+-- to_number is the result of sms_number, which is null for an impossible number. Postgres inlines this function into
+-- queue_sms_retries as long as it has no subquery.
 create or replace function sms_retry.sms_faults(
     to_number     text,
     body          text,
@@ -33,8 +34,7 @@ as $$
         case when sender !~ '^([*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11})$'
             then 'sender must be a number in E.164, a short code, up to 11 letters and digits, or MG and 32 hexadecimal digits' end,
         case when not char_length(batch) between 1 and 255 then 'batch must have 1 to 255 characters' end,
-        case when not (cardinality(media_urls) between 1 and 10 and array_position(media_urls, null) is null and not exists (
-                select from unnest(media_urls) url where url !~ '^https://[^[:space:]]+$' or char_length(url) > 2000))
+        case when not sms_retry.sms_media_are_valid(media_urls)
             then 'media_urls must be 1 to 10 https URLs' end,
         case when content_sid !~ '^HX[0-9a-fA-F]{32}$' then 'content_sid must be HX and 32 hexadecimal digits' end,
         case when content_variables is not null and (content_sid is null or jsonb_typeof(content_variables) <> 'object')

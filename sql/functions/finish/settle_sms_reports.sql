@@ -38,7 +38,8 @@ begin
             as t (id, attempt, outcome, sid, code, message, http_status, request_id, delays, spends, reason)
     ),
     believed as materialized (
-        select t.*, q.message_id, q.status as was, q.attempt as latest, q.doubted_since, m.status as message_was, m.expires_at,
+        select t.*, q.message_id, q.status as was, q.attempt as latest, q.doubted_since, q.reason as reason_was, q.body_erased,
+            m.status as message_was, m.expires_at,
             sms_next_try(t.outcome, t.delays, t.spends, q.retry_count, q.max_retries, q.claimed_at,
                 resend_forbidden => q.body_erased or sms_resend_forbidden(q.reason)) as next_try
         from reports t
@@ -50,7 +51,14 @@ begin
             explains => q.reason = 'no_code' and t.code is not null)
     ),
     judged as materialized (
-        select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int as spent
+        select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int as spent,
+            case
+                when sms_resend_forbidden(n.reason_was) then n.reason_was
+                when after.status in ('completed', 'processing') then null
+                when after.status = 'failed' and cardinality(n.delays) > 0
+                    then case when n.body_erased then 'body_erased' else 'retries_spent' end
+                else coalesce(n.reason, case when n.outcome = 'opted_out' then 'opted_out' end)
+            end as reason_after
         from believed n
         cross join lateral (select sms_status_after(n.outcome, n.attempt, n.latest, n.was, n.message_was, n.next_try,
             n.expires_at, n.doubted_since is not null) as status) after
@@ -131,6 +139,17 @@ begin
             updated_at = now()
         from judged j
         where m.id = any (array[j.message_id])
+        returning m.id, m.message_key, m.business_id, m.batch, m.status, m.error_code, j.reason_after as reason,
+            -- A failure whose cause Twilio names later is news too.
+            m.status <> j.message_was or j.was = 'failed' as is_news
+    ),
+    events as (
+        insert into sms_outbox (type, message_id, message_key, business_id, batch, error_code, reason)
+        select m.status, m.id, m.message_key, m.business_id, m.batch, m.error_code, m.reason
+        from message m
+        -- Twilio is asked about a message that becomes unknown here: it has not ended.
+        where exists (select from sms_event_types) and m.is_news and m.status <> 'unknown'
+            and m.status in (select e.type from sms_event_types e)
     )
     update sms_retry_queue q
     set status = j.becomes,
@@ -140,13 +159,7 @@ begin
         claimed_at = case when j.becomes in ('processing', 'unknown') then coalesce(q.claimed_at, now()) end,
         -- The ticket of the claim that was lost with the database.
         attempt = q.attempt + (j.was = 'completed' and j.becomes = 'unknown')::int,
-        reason = case
-            when sms_resend_forbidden(q.reason) then q.reason
-            when j.becomes in ('completed', 'processing') then null
-            when j.becomes = 'failed' and cardinality(j.delays) > 0
-                then case when q.body_erased then 'body_erased' else 'retries_spent' end
-            else coalesce(j.reason, case when j.outcome = 'opted_out' then 'opted_out' end)
-        end,
+        reason = j.reason_after,
         last_error_code = coalesce(j.code, q.last_error_code),
         finished_at = case
             when j.becomes in ('pending', 'processing', 'unknown') then null

@@ -1,6 +1,6 @@
 -- Calls a message off: a waiting one ends as cancelled, an unknown one is not sent again. Returns the message's status.
 create or replace function sms_retry.cancel_sms_retry(message_id bigint) returns text
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql security definer set search_path = sms_retry, pg_temp
 as $$
 #variable_conflict use_column
 declare
@@ -17,8 +17,14 @@ begin
     update sms_retry_queue q set reason = 'called_off', max_retries = q.retry_count
     where q.message_id = cancel_sms_retry.message_id and q.status = 'unknown';
 
-    update sms_messages m set status = 'cancelled', updated_at = now()
-    where m.id = cancel_sms_retry.message_id and cancelled;
+    with message as (
+        update sms_messages m set status = 'cancelled', updated_at = now()
+        where m.id = cancel_sms_retry.message_id and cancelled
+        returning m.*
+    )
+    insert into sms_outbox (type, message_id, message_key, business_id, batch, error_code, reason)
+    select m.status, m.id, m.message_key, m.business_id, m.batch, m.error_code, 'called_off'
+    from message m where m.status in (select e.type from sms_event_types e);
     return (select m.status from sms_messages m where m.id = cancel_sms_retry.message_id);
 end
 $$;

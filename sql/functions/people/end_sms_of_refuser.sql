@@ -29,6 +29,12 @@ begin
     messages as (
         update sms_messages m set status = 'failed', updated_at = now()
         from ended where m.id = ended.message_id
+        returning m.*
+    ),
+    events as (
+        insert into sms_outbox (type, message_id, message_key, business_id, batch, error_code, reason)
+        select m.status, m.id, m.message_key, m.business_id, m.batch, m.error_code, 'opted_out'
+        from messages m where m.status in (select e.type from sms_event_types e)
     )
     select count(*) into stopped from ended;
     return stopped;

@@ -1,7 +1,7 @@
 -- Records a person's consent to one business or ('*') to every business. After an opt-out each waiting message to the
 -- person fails, and no unknown one is sent again. Returns how many messages failed. A START does not end this opt-out.
 create or replace function sms_retry.set_sms_consent(business_id text, phone_number text, consent text) returns int
-language plpgsql set search_path = sms_retry, pg_temp
+language plpgsql security definer set search_path = sms_retry, pg_temp
 as $$
 #variable_conflict use_column
 begin

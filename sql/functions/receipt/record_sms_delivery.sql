@@ -49,7 +49,12 @@ begin
         update sms_messages m
         set status = 'delivered', delivered_at = now(), updated_at = now(), error_code = null, error_message = null
         where m.id = (select message_id from latest) and m.delivered_at is null
-        returning 1
+        returning m.id, m.message_key, m.business_id, m.batch, m.status
+    ),
+    events as (
+        insert into sms_outbox (type, message_id, message_key, business_id, batch)
+        select m.status, m.id, m.message_key, m.business_id, m.batch
+        from arrived m where m.status in (select e.type from sms_event_types e)
     )
     select exists (select from news), exists (select from arrived) into is_news, is_settled;
     if is_settled then

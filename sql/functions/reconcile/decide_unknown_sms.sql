@@ -39,6 +39,15 @@ begin
         update sms_messages m set status = 'queued', retry_count = m.retry_count + 1, updated_at = now()
         from decided d join sms_retry_queue q on q.id = d.id
         where d.becomes = 'again' and m.id = q.message_id
+    ),
+    events as (
+        insert into sms_outbox (type, message_id, message_key, business_id, batch, error_code, reason)
+        select 'unknown', m.id, m.message_key, m.business_id, m.batch, m.error_code,
+            case when sms_resend_forbidden(q.reason) then q.reason else 'held' end
+        from decided d
+        join sms_retry_queue q on q.id = d.id
+        join sms_messages m on m.id = q.message_id
+        where d.becomes = 'over' and exists (select from sms_event_types e where e.type = 'unknown')
     )
     update sms_retry_queue q
     set status = case when d.becomes = 'again' then 'pending' else 'unknown' end,

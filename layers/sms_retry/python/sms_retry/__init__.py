@@ -5,8 +5,8 @@ The modules stand on floors. A module imports only from lower floors; import-lin
     9  __main__
     8  commands
     7  runtime · scale_out · terminal · console
-    6  metrics
-    5  entry · first_send · worker · reconcile · delivery · operate · health · response
+    6  metrics · bulk
+    5  entry · first_send · worker · reconcile · delivery · operate · health · publish · response
     4  attempt · listing · database_role
     3  policy · store · twilio · callback · intake · conninfo · deployment
     2  readings · hours · matching · migrate

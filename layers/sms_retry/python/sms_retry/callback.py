@@ -141,7 +141,9 @@ def _reply(form: _Form) -> Reply | NotACallback:
     if not _can_be_stored(sender, sid, *to):
         return NotACallback(f"its From, To, MessageSid or MessagingServiceSid has {UNFIT}")
     wish = replies.wish(form.first("Body"), form.first("OptOutType"))
-    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish, tuple(filter(None, to)))
+    # Postgres cannot store NUL.
+    body = form.first("Body").replace("\0", "")
+    return Reply(sid or None, numbers.from_text(_without_channel(sender)), wish, tuple(filter(None, to)), to[1], body)
 
 
 def _without_channel(address: str) -> str:

@@ -188,6 +188,24 @@ def export(given: Namespace) -> Result:
     return Result(exported, json.dumps(exported, indent=2, ensure_ascii=False))
 
 
+def batch(given: Namespace) -> Result:
+    store, key = _store(), given.batch
+    counts = store.batch(key)
+    if not counts:
+        raise CannotBeDone("no message is in this batch")
+    if given.cancel:
+        _confirm(given, f"Cancel {_messages(counts.get('queued', 0))} of the batch? This cannot be undone.")
+        with terminal.progress("cancelled") as progress:
+            cancelled = operate.cancel_batch(store, given.actor, key, progress)
+        facts = {"cancelled": cancelled, "messages": store.batch(key)}
+        return Result(facts, f"Cancelled: {_messages(cancelled)}. No message of the batch is sent again.")
+    if given.wait:
+        operate.hold(store, given.actor, "batch", key, given.wait, "by hand")
+    elif given.release:
+        operate.clear_hold(store, given.actor, "batch", key)
+    return Result({"messages": counts}, terminal.counts(counts))
+
+
 def _store() -> Store:
     # An operator prefers an error at once to a wait for the database.
     return runtime.store(timedelta(0))

@@ -54,11 +54,11 @@ def record(store: Store, receipt: Receipt, now: datetime, code_of: CodeOf | None
 
 
 def apply_reply(store: Store, reply: Reply) -> bool:
-    """Heed a reply that asks to stop or to start; returns False for any other, of which nothing is stored."""
-    if reply.from_number is None or reply.wish is None:
-        return False
-    store.take_reply(reply.message_sid, reply.from_number, reply.wish, reply.senders)
-    return True
+    """Act on a reply that asks to stop or to start, and write its event where replies are subscribed to.
+
+    Returns False for a reply of which nothing is stored.
+    """
+    return reply.from_number is not None and store.record_reply(reply, reply.from_number)
 
 
 def _log(receipt: Receipt, answer: str, reason: str) -> None:

@@ -25,13 +25,16 @@ GAUGES = {
     "CallbackLagSeconds": "callback_lag_seconds",
     "DeadTuples": "dead_tuples",
     "OldestSnapshotSeconds": "oldest_snapshot_seconds",
+    "WaitingEvents": "waiting_events",
+    "OldestEventSeconds": "oldest_event_seconds",
 }
 PERCENTAGES = {"SuccessRate": "success_rate", "RetrySuccessRate": "retry_success_rate"}
 
 
 def check(store: Store) -> dict[str, Any]:
-    """The figures of SQL's sms_retry_health, and `health_status`: healthy, warning or critical."""
-    figures = store.health()
+    """The figures of SQL's sms_retry_health, waiting events, and `health_status`: healthy, warning or critical."""
+    waiting, oldest_seconds = store.waiting_events()
+    figures = store.health() | {"waiting_events": waiting, "oldest_event_seconds": oldest_seconds}
     return {**figures, "health_status": status(figures["success_rate"])}
 
 

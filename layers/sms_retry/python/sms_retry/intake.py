@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +20,9 @@ KINDS = ("transactional", "marketing", "otp", "emergency")
 ON_UNKNOWN = ("resend", "hold")
 LONGEST_BODY = 1600
 MOST_MEDIA = 10
+# SQL's queue_sms_retries accepts as many.
+MOST_MESSAGES = 10_000
+NOTHING_STORED = "nothing was stored: "
 # SQL's sms_faults accepts the same senders and templates.
 SENDER = re.compile(r"\*|\+[1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11}")
 SENDER_FORMS = "a number in E.164, a short code, up to 11 letters and digits, or MG and 32 hexadecimal digits"
@@ -51,7 +54,15 @@ class Sent:
     provider_sid: str
 
 
-def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The place of an invalid message in its list, from 1, and its fault."""
+
+    place: int
+    fault: str
+
+
+def read(event: Mapping[str, Any], allows_first_send: bool = True) -> tuple[Message, Failed | Sent | None]:
     """The message of a `send_sms` event, and the outcome of the application's own first send, if it made one."""
     fields = _Fields(event)
     media_urls, content_sid = (
@@ -74,9 +85,28 @@ def read(event: Mapping[str, Any]) -> tuple[Message, Failed | Sent | None]:
         content_sid=content_sid,
         content_variables=fields.variables("content_variables"),
     )
-    first_send = _first_send(fields)
-    fields.check({"to", "body", "failed", "sent", *Message.__dataclass_fields__} - {"to_number"})
+    first_send = _first_send(fields) if allows_first_send else None
+    known = {"to", "body", *Message.__dataclass_fields__} - {"to_number"}
+    fields.check(known | {"failed", "sent"} if allows_first_send else known)
     return message, first_send
+
+
+def read_many(event: Mapping[str, Any]) -> tuple[str | None, dict[int, Message], list[Refusal]]:
+    """The batch of a `send_sms` event with `messages`, the valid ones by their places (from 1), and the refusals."""
+    fields = _Fields(event)
+    batch, given = fields.text("batch", required=False, most=255), event.get("messages")
+    if not isinstance(given, list) or not 1 <= len(given) <= MOST_MESSAGES:
+        fields.wrong("messages", f"must be a list of 1 to {MOST_MESSAGES} messages")
+    fields.check({"batch", "messages"})
+    valid: dict[int, Message] = {}
+    refused = []
+    for place, one in enumerate(given if isinstance(given, list) else (), 1):
+        try:
+            message, _ = read(one, allows_first_send=False)
+            valid[place] = message if message.batch else replace(message, batch=batch)
+        except InvalidEvent as fault:
+            refused.append(Refusal(place, str(fault).removeprefix(NOTHING_STORED)))
+    return batch, valid, refused
 
 
 @contextmanager
@@ -227,4 +257,4 @@ class _Fields:
                 shown = name if isinstance(name, str) and FIELD.fullmatch(name) else "one name"
                 self.wrong(shown, "is not a field of this event")
         if self.faults:
-            raise InvalidEvent("nothing was stored: " + "; ".join(self.faults))
+            raise InvalidEvent(NOTHING_STORED + "; ".join(self.faults))

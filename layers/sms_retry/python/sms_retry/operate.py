@@ -18,6 +18,8 @@ LONGEST_HOLD = timedelta(days=36_525)
 
 # Messages that one statement requeues.
 BATCH = 1000
+# Messages of a batch that one statement cancels, in about a second.
+CANCELLED_AT_ONCE = 10_000
 # Seven to fifteen digits, as people write a number: `(415) 555-9876`, `+1.415.555.9876`.
 NUMBER = re.compile(r"\+?\(?[0-9](?:[\s().\-/\u2010-\u2015]{0,2}[0-9]){6,14}(?![0-9])")
 
@@ -43,6 +45,16 @@ def retry(store: Store, actor: str, message_id: int, force: bool = False) -> boo
 def cancel(store: Store, actor: str, message_id: int) -> str | None:
     """Cancel one message; its status afterwards, which tells whether it was too late. None: no message has this id."""
     return store.cancel_by_hand(actor, _message(message_id), message_id)
+
+
+def cancel_batch(store: Store, actor: str, batch: str, progress: Progress | None = None) -> int:
+    """Cancel the waiting messages of a batch, part by part; their number. No other message of it is sent again."""
+    cancelled, waiting = 0, store.batch(batch).get("queued", 0)
+    while part := store.cancel_batch_by_hand(actor, f"batch {batch}", batch, CANCELLED_AT_ONCE):
+        cancelled += part
+        if progress:
+            progress(cancelled, max(waiting, cancelled))
+    return cancelled
 
 
 def requeue(store: Store, actor: str, cause: Cause, since: datetime, limit: int, until: datetime | None = None) -> int:

@@ -249,6 +249,14 @@ class Readings:
         """These messages, in this order."""
         return self._rows(ListedMessage, "listed_sms", message_ids)
 
+    def batch(self, batch: str) -> dict[str, int]:
+        """The messages of a batch by status."""
+        return dict(self._again("select status, messages from sms_retry.sms_batch(%s)", [batch]))
+
+    def of_batch(self, batch: str, before_id: int, limit: int) -> list[ListedMessage]:
+        """Messages of a batch, the latest first, with ids below `before_id`."""
+        return self._listed("sms_of_batch", batch, before_id, limit)
+
     def message_details(self, message_id: int) -> MessageDetails | None:
         return next(iter(self._rows(MessageDetails, "sms_message_details", message_id)), None)
 

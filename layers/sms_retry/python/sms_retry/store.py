@@ -19,10 +19,12 @@ from sms_retry.values import (
     Cause,
     Claim,
     Control,
+    Event,
     Finding,
     Hold,
     Message,
     Receipt,
+    Reply,
     Report,
     Silent,
     State,
@@ -58,6 +60,15 @@ class Known(NamedTuple):
     region: str | None
 
 
+class Queued(NamedTuple):
+    """One message of many: its place, from 1, with its id and status, or with the fault for which it was not stored."""
+
+    place: int
+    message_id: int | None
+    status: str | None
+    fault: str | None
+
+
 class Store(Readings):
     """The database of one container; `newer_conninfo` is called when the login by `conninfo` failed."""
 
@@ -86,6 +97,11 @@ class Store(Readings):
         statement = f"select sms_retry.queue_sms_retry({places}, error_code => %s, error_message => %s, delays => %s)"
         given += [error_code, error_message, delays if delays is None else list(delays)]
         return int(self._once(statement, given)[0][0])
+
+    def queue_many(self, messages: str, batch: str | None) -> list[Queued]:
+        """Queue up to 10,000 messages in one call: a JSON array of objects with the fields of send_sms."""
+        statement = "select place, message_id, status, fault from sms_retry.queue_sms_retries(%s, %s)"
+        return [Queued(*row) for row in self._once(statement, [messages, batch])]
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
         """Queue a message and, if it is due, claim it; returns its id and the claim."""
@@ -173,6 +189,36 @@ class Store(Readings):
             return self.set_consent("*", from_number, "opted_out") if wish == "stop" else 0
         ended: int | None = rows[0][0]
         return ended
+
+    def record_reply(self, reply: Reply, from_number: str) -> bool:
+        """Take any reply, once by its SID; true if it asks to stop or to start, or if replies are subscribed to."""
+        statement = "select sms_retry.record_sms_reply(%s, %s, %s, %s, %s, %s)"
+        given = [reply.message_sid, from_number, reply.to_number, reply.body, reply.wish, list(reply.senders)]
+        rows = _if_defined(self._again, statement, given)
+        if rows is not None:
+            return bool(rows[0][0])
+        if reply.wish:
+            self.take_reply(reply.message_sid, from_number, reply.wish, reply.senders)
+        return reply.wish is not None
+
+    def take_events(self, limit: int, lease: timedelta) -> list[Event]:
+        """Lease at most `limit` events, the oldest first; unconfirmed ones come again after the lease."""
+        rows = _if_defined(self._once, "select * from sms_retry.take_sms_events(%s, %s)", [limit, lease])
+        return [Event(*row) for row in rows or ()]
+
+    def done_events(self, ids: Sequence[int]) -> None:
+        """Confirm events: they are not returned again."""
+        _if_defined(self._again, "select sms_retry.done_sms_events(%s::bigint[])", [list(ids)])
+
+    def waiting_events(self) -> tuple[int, int]:
+        """The number of unconfirmed events, and the age of the oldest in seconds."""
+        rows = _if_defined(self._again, "select waiting, oldest_seconds from sms_retry.waiting_sms_events()", [])
+        return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
+
+    def cleanup_events(self) -> int:
+        """Remove one batch of events that no consumer confirmed within a week; their number, 0 when none is left."""
+        rows = _if_defined(self._once, "select sms_retry.cleanup_sms_events()", [])
+        return int(rows[0][0]) if rows else 0
 
     def record_delivery(self, receipt: Receipt, verdict: Verdict | None = None) -> str:
         """Store a receipt, with the verdict on a failure; returns settled, noted, repeated or unheard_of."""
@@ -268,6 +314,10 @@ class Store(Readings):
         """Cancel one message; its status afterwards, or None where no message has this id."""
         status: str | None = self._by_hand(actor, "cancel", subject, "cancel_sms_retry", "text", message_id)
         return status
+
+    def cancel_batch_by_hand(self, actor: str, subject: str, batch: str, limit: int) -> int:
+        """Cancel at most `limit` waiting messages of a batch; their number, 0 when none is left."""
+        return int(self._by_hand(actor, "cancel", subject, "cancel_sms_batch", "int", batch, limit))
 
     def requeue_by_hand(
         self, actor: str, subject: str, cause: Cause, since: datetime, until: datetime | None, limit: int

@@ -111,6 +111,11 @@ def story(details: MessageDetails, origin: Origin | None, body: str | None, step
     return _table(heading, ("when (UTC)", "what", "ticket", "code", "detail"), [_line(step) for step in steps])
 
 
+def counts(messages: dict[str, int]) -> Group:
+    """The messages of a batch by status."""
+    return _table("Batch", ("status", "messages"), [(status, f"{number:,}") for status, number in messages.items()])
+
+
 def instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(" ", "seconds").removesuffix("+00:00")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 
 class Ticket(NamedTuple):
@@ -368,3 +368,24 @@ class Reply:
     from_number: str | None
     wish: Literal["stop", "start"] | None
     senders: tuple[str, ...] = ()
+    to_number: str = ""
+    body: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the outbox: a message has ended, or a person has replied.
+
+    Only the `detail` of a reply has numbers and a text: from, to, body and sid.
+    """
+
+    id: int
+    type: str
+    at: datetime
+    message_id: int | None
+    message_key: str | None
+    business_id: str | None
+    batch: str | None
+    error_code: int | None
+    reason: str | None
+    detail: dict[str, Any] | None = field(default=None, repr=False)

@@ -1,0 +1,156 @@
+-- Takes in up to 10,000 messages at once, as queue_sms_retry takes in one. `messages` is an array of objects with the fields of
+-- send_sms: to, body and optionally message_key, business_id, kind, on_unknown, time_zone, scheduled_for, expires_at, sender,
+-- batch, media_urls, content_sid and content_variables. `batch` is the batch of messages that name none. Returns a row for each
+-- place in the array, from 1: the message with its status, or the fault for which nothing was stored.
+create or replace function sms_retry.queue_sms_retries(messages jsonb, batch text = null)
+returns table (place int, message_id bigint, status text, fault text)
+language plpgsql security definer set search_path = sms_retry, pg_temp
+-- pinned, see sql/README.md
+set enable_seqscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
+as $$
+#variable_conflict use_column
+<<this>>
+declare
+    places   int[];
+    ids      bigint[];
+    statuses text[];
+    faults   text[];
+begin
+    if (case when jsonb_typeof(messages) = 'array' then jsonb_array_length(messages) between 1 and 10000 end) is not true then
+        raise exception 'nothing was stored: messages must be an array of 1 to 10000 objects'
+            using errcode = 'invalid_parameter_value';
+    end if;
+
+    with given as materialized (
+        select e.place,
+            -- Nearly every message has the right fields, which is quicker to see than to say.
+            case when (jsonb_typeof(e.message) = 'object'
+                    and e.message - '{to,body,message_key,kind,expires_at,scheduled_for}'::text[] = '{}'
+                    and jsonb_typeof(e.message -> 'to') = 'string' and jsonb_typeof(e.message -> 'body') = 'string'
+                    and coalesce(jsonb_typeof(e.message -> 'kind'), 'string') = 'string'
+                    and coalesce(jsonb_typeof(e.message -> 'message_key'), 'string') = 'string'
+                    and coalesce(jsonb_typeof(e.message -> 'expires_at'), 'string') = 'string'
+                    and coalesce(jsonb_typeof(e.message -> 'scheduled_for'), 'string') = 'string'
+                    and coalesce(char_length(e.message ->> 'message_key'), 1) between 1 and 255) is not true
+                then sms_field_faults(e.message) end as fault,
+            sms_number(e.message ->> 'to') as to_number,
+            coalesce(sms_text(e.message ->> 'body'),
+                case when coalesce(e.message ->> 'media_urls', e.message ->> 'content_sid') is not null then '' end) as body,
+            e.message ->> 'message_key' as message_key,
+            coalesce(e.message ->> 'business_id', 'default') as business_id,
+            coalesce(e.message ->> 'kind', 'transactional') as kind,
+            coalesce(e.message ->> 'on_unknown', 'resend') as on_unknown,
+            e.message ->> 'time_zone' as time_zone,
+            sms_instant(e.message ->> 'scheduled_for') as scheduled_for,
+            sms_instant(e.message ->> 'expires_at') as expires_at,
+            e.message ->> 'scheduled_for' is not null as is_scheduled,
+            e.message ->> 'expires_at' is not null as expires,
+            e.message ->> 'sender' as sender,
+            coalesce(e.message ->> 'batch', queue_sms_retries.batch) as batch,
+            case jsonb_typeof(e.message -> 'media_urls')
+                when 'array' then array(select jsonb_array_elements_text(e.message -> 'media_urls'))
+                when 'null' then null
+                else case when e.message ? 'media_urls' then '{}'::text[] end
+            end as media_urls,
+            e.message ->> 'content_sid' as content_sid,
+            nullif(e.message -> 'content_variables', 'null') as content_variables
+        from jsonb_array_elements(messages) with ordinality e (message, place)
+    ),
+    checked as materialized (
+        select g.*, nullif(concat_ws('; ', g.fault,
+            sms_faults(g.to_number, g.body, g.business_id, g.kind, g.on_unknown, g.scheduled_for, g.expires_at, g.sender,
+                g.batch, g.media_urls, g.content_sid, g.content_variables),
+            case when g.is_scheduled and g.scheduled_for is null or g.expires and g.expires_at is null
+                then 'scheduled_for and expires_at must be ISO 8601 times with an offset from UTC' end,
+            case when not sms_zone_is_known(g.time_zone)
+                then 'time_zone must be an IANA time zone that this database knows, such as America/New_York' end), '') as why
+        from given g
+    ),
+    -- The message under a key: stored before, or the first of this array.
+    keyed as materialized (
+        select c.*, stored.id as stored_id, stored.status as stored_status,
+            case when stored.id is not null then stored.to_number = c.to_number and coalesce(stored.body = c.body, true)
+                else c.to_number = first_value(c.to_number) over same and c.body = first_value(c.body) over same
+            end as is_same,
+            first_value(c.place) over same as first_place
+        from checked c
+        left join lateral (
+            select m.id, m.status, m.to_number, m.body from sms_messages m
+            where m.business_id = c.business_id and m.message_key = c.message_key
+            offset 0
+        ) stored on c.message_key is not null
+        where c.why is null
+        window same as (
+            partition by c.business_id, c.message_key, case when c.message_key is null then c.place end order by c.place)
+    ),
+    fresh as materialized (
+        select nextval('sms_messages_id_seq') as id, k.*, coalesce(
+            sms_consent(own.consent, everybodys.consent) = 'opted_out'
+                or k.kind = 'marketing' and sms_consent(own.consent, everybodys.consent) <> 'opted_in', false) as opted_out,
+            nullif(coalesce(k.sender, s.sender), '*') as origin
+        from (select * from keyed where keyed.stored_id is null and keyed.place = keyed.first_place order by keyed.place) k
+        left join sms_senders s on s.business_id = any (array[k.business_id])
+        left join sms_recipients own
+            on own.phone_number = any (array[k.to_number]) and own.business_id = any (array[k.business_id])
+        left join sms_recipients everybodys
+            on everybodys.phone_number = any (array[k.to_number]) and everybodys.business_id = '*'
+    ),
+    inserted as (
+        insert into sms_messages
+            (id, message_key, business_id, to_number, body, kind, on_unknown, time_zone, expires_at, status,
+             sender, batch, segments, media_urls, content_sid, content_variables)
+        overriding system value
+        select f.id, f.message_key, f.business_id, f.to_number, f.body, f.kind, f.on_unknown, f.time_zone,
+            coalesce(f.expires_at, now() + interval '3 days'), case when f.opted_out then 'failed' else 'queued' end,
+            f.origin, f.batch, sms_segments(f.body), f.media_urls, f.content_sid, f.content_variables
+        from fresh f
+        -- Two calls with the same keys insert them in the same order, so that they do not deadlock.
+        order by f.business_id, f.message_key, f.place
+        on conflict (business_id, message_key) where message_key is not null do nothing
+        returning sms_messages.id, sms_messages.status
+    ),
+    queued as (
+        insert into sms_retry_queue (message_id, lane, status, scheduled_for, reason, finished_at)
+        select f.id, sms_lane(f.kind, f.business_id, f.origin, f.media_urls is not null or f.content_sid is not null),
+            case when f.opted_out then 'failed' else 'pending' end,
+            coalesce(f.scheduled_for, now()), case when f.opted_out then 'opted_out' end,
+            case when f.opted_out then now() end
+        from inserted i join fresh f on f.id = i.id
+        order by f.id
+    ),
+    events as (
+        insert into sms_outbox (type, message_id, message_key, business_id, batch, reason)
+        select 'failed', f.id, f.message_key, f.business_id, f.batch, 'opted_out'
+        from inserted i join fresh f on f.id = i.id
+        where f.opted_out and exists (select from sms_event_types e where e.type = 'failed')
+        order by f.id
+    )
+    select array_agg(c.place order by c.place), array_agg(coalesce(k.stored_id, i.id) order by c.place),
+        array_agg(coalesce(k.stored_status, i.status) order by c.place),
+        array_agg(coalesce(c.why, case when not k.is_same
+            then 'message_key belongs to a message with another to_number or another body' end) order by c.place)
+    into this.places, this.ids, this.statuses, this.faults
+    from checked c
+    left join keyed k on k.place = c.place
+    left join fresh f on f.place = k.first_place
+    left join inserted i on i.id = f.id;
+
+    return query
+    select t.place,
+        case when coalesce(t.fault, late.fault) is null then coalesce(t.id, late.id) end,
+        case when coalesce(t.fault, late.fault) is null then coalesce(t.status, late.status) end,
+        coalesce(t.fault, late.fault)
+    from unnest(places, ids, statuses, faults) as t (place, id, status, fault)
+    -- Another transaction stored this key after the statement above began.
+    left join lateral (
+        select m.id, m.status, case when m.to_number <> sms_number(given.message ->> 'to')
+                or m.body <> coalesce(sms_text(given.message ->> 'body'), '')
+            then 'message_key belongs to a message with another to_number or another body' end as fault
+        from (values (messages -> t.place - 1)) given (message)
+        join sms_messages m on m.business_id = coalesce(given.message ->> 'business_id', 'default')
+            and m.message_key = given.message ->> 'message_key'
+        where t.id is null and t.fault is null
+        offset 0
+    ) late on true;
+end
+$$;
