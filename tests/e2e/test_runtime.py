@@ -320,7 +320,7 @@ def test_a_worker_frozen_during_a_post_that_others_repeated_changes_nothing(stac
             frozen.freeze()
             return Refuse(400, 21211)
 
-        stack.twilio.behave(default=freezes_the_first_and_refuses)
+        stack.twilio.behave(default=freezes_the_first_and_refuses, lists_refusals=False)
         tick = pool.submit(frozen.invoke)
         wait_until(lambda: posts_to(stack, 0) == 1)
         let_time_pass(stack.db, minutes=11)

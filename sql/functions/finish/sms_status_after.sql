@@ -7,7 +7,7 @@ create or replace function sms_retry.sms_status_after(
     message_status text,
     next_try       timestamptz,   -- of sms_next_try
     expires_at     timestamptz,
-    is_doubted     boolean        -- since a restore, by doubt_sms_since
+    is_doubted     boolean = false -- since a restore, by doubt_sms_since
 ) returns text
 language sql immutable
 as $$

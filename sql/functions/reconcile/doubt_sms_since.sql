@@ -2,7 +2,7 @@
 -- asked before it is sent. Returns the number of these messages. They are the due, the claimed and the unknown ones.
 --   claimed_at      is now, so that 30 minutes pass before Twilio's list decides
 --   doubted_since   is the start of the search in Twilio's list
---   attempt         is that of the lost claim, if the outcome of this ticket is recorded: a ticket has one acceptance
+--   attempt         of a due message is that of the claim that may be lost: each ticket before it has its outcome
 --   max_retries     a due message that was not sent has as many retries as before: the decision to send it spends one
 -- A message that Twilio had accepted stays `sent`. If a receipt then reports a failure, settle_sms_reports makes the
 -- message unknown too, because the lost database may have sent it again.
@@ -34,8 +34,7 @@ begin
         update sms_retry_queue q
         set status = 'unknown', claimed_at = now(), scheduled_for = now(),
             doubted_since = least(since, q.doubted_since, q.claimed_at),
-            attempt = q.attempt + (q.status = 'pending' and exists (
-                select from sms_attempts a where a.queue_id = q.id and a.attempt = q.attempt))::int,
+            attempt = q.attempt + (q.status = 'pending')::int,
             max_retries = q.max_retries + (q.status = 'pending')::int,
             reason = case when q.status = 'unknown' then q.reason else 'restored' end
         where q.id = any (ids) and q.status <> 'completed'
