@@ -27,7 +27,7 @@ UNKNOWN = FINISH % "unknown" + ")"
 FAILED = FINISH % "refused" + ", error_codes => array[21211])"
 
 ACTS = {
-    "claim_due": "select from sms_retry.claim_due_sms_retries(10)",
+    "claim_due": "select from sms_retry.claim_sms(10)",
     "claim_now": "select from sms_retry.claim_sms_now({message_id})",
     "accepted": FINISH % "accepted" + f", array['{sid()}'])",
     "refused": FINISH % "refused" + ", error_codes => array[30001], delays => array['{{1 minute,5 minutes}}'])",

@@ -27,23 +27,30 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "a claim waits for rows that another worker has locked",
-        f"{SQL}/claim/claim_due_sms_retries.sql",
-        "limit allowed - (select count(*) from turns)\n        for update skip locked",
-        "limit allowed - (select count(*) from turns)\n        for update",
+        f"{SQL}/claim/due_sms.sql",
+        "limit wanted - (select count(*) from turns)\n        for update skip locked",
+        "limit wanted - (select count(*) from turns)\n        for update",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
         "a claim takes more rows than its limit",
-        f"{SQL}/claim/claim_due_sms_retries.sql",
+        f"{SQL}/claim/claim_sms.sql",
         "let_through_sms_holds(coalesce(limit_count, 0))",
         "let_through_sms_holds(1000000)",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
         "a claim takes rows that are not due yet",
-        f"{SQL}/claim/claim_due_sms_retries.sql",
+        f"{SQL}/claim/due_sms.sql",
         "where status = 'pending' and scheduled_for <= now() and id not in",
         "where status = 'pending' and id not in",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a worker of release 0.1 claims a message with its own sender or media",
+        f"{SQL}/claim/sms_is_former.sql",
+        "m.sender is null and m.media_urls is null and m.content_sid is null",
+        "true",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
