@@ -22,5 +22,6 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             given.sender.concurrency,
             scale_out.most_workers(event, given.max_workers),
             partial(scale_out.call_workers, event, context),
+            only_to=given.sender.only_to,
         )
     return metrics.tick(tally, event, started)

@@ -13,5 +13,6 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     with runtime.sender() as send:
         store = runtime.store()
         if operate.retry(store, "retry_sms", message_id, force) and (claim := store.claim_now(message_id)):
-            metrics.send(worker.send_claimed(store, send, claim, runtime.seconds_left(context)))
+            left, only_to = runtime.seconds_left(context), runtime.only_to()
+            metrics.send(worker.send_claimed(store, send, claim, left, only_to=only_to))
     return response.state(store, message_id)

@@ -33,5 +33,5 @@ def _take_in(message: Message, done: intake.Failed | intake.Sent | None, context
                 message_id, claim = store.queue_and_claim(message)
                 if claim:
                     left = runtime.seconds_left(context)
-                    metrics.send(worker.send_claimed(store, send, claim, left, overrides))
+                    metrics.send(worker.send_claimed(store, send, claim, left, overrides, runtime.only_to()))
             return message_id

@@ -50,6 +50,22 @@ def test_an_invalid_number_fails_at_once(stack: Stack) -> None:
     assert posts_to(stack, 0) == 1
 
 
+def test_only_to_keeps_messages_of_a_copied_database_from_strangers(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        queue(stack, n)
+    monkeypatch.setenv("ONLY_TO", number(2))
+
+    by_hand = stack.invoke("retry_sms", {"message_id": 1})
+    at_once = stack.invoke("send_sms", message(9))
+    tick = stack.invoke("process_retries")
+
+    assert (tick["success"], tick["failed"]) == (1, 2)
+    assert (by_hand["status"], at_once["status"]) == ("failed", "failed")
+    assert [post.form["To"] for post in stack.twilio.posts()] == [number(2)]
+
+
 def test_two_events_with_one_key_are_one_message_and_one_post(stack: Stack) -> None:
     first = stack.invoke("send_sms", message(message_key="order-1"))
     second = stack.invoke("send_sms", message(message_key="order-1"))

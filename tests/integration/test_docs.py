@@ -58,7 +58,8 @@ def test_each_metric_is_documented_and_each_documented_metric_exists() -> None:
         )
     }
     of_a_tally = {
-        f"{word.capitalize()}Messages" for word in (*metrics.RETURNED, "stale", "unlisted", "broken", "invalid", "sent")
+        f"{word.title().replace('_', '')}Messages"
+        for word in (*metrics.RETURNED, "stale", "unlisted", "broken", "invalid", "not_allowed", "sent")
     }
     of_a_receipt = {f"{word}Callbacks" for word in ("Settled", "Noted", "Repeated", "UnheardOf")}
     named = set(re.findall(r"`([A-Z][A-Za-z]+)`", OPERATING.split("## Metrics")[1].split("Beyond")[0])) - {"SmsRetry"}

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from sms_retry.attempt import Deferred, Expired, Go, OptedOut, before_sending
+from sms_retry.attempt import Deferred, Expired, Go, NotSent, OptedOut, before_sending
 from sms_retry.hours import release_hours
 from sms_retry.values import Claim
 from sms_retry.zones import zones_of
@@ -178,3 +178,17 @@ def test_expiry_and_opt_out_are_checked_before_holds_and_hours() -> None:
     assert at(night, expires_at=night, consent="opted_out", held_until=night + MINUTES[5]) == Expired()
     assert at(night, consent="opted_out", held_until=night + MINUTES[5]) == OptedOut()
     assert at(night, held_until=night + MINUTES[5]) == Deferred(MINUTES[5], "hold")
+
+
+@pytest.mark.parametrize(
+    ("only_to", "allowed"),
+    [((), True), ((NUMBER,), True), (("+1", "+49"), True), (("+1",), False), ((NUMBER + "0",), False)],
+)
+def test_only_listed_numbers_and_first_digits_may_get_a_message(only_to: tuple[str, ...], allowed: bool) -> None:
+    checked = before_sending(claim(kind="emergency"), NOW, release_hours(), only_to=only_to)
+    assert checked == (Go(timedelta(hours=10)) if allowed else NotSent("not_allowed"))
+
+
+def test_a_number_that_is_not_listed_fails_before_its_consent_and_expiry_are_checked() -> None:
+    unlisted = claim(consent="opted_out", expires_at=NOW)
+    assert before_sending(unlisted, NOW, release_hours(), only_to=("+1",)) == NotSent("not_allowed")

@@ -86,11 +86,19 @@ class NotSent:
 class Attempts:
     """Makes attempts, in any number of threads; an answer that concerns the whole account stops those that follow."""
 
-    def __init__(self, send: Send, policy: Policy, hours: SendingHours, seconds_left: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        policy: Policy,
+        hours: SendingHours,
+        seconds_left: Callable[[], float],
+        only_to: tuple[str, ...] = (),
+    ) -> None:
         self._send = send
         self._policy = policy
         self._hours = hours
         self._seconds_left = seconds_left
+        self._only_to = only_to
         self._unanswered = 0
         # Set once every further send would fail alike.
         self._held = Event()
@@ -106,7 +114,8 @@ class Attempts:
             _log_broken(claim, claim.error)
             return Report.deferred(claim.ticket, BROKEN_FOR, reason="error")
         try:
-            checked = before_sending(claim, claim.claimed_at + timedelta(seconds=age), self._hours)
+            now = claim.claimed_at + timedelta(seconds=age)
+            checked = before_sending(claim, now, self._hours, only_to=self._only_to)
         except Exception as error:
             _log_broken(claim, error)
             return Report.deferred(claim.ticket, BROKEN_FOR, reason="error")
@@ -159,11 +168,21 @@ class Attempts:
 
 
 def before_sending(
-    claim: Claim, now: datetime, hours: SendingHours, roll: Callable[[], float] = random.random
+    claim: Claim,
+    now: datetime,
+    hours: SendingHours,
+    roll: Callable[[], float] = random.random,
+    only_to: tuple[str, ...] = (),
 ) -> Go | Expired | OptedOut | Deferred | NotSent:
-    """The checks before a POST, on a claimed message at `now`; `roll` gives 0..1 for the random part of a wait."""
-    if e164(claim.to_number) is None:
+    """The checks before a POST, on a claimed message at `now`; `roll` gives 0..1 for the random part of a wait.
+
+    A number must begin with an entry of `only_to`, unless that is empty.
+    """
+    number = e164(claim.to_number)
+    if number is None:
         return NotSent("invalid_number")
+    if only_to and not number.startswith(only_to):
+        return NotSent("not_allowed")
     if claim.expires_at - now < SHORTEST_VALIDITY:
         return Expired()
     if claim.consent == "opted_out" or (claim.kind == "marketing" and claim.consent != "opted_in"):

@@ -76,8 +76,11 @@ def receipt(recorded: Recorded) -> None:
 
 
 def _counted(tally: Tally) -> dict[str, int]:
-    numbers = {name: getattr(tally, name) for name in (*RETURNED, "stale", "unlisted", "broken", "invalid", "sent")}
-    counted = {f"{name.capitalize()}Messages": number for name, number in numbers.items()}
+    numbers = {
+        name: getattr(tally, name)
+        for name in (*RETURNED, "stale", "unlisted", "broken", "invalid", "not_allowed", "sent")
+    }
+    counted = {f"{name.title().replace('_', '')}Messages": number for name, number in numbers.items()}
     deferrals = {name: tally.deferrals[reason] for reason, name in DEFERRALS.items()}
     return {**counted, **deferrals, "OpenedHolds": tally.holds_set}
 

@@ -96,6 +96,11 @@ def sender() -> AbstractContextManager[Send]:
     )
 
 
+def only_to() -> tuple[str, ...]:
+    """The numbers, or their first digits, that may get a message; empty if every number may."""
+    return settings.sending(os.environ).sender.only_to
+
+
 def default_sender() -> str:
     """The deployment's sender, as TWILIO_SENDER names it; empty where it is not set."""
     return settings.default_sender(os.environ)

@@ -44,6 +44,7 @@ class Tally:
     unlisted: int = 0
     broken: int = 0
     invalid: int = 0
+    not_allowed: int = 0
     sent: int = 0
     holds_set: int = 0
     deferrals: Counter[str] = field(default_factory=Counter)
@@ -56,6 +57,7 @@ def drain(
     concurrency: int,
     most_workers: int = 1,
     call_workers: Callable[[int], None] | None = None,
+    only_to: tuple[str, ...] = (),
 ) -> Tally:
     """Recover dead workers' claims, then claim and send until nothing is due, CLAIMING is over or time is short.
 
@@ -80,7 +82,7 @@ def drain(
         depth = concurrency + ahead(concurrency)
         # One pass more for messages that became due meanwhile, or that a hold kept back until now.
         while claims := claim(depth):
-            attempts = Attempts(send, policy, hours, seconds_left)
+            attempts = Attempts(send, policy, hours, seconds_left, only_to)
             _Pipeline(store, claim, attempts, senders, concurrency, tally).run(claims)
     return tally
 
@@ -91,12 +93,17 @@ def workers_for(due: int, concurrency: int) -> int:
 
 
 def send_claimed(
-    store: Store, send: Send, claim: Claim, seconds_left: Callable[[], float], overrides: Overrides | None = None
+    store: Store,
+    send: Send,
+    claim: Claim,
+    seconds_left: Callable[[], float],
+    overrides: Overrides | None = None,
+    only_to: tuple[str, ...] = (),
 ) -> Tally:
     """Send one claimed message as the worker does, and write its outcome; `overrides` saves their reading."""
     tally = Tally(processed=1)
     given = overrides or store.all_overrides()
-    attempts = Attempts(send, Policy.of(given.codes), SendingHours.of(given.hours), seconds_left)
+    attempts = Attempts(send, Policy.of(given.codes), SendingHours.of(given.hours), seconds_left, only_to)
     _write(store, [attempts.attempt(claim, time.time())], tally)
     return tally
 
@@ -202,6 +209,7 @@ def _count(tally: Tally, report: Report, settled: str | None) -> None:
     tally.unlisted += report.reason == "unlisted"
     tally.broken += report.reason == "error"
     tally.invalid += report.reason == "invalid_number"
+    tally.not_allowed += report.reason == "not_allowed"
     tally.sent += report.outcome == "accepted"
     if report.outcome == "deferred":
         tally.deferrals[report.reason or ""] += 1

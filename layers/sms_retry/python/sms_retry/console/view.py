@@ -63,6 +63,7 @@ REASONS = {
     "unlisted": "its code is not in the table of codes",
     "no_code": "Twilio gave no code",
     "invalid_number": "no phone number can be like this one",
+    "not_allowed": "OnlyTo does not list this number",
     "error": "an error of the service; it is tried again every 15 minutes",
     "body_erased": "its text is erased",
     "twilio_down": "Twilio does not answer",
