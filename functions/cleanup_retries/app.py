@@ -1,4 +1,4 @@
-"""Daily: erases the texts of messages that ended, and removes their queue rows, in batches while time is left."""
+"""Daily: erases the texts of messages that ended, removes their queue rows, and removes old messages, in batches while time is left."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ ONE_BATCH = 10.0
 
 @runtime.invocation
 def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    days = settings.cleaning_up(os.environ).erase_body_after
+    given = settings.cleaning_up(os.environ)
+    days = given.erase_body_after
     store, seconds_left = runtime.store(), runtime.seconds_left(context)
-    erased = removed = 0
-    while days and seconds_left() > ONE_BATCH and (batch := store.erase_bodies(days)):
+    erased = removed = messages = 0
+    while days is not None and seconds_left() > ONE_BATCH and (batch := store.erase_bodies(days)):
         erased += batch
-    while seconds_left() > ONE_BATCH and (batch := store.cleanup(only_erased=bool(days))):
+    while seconds_left() > ONE_BATCH and (batch := store.cleanup(only_erased=days is not None)):
         removed += batch
-    return {"removed": removed, "erased": erased}
+    after: int | None = 0
+    while given.keep_messages and after is not None and seconds_left() > ONE_BATCH:
+        batch, after = store.remove_old(given.keep_messages, after)
+        messages += batch
+    return {"removed": removed, "erased": erased, "messages_removed": messages}

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local.twilio.callbacks import Answer, post_callback
-from local.twilio.messages import POOL_NUMBER, Message, segments
+from local.twilio.messages import POOL_NUMBER, Message, segments, text_of
 from local.twilio.plan import Accept, Behaviour, Due, Receipt, Refuse, Step, due_receipts
 from local.twilio.queues import Expires, Full, Leaves, Queues, Rate
 from local.twilio.rewriting import Rewriting
@@ -190,7 +190,7 @@ class Account:
 
     def _keep(self, form: Mapping[str, str], status: str, list_lag: float | None) -> Message:
         """Keep Twilio's record of a POST."""
-        now, rewriting, body = self._now(), self.behaviour.rewriting, form.get("Body", "")
+        now, rewriting, body = self._now(), self.behaviour.rewriting, text_of(form)
         sender = form.get("From") or None
         message = Message(
             sid=f"SM{uuid.uuid4().hex}",
@@ -198,6 +198,7 @@ class Account:
             sender=sender and rewriting.address(sender),
             service=form.get("MessagingServiceSid") or None,
             body=rewriting.body(body),
+            media=len(form.get("MediaUrl", "").split()),
             status_callback=form.get("StatusCallback") or None,
             status=status,
             created=now,

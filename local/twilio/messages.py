@@ -96,6 +96,7 @@ class Message:
     listed_from: float
     sent: float | None = None
     error_code: int | None = None
+    media: int = 0
     reached: int = -1
 
 
@@ -120,6 +121,12 @@ def fault(form: Mapping[str, str]) -> Refuse | None:
         return Refuse(400, 21211)
     code = MAGIC_FROM.get(sender) or MAGIC_TO.get(to)
     return Refuse(400, code) if code else None
+
+
+def text_of(form: Mapping[str, str]) -> str:
+    """The text that Twilio stores; a content template has its own."""
+    template = form.get("ContentSid")
+    return f"The text of template {template[-4:]}." if template else form.get("Body", "")
 
 
 def _is_web_address(url: str) -> bool:
@@ -152,7 +159,7 @@ def resource(message: Message, account_sid: str, body: str | None = None) -> dic
         "error_message": None if code is None else ERRORS.get(code, "Error"),
         "from": message.sender,
         "messaging_service_sid": message.service,
-        "num_media": "0",
+        "num_media": str(message.media),
         "num_segments": str(message.segments),
         "price": None,
         "price_unit": "USD",

@@ -266,10 +266,13 @@ class TwilioStandIn(Account):
 
 
 async def _form(request: web.Request) -> dict[str, str]:
-    """Empty if the body is not a form, as at Twilio."""
+    """Empty if the body is not a form, as at Twilio. The values of a repeated field are joined by line ends."""
     if request.content_type != "application/x-www-form-urlencoded":
         return {}
-    return dict(parse_qsl((await request.read()).decode(), keep_blank_values=True))
+    known: dict[str, str] = {}
+    for name, value in parse_qsl((await request.read()).decode(), keep_blank_values=True):
+        known[name] = f"{known[name]}\n{value}" if name in known else value
+    return known
 
 
 def _acceptance(step: Step) -> Accept | None:

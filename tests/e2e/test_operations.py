@@ -71,9 +71,9 @@ def test_the_health_check_returns_the_figures_of_the_queue(stack: Stack) -> None
 def test_queue_rows_that_ended_a_week_ago_are_removed_and_their_messages_kept(stack: Stack) -> None:
     stack.invoke("send_sms", message())
     stack.twilio.deliver_callbacks()
-    assert stack.invoke("cleanup_retries") == {"removed": 0, "erased": 0}
+    assert stack.invoke("cleanup_retries") == {"removed": 0, "erased": 0, "messages_removed": 0}
     let_time_pass(stack.db, days=8)
-    assert stack.invoke("cleanup_retries") == {"removed": 1, "erased": 0}
+    assert stack.invoke("cleanup_retries") == {"removed": 1, "erased": 0, "messages_removed": 0}
     assert stack.db.execute("select body from sms_retry.sms_messages").fetchall() == [(BODY,)]
 
 
@@ -84,9 +84,9 @@ def test_texts_are_erased_after_the_days_in_the_environment(stack: Stack, monkey
     queue(stack, 2)
     let_time_pass(stack.db, days=3)
 
-    assert stack.invoke("cleanup_retries") == {"removed": 0, "erased": 2}
+    assert stack.invoke("cleanup_retries") == {"removed": 0, "erased": 2, "messages_removed": 0}
     let_time_pass(stack.db, days=5)
-    assert stack.invoke("cleanup_retries") == {"removed": 2, "erased": 0}
+    assert stack.invoke("cleanup_retries") == {"removed": 2, "erased": 0, "messages_removed": 0}
 
     bodies = stack.db.execute("select body from sms_retry.sms_messages order by id").fetchall()
     assert bodies == [(None,), (None,), (BODY,)]
@@ -96,8 +96,8 @@ def test_the_clean_up_stops_in_time_and_continues_at_its_next_run(stack: Stack) 
     stack.invoke("send_sms", message())
     let_time_pass(stack.db, days=8)
     cleanup = load("cleanup_retries")
-    assert cleanup({}, timeout_seconds=9) == {"removed": 0, "erased": 0}
-    assert cleanup({}) == {"removed": 1, "erased": 0}
+    assert cleanup({}, timeout_seconds=9) == {"removed": 0, "erased": 0, "messages_removed": 0}
+    assert cleanup({}) == {"removed": 1, "erased": 0, "messages_removed": 0}
 
 
 def test_a_second_migration_changes_nothing(stack: Stack) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 import pytest
@@ -296,6 +296,66 @@ def test_of_two_equal_texts_the_accepted_one_is_found_beside_the_refused_one(
     assert len(stand_in.accepted()) == 2
     for message_id in (first, second):
         assert_state(db, message_id, message="sent")
+
+
+PHOTO = "https://example.com/photo.jpg"
+TEMPLATE = "HX" + "a" * 32
+
+
+@pytest.mark.parametrize("body", ["Your parcel is here.", ""], ids=["with a text", "without a text"])
+def test_a_listed_message_is_ours_only_with_as_many_media_files(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask, body: str
+) -> None:
+    two = replace(parcel(body), media_urls=(PHOTO, PHOTO))
+    three = replace(two, media_urls=(PHOTO,) * 3)
+    message_id = send_unanswered(store, stand_in, send, two, Accept(receipts=()))
+    another = send_unanswered(store, stand_in, send, three, None)
+
+    assert ask(minutes=1).found == 1
+
+    assert_state(db, message_id, message="sent", provider_sid=stand_in.accepted()[0].sid)
+    assert_state(db, another, message="unknown")
+
+
+@pytest.mark.parametrize("is_accepted", [Accept(receipts=()), None], ids=["accepted", "not accepted"])
+def test_a_content_message_without_a_known_text_is_parked_and_never_sent_again(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask, is_accepted: Accept | None
+) -> None:
+    content = replace(parcel(""), content_sid=TEMPLATE, content_variables='{"1": "Anna"}')
+    message_id = send_unanswered(store, stand_in, send, content, is_accepted)
+
+    assert ask(25).parked == 0
+    assert ask(10).parked == 1
+    assert_state(db, message_id, queue="unknown", reason="held")
+    assert [ask(60).released for _ in range(80)] == [0] * 80
+
+
+def test_a_content_message_is_found_by_the_text_that_the_application_gave(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask
+) -> None:
+    content = replace(parcel("The text of template aaaa."), content_sid=TEMPLATE)
+    message_id = send_unanswered(store, stand_in, send, content, Accept(receipts=()))
+    assert ask(minutes=1).found == 1
+    assert_state(db, message_id, message="sent")
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_control"),
+    [({"media_urls": (PHOTO,)}, True), ({"content_sid": TEMPLATE}, False)],
+    ids=["media", "a content template"],
+)
+def test_a_message_with_media_is_a_control_and_one_of_a_template_is_none(
+    store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask, parts: dict[str, Any], is_control: bool
+) -> None:
+    send_unanswered(store, stand_in, send, parcel(), None)
+    stand_in.plan(number(2), Accept(receipts=()))
+    store.queue(replace(parcel("", n=2), **parts))
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+
+    counts = ask(35)
+
+    assert (counts.distrusted, counts.released) == (0, 1)
+    assert (store.list_control() is not None) == is_control
 
 
 def test_a_refused_post_alone_is_ours_after_half_an_hour(

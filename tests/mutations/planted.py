@@ -451,8 +451,8 @@ MUTATIONS = [
     Mutation(
         "the oldest candidate settles an unknown message, also a refused POST",
         f"{PACKAGE}/reconcile.py",
-        "own(row.body, unfailed(self._unowned(seen)))",
-        "own(row.body, self._unowned(seen))",
+        "own(row.body, unfailed(self._unowned(seen)), row.media)",
+        "own(row.body, self._unowned(seen), row.media)",
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(
@@ -486,7 +486,7 @@ MUTATIONS = [
     Mutation(
         "an unknown message is sent again beside a message that may be it",
         f"{PACKAGE}/reconcile.py",
-        '"stranger" if candidates else "absent"',
+        '"stranger" if candidates or _has_no_text(row) else "absent"',
         '"absent"',
         (f"{TESTS}/test_reconcile.py",),
     ),

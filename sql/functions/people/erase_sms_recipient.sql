@@ -49,6 +49,10 @@ begin
         where e.message_sid = sids.message_sid
         returning 1
     ),
+    events as (
+        delete from sms_outbox o
+        where o.message_id = any (theirs) or o.type = 'reply' and o.detail ->> 'from' = erase_sms_recipient.phone_number
+    ),
     holds as (
         delete from sms_holds h where h.scope = 'recipient' and h.key = erase_sms_recipient.phone_number returning 1
     ),

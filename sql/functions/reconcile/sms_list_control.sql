@@ -1,9 +1,10 @@
--- Returns the control for Twilio's list: the newest message that Twilio accepted within four days, at least a minute ago, and
--- that still has its text. An unknown message is asked about for 72 hours: four days reach to the day before the claim of
--- each, so that the list of a quiet account does not count as trusted once its last message is a day old. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of
--- one that is hours old. The POST was made after posted_after, because a claim counts as stuck after ten minutes.
+-- Returns the control for Twilio's list: the newest message that Twilio accepted within four days, at least a minute ago,
+-- and that still has its text and media. The text of a content template is Twilio's, so such a message is no control. An
+-- unknown message is asked about for 72 hours, so four days reach to the day before its claim. Only an answer to our POST
+-- proves the time of an acceptance: the list and a receipt may tell of one that is hours old. The POST was made after
+-- posted_after, because a claim counts as stuck after ten minutes.
 create or replace function sms_retry.sms_list_control()
-returns table (to_number text, body text, provider_sid text, posted_after timestamptz)
+returns table (to_number text, body text, provider_sid text, posted_after timestamptz, media int)
 language sql stable set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off
@@ -15,7 +16,7 @@ as $$
         order by q.finished_at desc
         limit 1000
     )
-    select m.to_number, m.body, a.message_sid, a.at - interval '10 minutes'
+    select m.to_number, m.body, a.message_sid, a.at - interval '10 minutes', coalesce(cardinality(m.media_urls), 0)
     from newest q
     -- `offset 0`: one look-up for each row, never a scan.
     cross join lateral (
@@ -24,7 +25,8 @@ as $$
         offset 0
     ) a
     cross join lateral (
-        select m.to_number, m.body from sms_messages m where m.id = q.message_id
+        select m.to_number, m.body, m.media_urls from sms_messages m
+        where m.id = q.message_id and m.content_sid is null
         offset 0
     ) m
     where a.http_status is not null and m.body is not null

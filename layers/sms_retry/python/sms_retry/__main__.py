@@ -123,9 +123,11 @@ def command_line() -> _Parser:
         opt.add_argument("--business", default="*", metavar="ID", help="for one business; without it, for every one")
         opt.add_argument("number", **person)
     erase = command("erase", commands.erase, "erase a person and every message to this person", large)
-    erase.add_argument("number", **person)
     doubt = command("doubt", commands.doubt, "after a restore: ask Twilio before a message is sent again", large)
     doubt.add_argument("--since", type=_since, required=True, metavar="WHEN", help="the time of the restored data")
+    export = command("export", commands.export, "print all that is known of a person as JSON; the request is recorded")
+    for each in (erase, export):
+        each.add_argument("number", **person)
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -149,6 +150,12 @@ def doubt(given: Namespace) -> Result:
     doubted = operate.doubt(store, given.actor, given.since)
     shown = f"In doubt: {_messages(doubted)}. reconcile asks Twilio about each, and decides after 30 minutes."
     return Result({"doubted": doubted}, shown)
+
+
+def export(given: Namespace) -> Result:
+    store, number = _store(), _number(given)
+    exported = operate.export(store, _actor(given, store), number)
+    return Result(exported, json.dumps(exported, indent=2, ensure_ascii=False))
 
 
 def _store() -> Store:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sms_retry.readings import Erased, FailedSince, FoundMessage
 from sms_retry.store import Store
@@ -101,6 +101,11 @@ def search(store: Store, actor: str, word: str, phone_number: str | None) -> lis
 def erase(store: Store, actor: str, phone_number: str) -> Erased:
     """Erase a person, at most 1,000 messages in one call."""
     return store.erase_by_hand(actor, masked(phone_number), phone_number)
+
+
+def export(store: Store, actor: str, phone_number: str) -> dict[str, Any]:
+    """All that is known of a person; the export is recorded as an action."""
+    return store.export_by_hand(actor, masked(phone_number), phone_number)
 
 
 def erase_all(

@@ -86,7 +86,7 @@ class _Run:
             if isinstance(seen, NoAnswer):
                 continue
             answers += 1
-            if match := own(row.body, unfailed(self._unowned(seen))):
+            if match := own(row.body, unfailed(self._unowned(seen)), row.media):
                 self._settle(row, match)
             elif row.has_waited:
                 undecided.append((row, seen))
@@ -116,11 +116,11 @@ class _Run:
             candidates = unfailed(left) or left
             if not (trusted and seen.complete):
                 findings[row.ticket] = "unsure"
-            elif match := own(row.body, candidates):
+            elif match := own(row.body, candidates, row.media):
                 unowned.discard(match.sid)
                 self._settle(row, match)
             else:
-                findings[row.ticket] = "stranger" if candidates else "absent"
+                findings[row.ticket] = "stranger" if candidates or _has_no_text(row) else "absent"
         for status in self.store.release_unknown(list(findings), list(findings.values())):
             self.findings.released += status == "pending"
             self.findings.parked += status == "unknown"
@@ -174,7 +174,13 @@ class _Run:
 
 def list_shows(control: Control, seen: Walk) -> bool:
     """Whether Twilio's list has the control, with its text."""
-    return own(control.body, [message for message in seen.messages if message.sid == control.provider_sid]) is not None
+    listed = [message for message in seen.messages if message.sid == control.provider_sid]
+    return own(control.body, listed, control.media) is not None
+
+
+def _has_no_text(row: Unsettled) -> bool:
+    """Whether only Twilio knows the text of this message, so that no list can show that it was not sent."""
+    return row.content_sid is not None and not row.body
 
 
 def _database_clock(read: datetime) -> Clock:

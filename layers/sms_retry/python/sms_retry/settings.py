@@ -180,7 +180,7 @@ def default_sender(environ: Mapping[str, str]) -> str:
 
 def cleaning_up(environ: Mapping[str, str]) -> CleaningUp:
     read = _Reader(environ)
-    days = read.number("ERASE_BODY_AFTER_DAYS", 7, 1, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None
+    days = read.number("ERASE_BODY_AFTER_DAYS", 7, 0, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None
     keep = read.number("KEEP_MESSAGES_DAYS", 7, 7, 3650) if read.optional("KEEP_MESSAGES_DAYS") else None
     return read.checked(CleaningUp(_database(read), days, keep))
 

@@ -200,7 +200,7 @@ class Store(Readings):
     def unknown_due(self, limit: int) -> list[Unsettled]:
         """The unknown messages to ask Twilio about now. With the functions of release 0.1 none `has_waited`."""
         columns = "id, attempt, to_number, body, claimed_at"
-        statement = f"select {columns}, has_waited, asked_at from sms_retry.unknown_sms_to_ask(%s)"
+        statement = f"select {columns}, has_waited, asked_at, media, content_sid from sms_retry.unknown_sms_to_ask(%s)"
         rows = _if_defined(self._once, statement, [limit])
         if rows is None:
             rows = self._once(f"select {columns}, false, clock_timestamp() from sms_retry.unknown_sms_due(%s)", [limit])
@@ -208,7 +208,8 @@ class Store(Readings):
 
     def list_control(self) -> Control | None:
         """The newest message that Twilio's list must have; None if no POST was accepted within four days."""
-        rows = self._again("select to_number, body, provider_sid, posted_after from sms_retry.sms_list_control()", [])
+        columns = "to_number, body, provider_sid, posted_after, media"
+        rows = self._again(f"select {columns} from sms_retry.sms_list_control()", [])
         return Control(*rows[0]) if rows else None
 
     def release_unknown(self, tickets: Sequence[Ticket], findings: Sequence[Finding] | None = None) -> list[str]:
@@ -268,6 +269,13 @@ class Store(Readings):
         """Erase at most 1,000 messages of one person, with attempts, receipts, holds and consents but opt-outs."""
         return Erased(**self._by_hand(actor, "erase", subject, "erase_sms_recipient", "jsonb", phone_number))
 
+    def export_by_hand(self, actor: str, subject: str, phone_number: str) -> dict[str, Any]:
+        """All that is known of one person."""
+        statement = "select sms_retry.export_sms_recipient(%s)"
+        exported: dict[str, Any] = self._again(statement, [phone_number])[0][0]
+        self.note_action(actor, "export", subject, f"messages: {len(exported['messages'])}")
+        return exported
+
     def note_action(self, actor: str, action: str, subject: str, result: str) -> None:
         """Record an action that changes nothing."""
         self._once("select sms_retry.note_sms_action(%s, %s, %s, %s)", [actor, action, subject, result])
@@ -287,6 +295,13 @@ class Store(Readings):
     def erase_bodies(self, days: int) -> int:
         """Erase one batch of texts of messages that ended `days` ago or earlier; their number, 0 when none is left."""
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
+
+    def remove_old(self, days: int, after_id: int = 0) -> tuple[int, int | None]:
+        """Remove old messages among the next ones after an id: their number, and the id to go on after, None at the end."""
+        statement = "select removed, next_id from sms_retry.remove_old_sms(%s, %s)"
+        rows = _if_defined(self._once, statement, [days, after_id])
+        removed, next_id = rows[0] if rows else (0, None)
+        return int(removed), next_id
 
     def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[Claim]:
         """Call a function that claims; `former` is that of release 0.1, whose migrator removes the newer one."""

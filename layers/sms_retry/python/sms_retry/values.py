@@ -299,6 +299,7 @@ class Unsettled(NamedTuple):
     """An unknown message to ask Twilio about now. `asked_at` is the time of the database's clock.
 
     `has_waited`: the claim is 30 minutes old, so that Twilio's list may decide about the message.
+    `media` is its number of files.
     """
 
     ticket: Ticket
@@ -307,6 +308,8 @@ class Unsettled(NamedTuple):
     claimed_at: datetime
     has_waited: bool
     asked_at: datetime
+    media: int = 0
+    content_sid: str | None = None
 
 
 # What Twilio's list told of an unknown message that it does not settle, as SQL's decide_unknown_sms takes it.
@@ -320,6 +323,7 @@ class Control(NamedTuple):
     body: str
     provider_sid: str
     posted_after: datetime
+    media: int = 0
 
 
 class Silent(NamedTuple):

@@ -132,7 +132,11 @@ FORMS: dict[str, Callable[[Store, str, Fields], Done]] = {
 
 def possible(message: MessageDetails) -> frozenset[str]:
     """The actions that this message allows: `retry`, `force`, `cancel`."""
-    waits, is_unknown, has_text = message.queue_status == "pending", message.status == "unknown", message.body_length
+    waits, is_unknown, has_text = (
+        message.queue_status == "pending",
+        message.status == "unknown",
+        message.body_length is not None,
+    )
     found = {
         "retry": waits or (message.queue_status == "failed" and has_text),
         "force": is_unknown and has_text,
