@@ -1,4 +1,4 @@
-"""Daily: erases the texts of messages that ended, removes their queue rows, and removes old messages, in batches while time is left."""
+"""Daily: erases the texts of ended messages, removes their queue rows, and removes old messages, while time is left."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ class Store(Readings):
         return int(self._once("select sms_retry.erase_sms_bodies(%s)", [days])[0][0])
 
     def remove_old(self, days: int, after_id: int = 0) -> tuple[int, int | None]:
-        """Remove old messages among the next ones after an id: their number, and the id to go on after, None at the end."""
+        """Remove old messages of the next after an id: their number, and the id to go on after, None at the end."""
         statement = "select removed, next_id from sms_retry.remove_old_sms(%s, %s)"
         rows = _if_defined(self._once, statement, [days, after_id])
         removed, next_id = rows[0] if rows else (0, None)
