@@ -22,6 +22,8 @@ def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
             given.sender.concurrency,
             scale_out.most_workers(event, given.max_workers),
             partial(scale_out.call_workers, event, context),
+            # A worker that another worker called is there for a backlog only.
+            linger=0 if event.get("called") else given.linger_seconds,
             only_to=given.sender.only_to,
         )
     return metrics.tick(tally, event, started)

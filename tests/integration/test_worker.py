@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
+from threading import Event
 
 import psycopg
 import pytest
@@ -12,7 +15,7 @@ from local.waiting import let_time_pass
 from sms_retry import attempt, worker
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from sms_retry.values import Claim, Message, Refused, Ticket, Unknown
+from sms_retry.values import Answer, Claim, Message, Refused, Ticket, Unknown
 from tests.integration.examples import (
     MINUTE,
     after_sending,
@@ -328,3 +331,36 @@ def test_an_exception_in_one_send_keeps_the_outcomes_of_the_others(
     rows = db.execute("select status, count(*) from sms_retry.sms_retry_queue group by 1 order by 1").fetchall()
     assert dict(rows)["processing"] == 1
     assert dict(rows)["failed"] >= 2
+
+
+def test_a_lingering_worker_sends_what_becomes_due_meanwhile(db: psycopg.Connection, store: Store, send: Send) -> None:
+    pauses: list[float] = []
+
+    def queue_one(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) in (2, 4):
+            take_in(store, len(pauses))
+
+    tally = worker.drain(store, send, lambda: 300.0 if len(pauses) < 6 else 0.0, 4, linger=50, pause=queue_one)
+
+    assert (tally.processed, tally.success) == (2, 2)
+    assert statuses(db) == {"sent": 2}
+    assert pauses == [1.0, 1.0, 0.25, 1.0, 0.25, 1.0]
+
+
+def test_a_slow_send_does_not_delay_what_becomes_due_meanwhile(
+    db: psycopg.Connection, store: Store, send: Send, open_store: Callable[[], Store]
+) -> None:
+    arrived = Event()
+
+    def slow_first(claim: Claim, valid_for: timedelta) -> Answer:
+        if claim.to_number == number(1):
+            take_in(open_store(), 2)
+            assert arrived.wait(timeout=10)
+        else:
+            arrived.set()
+        return send(claim, valid_for)
+
+    take_in(store, 1)
+    tally = worker.drain(store, slow_first, lambda: 0.0 if arrived.is_set() else 300.0, 4, linger=50)
+    assert tally.processed == 2

@@ -106,6 +106,10 @@ class Store(Readings):
         recovered, due = self._again(statement, [limit])[0]
         return Stock(int(recovered), int(due))
 
+    def has_due(self) -> bool:
+        """Whether a message is due, in one round trip."""
+        return bool(self._again("select sms_retry.count_due_sms(1)", [])[0][0])
+
     def finish(self, reports: Sequence[Report]) -> dict[Ticket, str]:
         """Write reports; returns the new status of each queue row. A missing ticket means that nothing changed.
 

@@ -1,4 +1,7 @@
-"""The worker: claims due messages, sends them and writes the outcomes, until none is due or time is short."""
+"""The worker: claims due messages, sends them and writes the outcomes, until none is due or time is short.
+
+A worker that lingers looks again for messages that become due meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ CLAIMING = 60.0
 USUAL_SEND = 0.2
 # A report waits at most so long (seconds) for others in the same write.
 FLUSH_AFTER = 0.05
+# A lingering worker looks so often (seconds): without due messages, and while due messages wait for a pace or a hold.
+IDLE_LOOK, LOOK = 1.0, 0.25
 # The pause after an answer (seconds) that collects others: one wake-up per answer costs a tenth of the CPU.
 GATHER = 0.005
 
@@ -57,14 +62,21 @@ def drain(
     concurrency: int,
     most_workers: int = 1,
     call_workers: Callable[[int], None] | None = None,
+    linger: float = 0,
+    pause: Callable[[float], object] = time.sleep,
     only_to: tuple[str, ...] = (),
 ) -> Tally:
     """Recover dead workers' claims, then claim and send until nothing is due, CLAIMING is over or time is short.
 
-    A backlog that is too large for one run calls more workers first, up to `most_workers` with this one.
+    A backlog that is too large for one run calls more workers first, up to `most_workers` with this one. For `linger`
+    seconds the worker looks again, about every second, for what became due; a look is one round trip.
     An unexpected error is raised after every send in flight has ended and its outcome is written.
     """
     ends = time.monotonic() + CLAIMING
+    lingers_until = time.monotonic() + linger
+
+    def lingers() -> bool:
+        return time.monotonic() < min(lingers_until, ends) and seconds_left() > SLOWEST_SEND
 
     def claim(limit: int) -> list[Claim]:
         has_time = time.monotonic() < ends and seconds_left() > SLOWEST_SEND
@@ -72,7 +84,7 @@ def drain(
 
     stock = store.take_stock(int(most_workers * concurrency * CLAIMING / USUAL_SEND))
     tally = Tally(recovered=stock.recovered)
-    if not stock.due:
+    if not stock.due and not linger:
         return tally
     if call_workers and (more := min(most_workers, workers_for(stock.due, concurrency)) - 1) > 0:
         call_workers(more)
@@ -80,11 +92,16 @@ def drain(
         given = store.all_overrides()
         policy, hours = Policy.of(given.codes), SendingHours.of(given.hours)
         depth = concurrency + ahead(concurrency)
-        # One pass more for messages that became due meanwhile, or that a hold kept back until now.
-        while claims := claim(depth):
-            attempts = Attempts(send, policy, hours, seconds_left, only_to)
-            _Pipeline(store, claim, attempts, senders, concurrency, tally).run(claims)
-    return tally
+        is_due = bool(stock.due)
+        while True:
+            # One pass more for messages that became due meanwhile, or that a hold kept back until now.
+            while is_due and (claims := claim(depth)):
+                attempts = Attempts(send, policy, hours, seconds_left, only_to)
+                _Pipeline(store, claim, attempts, senders, concurrency, tally, lingers).run(claims)
+            if not lingers():
+                return tally
+            pause(LOOK if is_due else IDLE_LOOK)
+            is_due = store.has_due()
 
 
 def workers_for(due: int, concurrency: int) -> int:
@@ -124,6 +141,7 @@ class _Pipeline:
         senders: ThreadPoolExecutor,
         concurrency: int,
         tally: Tally,
+        lingers: Callable[[], bool],
     ) -> None:
         self._store = store
         self._claim = claim
@@ -134,6 +152,9 @@ class _Pipeline:
         self._batch = ahead(concurrency)
         self._unfinished = 0
         self._may_claim = True
+        # While some sends are slow, a lingering worker claims what becomes due meanwhile.
+        self._lingers = lingers
+        self._looks_at = 0.0
         self._answered: SimpleQueue[Future[Report]] = SimpleQueue()
         self._reports: list[Report] = []
         self._error: Exception | None = None
@@ -156,10 +177,12 @@ class _Pipeline:
         self._unfinished += len(claims)
         self._tally.processed += len(claims)
         self._may_claim = len(claims) == asked and not self._error
+        self._looks_at = time.monotonic() + LOOK
 
     def _refill(self) -> None:
         room = self._depth - self._unfinished
-        if not self._may_claim or 2 * room < self._batch:
+        looks = self._may_claim or (not self._error and time.monotonic() > self._looks_at and self._lingers())
+        if not looks or 2 * room < self._batch:
             return
         try:
             self._take(self._claim(room), asked=room)
@@ -169,7 +192,8 @@ class _Pipeline:
     def _collect(self) -> None:
         """Wait for one report, then collect the reports of the next moment; if none comes, write those that wait."""
         try:
-            answered = self._answered.get(timeout=FLUSH_AFTER if self._reports else None)
+            waits = FLUSH_AFTER if self._reports else LOOK if self._lingers() else None
+            answered = self._answered.get(timeout=waits)
         except Empty:
             self._flush()
             return
