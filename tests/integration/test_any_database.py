@@ -326,7 +326,7 @@ FUTURE, PAST = ["infinity", "20000-01-01"], ["-infinity", "0500-01-01 BC"]
 @pytest.mark.xdist_group("any database")
 @pytest.mark.parametrize("until", [*FUTURE, *PAST])
 @pytest.mark.parametrize(("scope", "key"), [("account", "*"), ("country", "+49"), ("recipient", number(1))])
-def test_pages_commands_and_claims_bear_a_hold_without_end(
+def test_pages_commands_and_claims_work_while_a_hold_has_no_end(
     stack: Stack, capsys: pytest.CaptureFixture[str], scope: str, key: str, until: str
 ) -> None:
     """A hold as release 0.1 stored it, before the repair."""
