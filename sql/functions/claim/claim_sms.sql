@@ -6,7 +6,8 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare
-    ids bigint[] := due_sms(let_through_sms_holds(coalesce(limit_count, 0)), only_former => false);
+    ids         bigint[] := due_sms(let_through_sms_holds(coalesce(limit_count, 0)), only_former => false);
+    has_senders boolean := exists (select from sms_senders);
 begin
     if ids is null then
         return;
@@ -17,9 +18,11 @@ begin
         select r.region from sms_recipients r
         where r.phone_number = c.to_number and r.business_id in ('*', c.business_id) and r.region is not null
         order by r.business_id = '*'
-        limit 1), m.sender, s.account, m.segments, m.media_urls, m.content_sid, m.content_variables::text
+        limit 1),
+        m.sender,
+        case when has_senders then (select s.account from sms_senders s where s.sender = coalesce(m.sender, '*')) end,
+        m.segments, m.media_urls, m.content_sid, m.content_variables::text
     from take_sms_claims(ids) c
-    join sms_messages m on m.id = any (array[c.message_id])
-    left join sms_senders s on s.sender = any (array[coalesce(m.sender, '*')]);
+    join sms_messages m on m.id = any (array[c.message_id]);
 end
 $$;
