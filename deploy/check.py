@@ -23,7 +23,7 @@ MACHINE = slice(18, 20)
 MACHINES = {b"\x3e\x00": "x86_64", b"\xb7\x00": "arm64"}
 # https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionConcurrency.html: executions that must stay unreserved.
 UNRESERVED = 100
-# The certificates of RDS that the functions believe, by region.
+# The root certificates of RDS that the functions trust, by region.
 ROOTS = Path(__file__).parents[1] / "layers" / "sms_retry" / "python" / "sms_retry" / "rds_ca.pem"
 DENIED = ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation")
 
@@ -139,7 +139,7 @@ def subnets(session: Any, parameters: Mapping[str, str]) -> Iterator[str]:
 
 
 def root(parameters: Mapping[str, str], region: str) -> Iterator[str]:
-    """Migrate creates a role in the database of the stack, and believes it only by the root of RDS for its region."""
+    """Migrate creates a role in the database of the stack, and trusts it only by the root of RDS for its region."""
     encoded = re.findall("-----BEGIN CERTIFICATE-----(.+?)-----END", ROOTS.read_text(), re.DOTALL)
     if parameters["CreateDatabase"] == "true" and not any(
         f"RDS {region} Root ".encode() in base64.b64decode(each) for each in encoded

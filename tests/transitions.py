@@ -50,7 +50,7 @@ MAY = {
 # Each step in words, for the page. A step that changes no status is left out.
 STEPS = {
     "queue": "an application queues the message (`queue_sms_retry`)",
-    "claim": "a worker claims the row (`claim_due_sms_retries`, `claim_sms_now`)",
+    "claim": "a worker claims the row (`claim_sms`, `claim_one_sms`)",
     "recover": "recovery ends the claim of a dead worker (`recover_stuck_sms_retries`)",
     "accepted": "a worker or `reconcile` reports that Twilio accepted the message",
     "refused": "a worker reports that Twilio refused the message",

@@ -23,7 +23,7 @@ CLAIM_AND_FINISH = """
 select coalesce(array_agg(id), '{}') as ids, coalesce(array_agg(attempt), '{}') as attempts,
     coalesce(array_agg('accepted'::text), '{}') as outcomes,
     coalesce(array_agg('SM' || lpad(to_hex(id), 32, '0')), '{}') as sids
-from sms_retry.claim_due_sms_retries(100) \\gset
+from sms_retry.claim_sms(100) \\gset
 select count(*) from sms_retry.finish_sms_retries(:ids, :attempts, :outcomes, :sids);
 """
 

@@ -19,8 +19,8 @@ from local.stack import Stack
 from local.stack import stack as local_stack
 from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset
 from local.waiting import let_time_pass
-from sms_retry.__main__ import main
 from tests.e2e.messages import number, queue, statuses
+from tests.shell import command
 
 PROGRAMS = Path(os.environ.get("POSTGRES_BIN") or embedded_programs())
 LOST = Callbacks(lost=1)
@@ -96,11 +96,11 @@ def test_after_a_restore_and_a_doubt_each_person_gets_each_message_once(
 
     capsys.readouterr()
     since = dumped_at - timedelta(minutes=LOST_MINUTES)
-    assert main(["hold", "account", "--for", "7d"]) == 0
-    assert main(["doubt", "--since", since.isoformat(), "--yes", "--json"]) == 0
+    assert command(["hold", "account", "--for", "7d"]) == 0
+    assert command(["doubt", "--since", since.isoformat(), "--yes", "--json"]) == 0
     doubted = json.loads(capsys.readouterr().out.partition("\n")[2])["doubted"]
     assert doubted == len(WAITING) + len(UNKNOWN) + len(DUE) + len(REFUSED)
-    assert main(["release", "account"]) == 0
+    assert command(["release", "account"]) == 0
     parts.let_minutes_pass(120)
 
     times = Counter(arrived(parts).values())

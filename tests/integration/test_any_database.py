@@ -20,8 +20,7 @@ from local.stack import stack as local_stack
 from local.twilio.plan import Accept, BadAnswer, Callbacks, Refuse
 from local.twilio.stand_in import TwilioStandIn
 from local.waiting import let_time_pass
-from sms_retry import operate, runtime, worker
-from sms_retry.__main__ import main
+from sms_retry import operate, worker
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from sms_retry.twilio import Send
@@ -39,6 +38,7 @@ from tests.integration.examples import (
     statuses,
     take_in,
 )
+from tests.shell import command
 from tests.simulation.clock import VirtualClock
 from tests.tables import reset_settings, truncate_all
 
@@ -118,10 +118,6 @@ def stack(whole: Stack, admin: psycopg.Connection) -> Iterator[Stack]:
     name = whole.db.info.dbname
     for kind in KINDS:
         admin.execute(f"alter {kind} {name} reset all")
-    # The command line keeps its connection for the next command.
-    if runtime.store.cache_info().currsize:
-        runtime.store(timedelta(0)).close()
-    runtime.store.cache_clear()
 
 
 def restart(stack: Stack) -> None:
@@ -167,7 +163,7 @@ def life(stack: Stack, capsys: pytest.CaptureFixture[str]) -> list[str]:
     found["health"] = stack.invoke("health_check")
     capsys.readouterr()
     for words in ("hold country +44 --for 2h", "status", "show 1", "release country +44"):
-        assert main([*words.split(), "--json"]) == 0
+        assert command([*words.split(), "--json"]) == 0
     found["printed"] = capsys.readouterr().out.splitlines()
     found["messages"], found["attempts"] = (stack.db.execute(rows).fetchall() for rows in (MESSAGES, ATTEMPTS))
     found["posts"] = [posts_to(stack, n) for n in range(1, 9)]
@@ -330,7 +326,7 @@ FUTURE, PAST = ["infinity", "20000-01-01"], ["-infinity", "0500-01-01 BC"]
 @pytest.mark.xdist_group("any database")
 @pytest.mark.parametrize("until", [*FUTURE, *PAST])
 @pytest.mark.parametrize(("scope", "key"), [("account", "*"), ("country", "+49"), ("recipient", number(1))])
-def test_pages_commands_and_claims_bear_a_hold_without_end(
+def test_pages_commands_and_claims_work_while_a_hold_has_no_end(
     stack: Stack, capsys: pytest.CaptureFixture[str], scope: str, key: str, until: str
 ) -> None:
     """A hold as release 0.1 stored it, before the repair."""
@@ -344,9 +340,9 @@ def test_pages_commands_and_claims_bear_a_hold_without_end(
     for page in ("/", "/holds", "/stuck", "/waiting", "/messages/1"):
         assert Visitor(stack.console.url).get(page).status == 200
     for words in (["status"], ["status", "--json"], ["show", "1"]):
-        assert main(words) == 0
+        assert command(words) == 0
     if until in FUTURE:
-        assert main(["release", scope, key]) == 0
+        assert command(["release", scope, key]) == 0
         stack.invoke("process_retries")
     # The message to the held country or person expired before the hold was cleared.
     expected = {"sent": 2} if until not in FUTURE or scope == "account" else {"sent": 1, "expired": 1}
@@ -356,11 +352,11 @@ def test_pages_commands_and_claims_bear_a_hold_without_end(
 @pytest.mark.xdist_group("any database")
 def test_a_command_sets_a_hold_of_every_length(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     restart(stack)
-    assert main(["hold", "account", "--for", "999999d", "--json"]) == 0
+    assert command(["hold", "account", "--for", "999999d", "--json"]) == 0
     held_until = datetime.fromisoformat(json.loads(capsys.readouterr().out)["held_until"])
     assert held_until - datetime.now(UTC) == pytest.approx(operate.LONGEST_HOLD, abs=timedelta(minutes=1))
     with pytest.raises(SystemExit):
-        main(["requeue", "30001", "--since", "999999d"])
+        command(["requeue", "30001", "--since", "999999d"])
     assert "it is too long ago" in capsys.readouterr().err
 
 

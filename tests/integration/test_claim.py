@@ -310,3 +310,36 @@ def _plan_of_the_claim(db: psycopg.Connection, limit: int) -> dict[str, Any]:
         return statement
 
     return plan(db, "due_sms_of_lanes(bigint[],bigint[],int,timestamptz,bigint[])", statement)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"sender": "+15005550009"},
+        {"media_urls": ("https://shop.example.com/a.jpg",)},
+        {"content_sid": "HX" + "0" * 32},
+    ],
+)
+def test_the_claims_of_release_01_leave_out_messages_that_it_cannot_send(
+    db: psycopg.Connection, store: Store, parts: dict[str, Any]
+) -> None:
+    plain = take_in(store, 1)
+    message_id = store.queue(Message(number(2), "Your parcel is here.", kind="otp", **parts))
+    former = db.execute("select message_id from sms_retry.claim_due_sms_retries(10)").fetchall()
+    assert former == [(plain,)]
+    assert db.execute("select from sms_retry.claim_sms_now(%s)", [message_id]).fetchall() == []
+
+    [claim] = store.claim_due(10)
+    assert claim.message_id == message_id
+    assert claim.sender == parts.get("sender")
+
+
+def test_release_01_takes_in_no_message_that_it_would_send_from_another_sender(
+    db: psycopg.Connection, store: Store
+) -> None:
+    db.execute("insert into sms_retry.sms_senders (sender, business_id) values ('+15005550009', 'shop')")
+    [row] = db.execute(
+        "select id, message_id from sms_retry.queue_and_claim_sms(%s, 'Hello.', business_id => 'shop')", [number()]
+    ).fetchall()
+    assert row == (None, one(db, "select id from sms_retry.sms_messages"))
+    assert [claim.sender for claim in store.claim_due(10)] == ["+15005550009"]

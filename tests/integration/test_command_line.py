@@ -19,8 +19,6 @@ import pytest
 
 from local.aws.container import ROOT
 from local.postgres.server import Server
-from sms_retry import runtime
-from sms_retry.__main__ import main
 from sms_retry.store import Store
 from sms_retry.values import Hold, Message
 from tests.integration.examples import (
@@ -37,6 +35,7 @@ from tests.integration.examples import (
     take_in,
     unknown,
 )
+from tests.shell import command
 
 PYTHON = [sys.executable, "-m", "sms_retry"]
 
@@ -60,13 +59,9 @@ def run(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
     def run_one(*arguments: object) -> Output:
         try:
-            code = main([str(argument) for argument in arguments])
+            code = command([str(argument) for argument in arguments])
         except SystemExit as ended:
             code = int(ended.code or 0)
-        finally:
-            if runtime.store.cache_info().currsize:
-                runtime.store(timedelta(0)).close()
-            runtime.store.cache_clear()
         return Output(*capsys.readouterr(), code)
 
     with open(os.devnull) as devnull:
@@ -339,9 +334,9 @@ def test_a_number_can_be_read_from_standard_input(
     db: psycopg.Connection, store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_in(store)
-    for command, result in (("opt-out", "Recorded. Waiting messages that ended: 1."), ("erase", "Erased: ")):
+    for name, result in (("opt-out", "Recorded. Waiting messages that ended: 1."), ("erase", "Erased: ")):
         monkeypatch.setattr(sys, "stdin", io.StringIO(f"{number()}\n"))
-        assert run(command, *(["--yes"] if command == "erase" else [])).out.startswith(result)
+        assert run(name, *(["--yes"] if name == "erase" else [])).out.startswith(result)
     monkeypatch.setattr(sys, "stdin", io.StringIO("0176123\n"))
     assert run("opt-out") == ("", "sms_retry: the number must be a number such as +14155550123\n", 1)
 

@@ -328,8 +328,8 @@ def test_a_message_is_stored_once_although_the_first_connections_were_refused(
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[str]:
-    """The database of the role `app`, which needs its password and may have one connection."""
+def guarded_server() -> Iterator[tuple[str, str]]:
+    """A database as its administrator, and as the role `app`, which needs its password and may have one connection."""
     programs = os.environ.get("POSTGRES_BIN")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -342,7 +342,16 @@ def guarded() -> Iterator[str]:
             server.restart("fast")
             url = psycopg.conninfo.make_conninfo(server.url, user="app", password="s3cret")
             migrate(url)
-            yield url
+            yield server.url, url
+
+
+@pytest.fixture
+def guarded(guarded_server: tuple[str, str]) -> str:
+    """The database as the role `app`, once the server has ended the connections that its clients closed."""
+    admin, url = guarded_server
+    with psycopg.connect(admin, autocommit=True) as db:
+        wait_until(lambda: one(db, "select count(*) from pg_stat_activity where usename = 'app'") == 0)
+    return url
 
 
 def test_a_message_is_sent_although_the_role_had_too_many_connections(guarded: str) -> None:

@@ -63,7 +63,7 @@ def every_ending(db: psycopg.Connection, store: Store) -> None:
 
 
 def reply(store: Store, body: str, message_sid: str = "SMreply", wish: str | None = None, n: int = 1) -> bool:
-    return delivery.apply_reply(store, Reply(message_sid, number(n), wish, "+15005550006", body))  # type: ignore[arg-type]
+    return delivery.apply_reply(store, Reply(message_sid, number(n), wish, (), "+15005550006", body))  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("subscribed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -28,8 +28,17 @@ FUNCTIONS = {
     readings.EndedInHour: "sms_last_day",
     readings.WaitingFor: "sms_waiting_for",
     readings.FailedSince: "failed_sms_since",
+    readings.Budget: "sms_budgets_now",
 }
-TYPES = {"bool": bool, "int4": int, "int8": int, "numeric": Decimal, "text": str, "timestamptz": datetime}
+TYPES = {
+    "bool": bool,
+    "int4": int,
+    "int8": int,
+    "interval": timedelta,
+    "numeric": Decimal,
+    "text": str,
+    "timestamptz": datetime,
+}
 
 
 @pytest.mark.parametrize("shape", FUNCTIONS, ids=lambda shape: shape.__name__)

@@ -35,8 +35,8 @@ MUTATIONS = [
     Mutation(
         "a claim takes more rows than its limit",
         f"{SQL}/claim/claim_sms.sql",
-        "wanted  int := coalesce(limit_count, 0);",
-        "wanted  int := 1000000;",
+        "wanted      int := coalesce(limit_count, 0);",
+        "wanted      int := 1000000;",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
@@ -66,6 +66,13 @@ MUTATIONS = [
         "if oldest < now() - interval '10 minutes' then",
         "if false then",
         (f"{TESTS}/test_senders.py",),
+    ),
+    Mutation(
+        "a worker of release 0.1 claims a message with its own sender or media",
+        f"{SQL}/people/sms_lane.sql",
+        "(sms_lane.sender is not null or has_parts or s.account is not null)::int << 29",
+        "0 << 29",
+        (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
         "a claim does not raise the attempt",

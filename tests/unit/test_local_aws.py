@@ -476,7 +476,9 @@ class TestALocalDatabaseUrl:
 
 
 class TestADatabaseUrl:
-    def test_is_the_services_and_starts_no_local_stack(self, embedded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_names_the_database_of_the_service_and_starts_no_local_stack(
+        self, embedded: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.delenv("LOCAL_DATABASE_URL", raising=False)
         monkeypatch.setenv("DATABASE_URL", embedded.url)
         with postgres(durable=False) as server:

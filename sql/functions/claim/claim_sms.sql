@@ -6,9 +6,11 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare
-    wanted  int := coalesce(limit_count, 0);
-    allowed int := let_through_sms_holds(wanted);
-    ids     bigint[] := due_sms(allowed, only_former => false, concerned => case when allowed < wanted then 'main' end);
+    wanted      int := coalesce(limit_count, 0);
+    allowed     int := let_through_sms_holds(wanted);
+    ids         bigint[] := due_sms(allowed, only_former => false, concerned => case when allowed < wanted then 'main' end);
+    has_senders boolean := exists (select from sms_senders);
+    has_budgets boolean := exists (select from sms_budgets);
 begin
     -- A hold on the main account lets the subaccounts go on.
     if allowed < wanted and exists (select from sms_senders where account > '') then
@@ -23,10 +25,12 @@ begin
         select r.region from sms_recipients r
         where r.phone_number = c.to_number and r.business_id in ('*', c.business_id) and r.region is not null
         order by r.business_id = '*'
-        limit 1), m.sender, s.account, m.segments, m.media_urls, m.content_sid, m.content_variables::text,
-        case when exists (select from sms_budgets) then sms_budget_until(c.id) end
+        limit 1),
+        m.sender,
+        case when has_senders then (select s.account from sms_senders s where s.sender = coalesce(m.sender, '*')) end,
+        m.segments, m.media_urls, m.content_sid, m.content_variables::text,
+        case when has_budgets then sms_budget_until(c.id) end
     from take_sms_claims(ids) c
-    join sms_messages m on m.id = any (array[c.message_id])
-    left join sms_senders s on s.sender = any (array[coalesce(m.sender, '*')]);
+    join sms_messages m on m.id = any (array[c.message_id]);
 end
 $$;

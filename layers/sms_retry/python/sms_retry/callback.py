@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from sms_retry import numbers, replies
 from sms_retry.values import Receipt, Reply, Ticket
 
-# Twilio's largest callback has about 40 fields and 4 KiB. More would make a forged request dear: all of it is hashed.
+# Twilio's largest callback has about 40 fields and 4 KiB. A forged form is hashed as a whole before it is refused.
 LARGEST_BODY = 16 * 1024
 MOST_FIELDS = 100
 # Longer than any value that Twilio sends in these fields, and short enough for the key of an index.
