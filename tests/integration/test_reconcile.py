@@ -397,6 +397,31 @@ def test_nothing_is_released_while_the_list_lacks_a_message_that_twilio_accepted
     assert_state(db, taken, message="sent")
 
 
+def test_a_control_from_before_the_claim_does_not_show_that_the_list_lags_less_than_two_hours(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask
+) -> None:
+    stand_in.behave(list_lag=90 * 60)
+    accept(store, stand_in, send, 1)
+    ask(120)
+    message_id = send_unanswered(store, stand_in, send, parcel(n=2), Accept(receipts=()))
+
+    assert (counts := ask(35)).distrusted == 0
+    assert counts.released == counts.found == 0
+    assert ask(60).found == 1
+    assert_state(db, message_id, message="sent")
+
+
+def test_an_unknown_is_sent_again_by_a_control_from_before_its_claim_after_two_hours(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask
+) -> None:
+    accept(store, stand_in, send, 1)
+    ask(120)
+    message_id = send_unanswered(store, stand_in, send, parcel(n=2), None)
+
+    assert [ask(55).released, ask(55).released, ask(15).released] == [0, 0, 1]
+    assert_state(db, message_id, queue="pending")
+
+
 def test_the_control_is_asked_about_before_the_unknown(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask
 ) -> None:

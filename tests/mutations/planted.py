@@ -465,8 +465,8 @@ MUTATIONS = [
     Mutation(
         "a list that was not read to its end releases an unknown message",
         f"{PACKAGE}/reconcile.py",
-        "if not (row.account in trusted and seen.complete):",
-        "if row.account not in trusted:",
+        "if until is None or row.claimed_at > until or not seen.complete:",
+        "if until is None or row.claimed_at > until:",
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(
@@ -479,8 +479,15 @@ MUTATIONS = [
     Mutation(
         "a list without the control releases an unknown message",
         f"{PACKAGE}/reconcile.py",
-        "{account for account in accounts if self._list_is_trusted(clock, account)}",
-        "accounts",
+        "until if is_trusted else None",
+        "until",
+        (f"{TESTS}/test_reconcile.py",),
+    ),
+    Mutation(
+        "a control from before the claim releases an unknown message",
+        f"{PACKAGE}/reconcile.py",
+        "if until is None or row.claimed_at > until or",
+        "if until is None or",
         (f"{TESTS}/test_reconcile.py",),
     ),
     Mutation(

@@ -4,7 +4,7 @@
 -- claim. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of one that is hours
 -- old. The POST was made after posted_after, because a claim counts as stuck after ten minutes.
 create or replace function sms_retry.sms_list_control(account text = null)
-returns table (to_number text, body text, provider_sid text, posted_after timestamptz, media int)
+returns table (to_number text, body text, provider_sid text, posted_after timestamptz, accepted_at timestamptz, media int)
 language sql stable set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_hashjoin = off set enable_mergejoin = off
@@ -16,7 +16,7 @@ as $$
         order by q.finished_at desc
         limit 1000
     )
-    select m.to_number, m.body, a.message_sid, a.at - interval '10 minutes', coalesce(cardinality(m.media_urls), 0)
+    select m.to_number, m.body, a.message_sid, a.at - interval '10 minutes', a.at, coalesce(cardinality(m.media_urls), 0)
     from newest q
     -- `offset 0`: one look-up for each row, never a scan.
     cross join lateral (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import TypeVar
 
@@ -26,6 +26,8 @@ BATCH = 50
 IN_FLIGHT = 4
 # The longest question, and the time to write its answer (seconds).
 SLOWEST_QUESTION = 40.0
+# The longest lag of the list that a control from before the claim cannot show. Twilio's list usually lags by seconds.
+LONGEST_LAG = timedelta(hours=2)
 
 
 @dataclass
@@ -67,7 +69,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.findings = Findings()
-        self._trusted: dict[str | None, bool] = {}
+        self._complete_until: dict[str | None, datetime | None] = {}
 
     def has_time(self) -> bool:
         return self.seconds_left() > SLOWEST_QUESTION
@@ -80,7 +82,7 @@ class _Run:
         clock = _database_clock(due[0].asked_at)
         # The control comes first, so that the list has at least its messages when it is asked about the others.
         accounts = {row.account for row in due if row.has_waited}
-        trusted = {account for account in accounts if self._list_is_trusted(clock, account)}
+        complete_until = {account: self._list_is_complete_until(clock, account) for account in accounts}
         undecided: list[tuple[Unsettled, Walk]] = []
         answers = 0
         for row, seen in self._ask(due, lambda row: self._walk(row.to_number, row.claimed_at, clock, row.account)):
@@ -92,22 +94,27 @@ class _Run:
             elif row.has_waited:
                 undecided.append((row, seen))
         self.findings.asked += answers
-        self._decide(undecided, trusted)
+        self._decide(undecided, complete_until)
         return answers == BATCH
 
-    def _list_is_trusted(self, clock: Clock, account: str | None) -> bool:
-        """Whether an account's list has the newest message that Twilio is known to have accepted, with its text.
+    def _list_is_complete_until(self, clock: Clock, account: str | None) -> datetime | None:
+        """The instant until which an account's list has all accepted messages; None while the list is not trusted.
 
-        Without such a message the list is trusted. A run asks once.
+        The list must have the control, with its text. Then it has all that is older than the control, or than the
+        longest lag. Without a control the list is trusted. A run asks once.
         """
-        if account not in self._trusted:
+        if account not in self._complete_until:
             control = self.store.list_control(account)
             seen = control and self._walk(control.to_number, control.posted_after, clock, account)
-            self._trusted[account] = control is None or (isinstance(seen, Walk) and list_shows(control, seen))
-            self.findings.distrusted += isinstance(seen, Walk) and not self._trusted[account]
-        return self._trusted[account]
+            is_trusted = control is None or (isinstance(seen, Walk) and list_shows(control, seen))
+            until = max(control.accepted_at, clock() - LONGEST_LAG) if control else clock()
+            self._complete_until[account] = until if is_trusted else None
+            self.findings.distrusted += isinstance(seen, Walk) and not is_trusted
+        return self._complete_until[account]
 
-    def _decide(self, undecided: list[tuple[Unsettled, Walk]], trusted: set[str | None]) -> None:
+    def _decide(
+        self, undecided: list[tuple[Unsettled, Walk]], complete_until: dict[str | None, datetime | None]
+    ) -> None:
         """Decide about messages that waited for 30 minutes and that no accepted message of the list can be."""
         findings: dict[Ticket, Finding] = {}
         # Asked again, after this batch was matched: its messages are strangers to each other no longer.
@@ -115,7 +122,8 @@ class _Run:
         for row, seen in undecided:
             left = [message for message in seen.messages if message.sid in unowned]
             candidates = unfailed(left) or left
-            if not (row.account in trusted and seen.complete):
+            until = complete_until[row.account]
+            if until is None or row.claimed_at > until or not seen.complete:
                 findings[row.ticket] = "unsure"
             elif match := own(row.body, candidates, row.media):
                 unowned.discard(match.sid)

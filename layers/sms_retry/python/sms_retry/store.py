@@ -274,7 +274,9 @@ class Store(Readings):
 
     def list_control(self, account: str | None = None) -> Control | None:
         """The newest message that an account's list must have; None if no POST was accepted within four days."""
-        statement = "select to_number, body, provider_sid, posted_after, media from sms_retry.sms_list_control(%s)"
+        statement = (
+            "select to_number, body, provider_sid, posted_after, accepted_at, media from sms_retry.sms_list_control(%s)"
+        )
         rows = self._again(statement, [account])
         return Control(*rows[0]) if rows else None
 

@@ -324,12 +324,13 @@ Finding = Literal["absent", "stranger", "unsure"]
 
 
 class Control(NamedTuple):
-    """A message that Twilio accepted, by a POST after `posted_after`: a list without it is not trusted."""
+    """A message that Twilio accepted, by a POST between these instants: a list without it is not trusted."""
 
     to_number: str
     body: str
     provider_sid: str
     posted_after: datetime
+    accepted_at: datetime
     media: int = 0
 
 
