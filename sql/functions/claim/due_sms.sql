@@ -1,8 +1,8 @@
 -- Locks at most `places` due rows, in the order in which they are claimed, and passes over the rows that another worker is
 -- claiming. By rank: emergency and otp, then transactional, then marketing. Of each lower rank, messages that have been due
--- for ten minutes have one place in ten before that. In a rank, senders with a pace give what their tokens allow: at most half
--- of the places while other messages want the rest. `only_former` leaves out the messages that release 0.1 cannot send, `concerned`
--- (main, subaccounts) the senders of other accounts.
+-- for ten minutes have one place in ten before that. In a rank, senders with a pace give as many as their tokens allow: at
+-- most half of the places while other messages want the rest. `only_former` leaves out the messages that release 0.1 cannot
+-- send, `concerned` (main, subaccounts) the senders of other accounts.
 create or replace function sms_retry.due_sms(places int, only_former boolean, concerned text = null) returns bigint[]
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- pinned, see sql/README.md

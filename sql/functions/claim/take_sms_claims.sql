@@ -43,9 +43,10 @@ begin
         coalesce(own.time_zone, everybodys.time_zone),
         sms_consent(own.consent, everybodys.consent),
         m.expires_at, hold.until,
-        -- Skipped when sms_limits is empty, as it is nearly everywhere.
         -- A worker of release 0.1 defers a message beyond a budget as one beyond a limit.
-        greatest(case when has_budgets then q.budget_until end, case when exists (select from sms_limits) and m.kind <> 'emergency' then (
+        greatest(case when has_budgets then q.budget_until end,
+            -- Skipped when sms_limits is empty, as it is nearly everywhere.
+            case when exists (select from sms_limits) and m.kind <> 'emergency' then (
             -- Counts the messages of the last `per`, and the earlier ones of this claim, which are about to be sent.
             select max(coalesce(
                 (select sent.sent_at + l.per from sms_messages sent

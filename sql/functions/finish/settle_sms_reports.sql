@@ -94,8 +94,8 @@ begin
             and j.outcome in ('deferred', 'expired', 'opted_out', 'not_sent')
     ),
     returned as (
-        -- A message that was not sent gives its segments back. A sender from which a claim draws at this moment is passed over: the two
-        -- could wait for each other.
+        -- A message that was not sent gives its segments back. A sender from which a claim draws at this moment is passed
+        -- over: the two could wait for each other.
         update sms_senders s
         set tokens = sms_tokens(s.segments_per_second, s.tokens, s.filled_at) + back.segments,
             filled_at = greatest(now(), s.filled_at)

@@ -1,6 +1,6 @@
--- Calls a batch off: each waiting message ends as cancelled, and no other message of the batch is sent again. With limit_count at
--- most so many messages end in one call: call it until it returns 0. Returns how many ended. A message that another
--- transaction has locked is being claimed or settled: a later call meets it.
+-- Cancels a batch: each waiting message ends as cancelled, and no other message of the batch is sent again. With limit_count
+-- at most so many messages end in one call: call it until it returns 0. Returns how many ended. A message that another
+-- transaction has locked is being claimed or settled: a later call finds it.
 create or replace function sms_retry.cancel_sms_batch(batch text, limit_count int = null) returns int
 language plpgsql security definer set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md

@@ -1,5 +1,6 @@
--- Records one delivery receipt, as record_sms_delivery, which release 0.1 calls, but by its To (told_to) and its subaccount too:
--- the ticket counts only for the message that went there from that account. A ticket is used again after the database was set back to an earlier time.
+-- Records one delivery receipt, as record_sms_delivery, which release 0.1 calls, but by its To (told_to) and its subaccount
+-- too: the ticket counts only for the message that went there from that account. A ticket is used again after the database
+-- was set back to an earlier time.
 create or replace function sms_retry.record_sms_receipt(
     message_sid text,
     status      text,

@@ -1,5 +1,6 @@
 -- Records that Twilio was asked about these silent messages. The next questions follow 12, 24 and 72 hours after the
--- send, and after one hour for a probe that was asked about earlier; a message that Twilio no longer has (gone) is not asked about again.
+-- send, and after one hour for a probe that was asked about earlier. A message that Twilio no longer has (gone) is not asked
+-- about again.
 create or replace function sms_retry.note_silent_sms_asked(message_ids bigint[], gone boolean[]) returns void
 language sql set search_path = sms_retry, pg_temp
 as $$
