@@ -124,7 +124,7 @@ def test_the_keyboard_reaches_every_control_in_order_with_a_visible_focus(stack:
     queue(stack, 1)
     page = open_page("/waiting")
     reached = []
-    for _ in range(12):
+    for _ in range(13):
         page.keyboard.press("Tab")
         focused = page.evaluate(
             "[document.activeElement.innerText || document.activeElement.name || document.activeElement.ariaLabel, "
@@ -140,6 +140,7 @@ def test_the_keyboard_reaches_every_control_in_order_with_a_visible_focus(stack:
         "Stuck",
         "Ended",
         "Holds",
+        "Senders",
         "People",
         "Actions",
         "word",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from sms_retry.store import Store
@@ -85,15 +86,19 @@ def entry(event: Event, bus: str) -> dict[str, Any]:
 
 
 def event_bus(bus: str) -> Put:
-    """Puts events on this bus of the account."""
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
+    """Puts events on this bus of the account. Most ticks have no event, so boto3 is imported for the first one."""
 
-    client = boto3.client("events")
+    @cache
+    def client() -> Any:
+        import boto3
+
+        return boto3.client("events")
 
     def put(events: Sequence[Event]) -> list[bool] | None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
         try:
-            answer = client.put_events(Entries=[entry(event, bus) for event in events])
+            answer = client().put_events(Entries=[entry(event, bus) for event in events])
         except (BotoCoreError, ClientError):
             logger.exception("events could not be put on the bus")
             return None
