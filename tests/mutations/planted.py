@@ -35,8 +35,8 @@ MUTATIONS = [
     Mutation(
         "a claim takes more rows than its limit",
         f"{SQL}/claim/claim_sms.sql",
-        "wanted      int := coalesce(limit_count, 0);",
-        "wanted      int := 1000000;",
+        "wanted  int := coalesce(limit_count, 0);",
+        "wanted  int := 1000000;",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(
@@ -76,7 +76,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a claim does not raise the attempt",
-        f"{SQL}/claim/take_sms_claims.sql",
+        f"{SQL}/claim/claim_locked_sms.sql",
         "attempt = q.attempt + 1",
         "attempt = greatest(q.attempt, 1)",
         (f"{TESTS}/test_claim.py",),
@@ -90,7 +90,7 @@ MUTATIONS = [
     ),
     Mutation(
         "an expired hold lets every message through instead of one probe",
-        f"{SQL}/claim/take_sms_claims.sql",
+        f"{SQL}/claim/claim_locked_sms.sql",
         "set until = now() + h.wait, probe_id",
         "set until = h.until, probe_id",
         (f"{TESTS}/test_holds.py",),
@@ -352,7 +352,7 @@ MUTATIONS = [
     ),
     Mutation(
         "a limit of one kind counts every kind",
-        f"{SQL}/claim/take_sms_claims.sql",
+        f"{SQL}/claim/claim_locked_sms.sql",
         "                        and l.kind in ('*', sent.kind) and",
         "                        and",
         (f"{TESTS}/test_limits.py",),

@@ -8,7 +8,10 @@ declare
     ids bigint[] := due_sms(let_through_sms_holds(coalesce(limit_count, 0)), only_former => true);
 begin
     if cardinality(ids) > 0 then
-        return query select * from take_sms_claims(ids);
+        return query
+        select id, attempt, message_id, business_id, to_number, body, kind, time_zone, recipient_time_zone, consent,
+            expires_at, held_until, limited_until, claimed_at
+        from claim_locked_sms(ids);
     end if;
 end
 $$;

@@ -2,7 +2,7 @@
 -- and an emergency may borrow the tokens of ten seconds. `only_former` leaves out the messages that release
 -- 0.1 cannot send.
 create or replace function sms_retry.claim_sms_by_id(message_id bigint, only_former boolean)
-returns setof sms_retry.claimed_sms
+returns setof sms_retry.sms_claim
 language plpgsql set search_path = sms_retry, pg_temp
 as $$
 #variable_conflict use_column
@@ -31,6 +31,6 @@ begin
             return;
         end if;
     end if;
-    return query select * from take_sms_claims(array[claimed.id]);
+    return query select * from claim_locked_sms(array[claimed.id]);
 end
 $$;

@@ -1,14 +1,16 @@
 -- Claims the rows that the caller has locked. Each gets a new ticket, and comes back, in the caller's order, with all
 -- that a worker needs to judge and send it. When the time of a hold is up, the first message in its scope
 -- becomes its probe, and the hold continues for all other messages.
-create or replace function sms_retry.take_sms_claims(ids bigint[]) returns setof sms_retry.claimed_sms
+create or replace function sms_retry.claim_locked_sms(ids bigint[]) returns setof sms_retry.sms_claim
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- pinned, see sql/README.md
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare
-    has_holds boolean := exists (select from sms_holds);
+    has_holds   boolean := exists (select from sms_holds);
+    has_limits  boolean := exists (select from sms_limits);
     has_budgets boolean := exists (select from sms_budgets);
+    has_senders boolean := exists (select from sms_senders);
 begin
     if exists (select from sms_holds where until <= now()) then
         update sms_holds h
@@ -45,8 +47,7 @@ begin
         m.expires_at, hold.until,
         -- A worker of release 0.1 defers a message beyond a budget as one beyond a limit.
         greatest(case when has_budgets then q.budget_until end,
-            -- Skipped when sms_limits is empty, as it is nearly everywhere.
-            case when exists (select from sms_limits) and m.kind <> 'emergency' then (
+            case when has_limits and m.kind <> 'emergency' then (
             -- Counts the messages of the last `per`, and the earlier ones of this claim, which are about to be sent.
             select max(coalesce(
                 (select sent.sent_at + l.per from sms_messages sent
@@ -69,7 +70,12 @@ begin
                 -- A limit of US concerns US-FL too.
                 and (l.region = '*' or l.region in (region.code, split_part(region.code, '-', 1)))
         ) end),
-        q.claimed_at
+        q.claimed_at,
+        coalesce(own.region, everybodys.region),
+        m.sender,
+        case when has_senders then (select s.account from sms_senders s where s.sender = coalesce(m.sender, '*')) end,
+        m.segments, m.media_urls, m.content_sid, m.content_variables::text,
+        case when has_budgets then q.budget_until end
     from taken q
     join sms_messages m on m.id = any (array[q.message_id])
     left join sms_recipients own
