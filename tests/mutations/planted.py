@@ -149,14 +149,14 @@ MUTATIONS = [
     Mutation(
         "an accepted probe does not clear its hold",
         f"{SQL}/finish/finish_sms_retries.sql",
-        "where h.probe_id = q.id and h.probe_attempt = q.attempt",
-        "where h.probe_id = q.id and h.probe_attempt <> q.attempt",
+        "has_holds and h.probe_id = q.id and h.probe_attempt = q.attempt",
+        "has_holds and h.probe_id = q.id and h.probe_attempt <> q.attempt",
         (f"{TESTS}/test_holds.py",),
     ),
     Mutation(
         "the acceptance of a probe clears a hold that a receipt set",
         f"{SQL}/finish/finish_sms_retries.sql",
-        "            and h.cleared_by = 'answer'\n",
+        " and h.cleared_by = 'answer'",
         "",
         (f"{TESTS}/test_holds.py",),
     ),

@@ -44,7 +44,14 @@ begin
     select q.id, q.attempt, m.id, m.business_id, m.to_number::text, m.body::text, m.kind::text, m.time_zone,
         coalesce(own.time_zone, everybodys.time_zone),
         sms_consent(own.consent, everybodys.consent),
-        m.expires_at, hold.until,
+        m.expires_at,
+        case when has_holds then (
+            -- While a probe is out its answer is near: wait a minute for that answer, not for the whole hold.
+            select max(case when h.probe_id is not null and h.until - h.wait > now() - interval '5 minutes'
+                then least(h.until, now() + interval '1 minute') else h.until end)
+            from sms_holds_on(m.to_number, m.sender, m.business_id, m.batch) h
+            where (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
+        ) end,
         -- A worker of release 0.1 defers a message beyond a budget as one beyond a limit.
         greatest(case when has_budgets then q.budget_until end,
             case when has_limits and m.kind <> 'emergency' then (
@@ -82,13 +89,6 @@ begin
         on own.phone_number = any (array[m.to_number]) and own.business_id = any (array[m.business_id])
     left join sms_recipients everybodys
         on everybodys.phone_number = any (array[m.to_number]) and everybodys.business_id = '*'
-    left join lateral (
-        -- While a probe is out its answer is near: wait a minute for that answer, not for the whole hold.
-        select max(case when h.probe_id is not null and h.until - h.wait > now() - interval '5 minutes'
-            then least(h.until, now() + interval '1 minute') else h.until end) as until
-        from sms_holds_on(m.to_number, m.sender, m.business_id, m.batch) h
-        where has_holds and (h.probe_id, h.probe_attempt) is distinct from (q.id, q.attempt)
-    ) hold on true
     order by array_position(ids, q.id);
 end
 $$;

@@ -26,7 +26,8 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 as $$
 #variable_conflict use_column
 declare
-    settled int := 0;
+    settled   int := 0;
+    has_holds boolean := exists (select from sms_holds);
 begin
     if 'accepted' = all (outcomes) then
         -- The short way of nearly every send. It leaves other acceptances to settle_sms_reports, and comes to the same result.
@@ -53,17 +54,17 @@ begin
         ),
         probed as (
             -- A hold that a receipt set stays: its probe is accepted like every message that fails afterwards.
-            delete from sms_holds h using queue q where h.probe_id = q.id and h.probe_attempt = q.attempt
-                and h.cleared_by = 'answer'
+            delete from sms_holds h using queue q
+            where has_holds and h.probe_id = q.id and h.probe_attempt = q.attempt and h.cleared_by = 'answer'
         ),
         message as (
             update sms_messages m
             set status = case when m.status = 'delivered' then m.status else 'sent' end,
                 provider_sid = q.sid, error_code = null, error_message = null,
                 -- Twilio is asked about such a probe before the next one is due, in case its receipt is lost.
-                ask_at = now() + least(interval '1 hour', (
+                ask_at = now() + least(interval '1 hour', case when has_holds then (
                     select min(h.wait) / 2 from sms_holds h
-                    where (h.probe_id, h.probe_attempt) = (q.id, q.attempt) and h.cleared_by = 'receipt')),
+                    where (h.probe_id, h.probe_attempt) = (q.id, q.attempt) and h.cleared_by = 'receipt') end),
                 sent_at = now(), updated_at = now()
             from queue q
             where m.id = any (array[q.message_id])

@@ -181,7 +181,7 @@ class Store(Readings):
     def take_reply(
         self, message_sid: str | None, from_number: str, wish: Wish, senders: Sequence[str] = ()
     ) -> int | None:
-        """Heed a reply to `senders`, once by its SID; the messages that it ended, or None for a repeated reply."""
+        """Apply a reply to `senders`, once by its SID; the messages that it ended, or None for a repeated reply."""
         statement = "select sms_retry.take_sms_reply(%s, %s, %s, %s::text[])"
         rows = _if_defined(self._again, statement, [message_sid, from_number, wish, list(senders)])
         if rows is None:
