@@ -118,7 +118,7 @@ def per_messages(template: Mapping[str, Any], messages: int) -> list[Line]:
 
 
 def per_month(template: Mapping[str, Any]) -> list[Line]:
-    runs = schedules(template)
+    runs = {name: number for name, number in schedules(template).items() if not _is_optional(template, name)}
     total = sum(runs.values())
     watched = sum(map(_metrics_of, _of_type(template, "AWS::CloudWatch::Alarm").values()))
     dashboards = len(_of_type(template, "AWS::CloudWatch::Dashboard"))
@@ -138,7 +138,9 @@ def options(template: Mapping[str, Any], messages: int) -> list[Line]:
     """Lines that depend on the way of sending, and on the database."""
     sending = memory(template, "SendSmsFunction")
     database = template["Resources"]["DatabaseCluster"]["Properties"]["ServerlessV2ScalingConfiguration"]["MinCapacity"]
+    runs = {name: number for name, number in schedules(template).items() if _is_optional(template, name)}
     return [
+        *(_scheduled(template, name, number) for name, number in runs.items()),
         _line("send_sms, invoked for each message", (messages, "messages"), COMPUTE, (SEND, "s"), (sending, "GB")),
         _line("send_sms: requests of Lambda", (messages, "messages"), REQUEST),
         _line("X-Ray, where the application traces each call of send_sms", (messages, "traces"), TRACE),
@@ -180,6 +182,10 @@ def _scheduled(template: Mapping[str, Any], name: str, runs: int) -> Line:
         f"{template['Resources'][name]['Properties']['CodeUri'].split('/')[1]}: {'lingers' if seconds > 1 else 'runs'}"
     )
     return _line(item, (runs, "runs"), COMPUTE, (seconds, "s"), (memory(template, name), "GB"))
+
+
+def _is_optional(template: Mapping[str, Any], function: str) -> bool:
+    return "Condition" in template["Resources"][function]
 
 
 def _of_type(template: Mapping[str, Any], kind: str) -> dict[str, dict[str, Any]]:
