@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from samcli.yamlhelper import yaml_parse
 from sms_retry import health, metrics
 from sms_retry.__main__ import command_line
 from sms_retry.store import Store
+from sms_retry.values import Message
 from tests.integration.examples import state_of, take_in
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("sql/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("sql/*.md")]
 HOW_IT_WORKS = (ROOT / "docs" / "how-it-works.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
 SQL = [
@@ -65,6 +67,15 @@ def test_each_metric_is_documented_and_each_documented_metric_exists() -> None:
     of_a_receipt = {f"{word}Callbacks" for word in ("Settled", "Noted", "Repeated", "UnheardOf")}
     named = set(re.findall(r"`([A-Z][A-Za-z]+)`", OPERATING.split("## Metrics")[1].split("Beyond")[0])) - {"SmsRetry"}
     assert named == counted | of_a_tally | of_a_receipt | health.GAUGES.keys() | health.PERCENTAGES.keys()
+
+
+def test_each_field_of_send_sms_is_documented() -> None:
+    table = (ROOT / "docs" / "events.md").read_text().partition("## `send_sms`")[2].partition("\nIt returns")[0]
+    documented = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    fields = {field.name for field in dataclasses.fields(Message)} - {"to_number"} | {"to", "failed", "sent"}
+    assert documented == fields
 
 
 def test_the_commands_in_the_documentation_are_understood() -> None:
