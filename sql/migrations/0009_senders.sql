@@ -31,6 +31,9 @@ create table sms_retry.sms_senders (
     tokens              numeric not null default 0,
     filled_at           timestamptz not null default now()
 ) with (fillfactor = 50);
+-- The senders of subaccounts: a claim asks whether there are any.
+-- squawk-ignore require-concurrent-index-creation
+create index sms_senders_account on sms_retry.sms_senders (account) where account is not null;
 
 -- A spending cap: `spent` counts the segments since `since`, the start of the present interval.
 create table sms_retry.sms_budgets (

@@ -160,6 +160,17 @@ def test_each_lane_gives_an_equal_share_and_a_short_lane_leaves_its_rest(db: psy
     assert abs(shares["a"] - shares["b"]) <= 8
 
 
+def test_a_claim_locks_few_rows_more_than_it_takes(db: psycopg.Connection, store: Store, database_url: str) -> None:
+    for n in range(10):
+        set_sender(db, f"+1500555{n:04}", segments_per_second=1000)
+        queue(store, 20, first=1 + 20 * n, sender=f"+1500555{n:04}")
+    let_time_pass(db, minutes=1)
+    with psycopg.connect(database_url) as worker:
+        assert len(worker.execute("select from sms_retry.claim_sms(20)").fetchall()) == 20
+        free = db.execute("select id from sms_retry.sms_retry_queue for update skip locked").fetchall()
+    assert len(free) >= 160
+
+
 @pytest.mark.parametrize("outcome", ["deferred", "expired", "opted_out", "not_sent"])
 def test_what_is_not_sent_gives_its_segments_back(db: psycopg.Connection, store: Store, outcome: str) -> None:
     set_sender(db, segments_per_second=2)

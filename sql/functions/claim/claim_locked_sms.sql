@@ -7,10 +7,10 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 declare
-    has_holds   boolean := exists (select from sms_holds);
-    has_limits  boolean := exists (select from sms_limits);
-    has_budgets boolean := exists (select from sms_budgets);
-    has_senders boolean := exists (select from sms_senders);
+    has_holds    boolean := exists (select from sms_holds);
+    has_limits   boolean := exists (select from sms_limits);
+    has_budgets  boolean := exists (select from sms_budgets);
+    has_accounts boolean := exists (select from sms_senders where account is not null);
 begin
     if exists (select from sms_holds where until <= now()) then
         update sms_holds h
@@ -80,7 +80,7 @@ begin
         q.claimed_at,
         coalesce(own.region, everybodys.region),
         m.sender,
-        case when has_senders then (select s.account from sms_senders s where s.sender = coalesce(m.sender, '*')) end,
+        case when has_accounts then (select s.account from sms_senders s where s.sender = coalesce(m.sender, '*')) end,
         m.segments, m.media_urls, m.content_sid, m.content_variables::text,
         case when has_budgets then q.budget_until end
     from taken q

@@ -8,7 +8,7 @@ declare
     ids     bigint[] := due_sms(allowed, only_former => false, concerned => case when allowed < wanted then 'main' end);
 begin
     -- A hold on the main account lets the subaccounts go on.
-    if allowed < wanted and exists (select from sms_senders where account > '') then
+    if allowed < wanted and exists (select from sms_senders where account is not null) then
         ids := ids || due_sms(wanted - allowed, only_former => false, concerned => 'subaccounts');
     end if;
     if cardinality(ids) > 0 then
