@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ from local.aws.container import ROOT
 from local.aws.triggers import API_HOST, Clock, Front, Handler, http_front, load, routes, schedules
 from local.twilio.stand_in import Behaviour, TwilioStandIn
 from local.waiting import let_time_pass
+from sms_retry.console import session
+from sms_retry.console.session import Person
 
 TEMPLATE = ROOT / "template.yaml"
 FUNCTIONS = tuple(sorted(app.parent.name for app in (ROOT / "functions").glob("*/app.py")))
@@ -32,8 +35,13 @@ POSTGRES_PORT = urlsplit(ENVIRONMENT["DATABASE_URL"]).port or 0
 TWILIO_PORT = urlsplit(ENVIRONMENT["TWILIO_API_URL"]).port or 0
 FRONT_PORT = TWILIO_PORT + 1
 CONSOLE_PORT = FRONT_PORT + 1
-# The console's user, and the actor in its log of actions. Every request from loopback is accepted.
-OPERATOR = {"sub": "local", "email": "you@localhost"}
+# The console's user: every browser on loopback has this person's session.
+OPERATOR = Person("local", ENVIRONMENT["CONSOLE_ISSUER"], "you@localhost", is_operator=True)
+
+
+def session_of(person: Person) -> str:
+    """The console's cookie for a session of this person, which begins now."""
+    return session.session(person, ENVIRONMENT["CONSOLE_SESSION_KEY"], datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,8 @@ def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: b
         own = {"PUBLIC_WEBHOOK_URL": f"https://{API_HOST}"}
         front = parts.enter_context(http_front(routes(TEMPLATE), FRONT_PORT if real_time else 0, stage=own))
         pages = routes(TEMPLATE, "ConsoleApi")
-        console = parts.enter_context(http_front(pages, CONSOLE_PORT if real_time else 0, claims=OPERATOR))
+        port = CONSOLE_PORT if real_time else 0
+        console = parts.enter_context(http_front(pages, port, is_console=True, session=lambda: session_of(OPERATOR)))
         twilio = TwilioStandIn(
             behaviour,
             account_sid=ENVIRONMENT["TWILIO_ACCOUNT_SID"],

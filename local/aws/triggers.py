@@ -66,6 +66,8 @@ class Answer:
 
 
 NOT_FOUND = Answer(404, b'{"message":"Not Found"}')
+OTHER_HOST = Answer(421, b'{"message":"The console answers to localhost and 127.0.0.1 only."}')
+LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 FAILED = Answer(500, b'{"message":"Internal Server Error"}')
 
 
@@ -75,14 +77,16 @@ def http_front(
     port: int = 0,
     containers: int = 4,
     root: Path = ROOT,
-    claims: Mapping[str, str] | None = None,
     stage: Mapping[str, str] | None = None,
+    session: Callable[[], str] | None = None,
+    is_console: bool = False,
 ) -> Iterator[Front]:
     """The HTTP API on loopback; `routes` are `{"POST /twilio/status": "twilio_webhook"}`.
 
     `containers` is the maximum for each function: a request starts one if none is free, and waits at the maximum.
-    If a function raises, the answer is 500 as on AWS, and its exception is logged. With `claims` every request passes,
-    as the API's authorizer passes a request whose token has these claims. `stage` are the variables of the API's stage.
+    If a function raises, the answer is 500 as on AWS, and its exception is logged. `stage` are the variables of the
+    API's stage. The console answers to the names of loopback only: with another name, a page of another site could read
+    it (DNS rebinding). With `session` a browser without the console's session gets this one.
     """
     with ExitStack() as stack:
         functions = {name: stack.enter_context(_containers(name, containers, root)) for name in set(routes.values())}
@@ -98,10 +102,14 @@ def http_front(
             event["routeKey"] = event["requestContext"]["routeKey"] = route
             if stage:
                 event["stageVariables"] = dict(stage)
-            if claims is not None:
-                event["requestContext"]["authorizer"] = {"jwt": {"claims": dict(claims), "scopes": None}}
+            if is_console:
+                if not LOOPBACK.fullmatch(request.host):
+                    return _response(OTHER_HOST)
+                event["stageVariables"] = {"CONSOLE_URL": f"http://{request.host}"}
                 # Some browsers do not store a Secure cookie that loopback sets.
                 event["headers"]["x-forwarded-proto"] = "http"
+                if session and not any(each.startswith("session=") for each in event.get("cookies", ())):
+                    event["cookies"] = [*event.get("cookies", ()), f"session={session()}"]
             return _response(await asyncio.wrap_future(functions[routes[route]](event)))
 
         yield Front(stack.enter_context(_serving(answer, port)))

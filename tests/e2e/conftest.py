@@ -10,8 +10,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser
 
 from local.aws.build import sam_build
+from local.browser import browser
 from local.postgres.server import Server
 from local.stack import Stack
 from local.stack import stack as local_stack
@@ -59,3 +61,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sam") / "build"
     sam_build(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as found:
+        yield found

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from local.browser import CHROMIUM, browser
+from local.browser import CHROMIUM
 from local.stack import Stack
 from local.twilio.stand_in import Refuse
 from tests.e2e.messages import BODY, message, number, queue, statuses
@@ -46,12 +46,6 @@ CONTRASTS = """() => {
 }"""
 NAMELESS = """() => [...document.querySelectorAll("a, button, input:not([type=hidden]), select")]
   .filter(e => !(e.textContent.trim() || e.labels?.length || e.getAttribute("aria-label"))).map(e => e.outerHTML)"""
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as chromium:
-        yield chromium
 
 
 @pytest.fixture
@@ -115,6 +109,9 @@ def test_an_irreversible_action_needs_a_confirmation_checkbox(stack: Stack, open
     assert page.url.endswith("/messages/1/person")
     assert statuses(stack) == {"queued": 1}
     page.get_by_label("Yes, erase: this cannot be undone").check()
+    page.get_by_role("button", name="Erase").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Erase this person?")
+    assert statuses(stack) == {"queued": 1}
     page.get_by_role("button", name="Erase").click()
     expect(page.get_by_role("status")).to_contain_text("Messages erased: 1.")
     assert statuses(stack) == {}

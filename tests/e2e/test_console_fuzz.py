@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.aws.container import ROOT
-from local.stack import FUNCTIONS, OPERATOR, Stack
+from local.aws.triggers import API_HOST
+from local.stack import FUNCTIONS, OPERATOR, Stack, session_of
 from sms_retry.console import actions, csrf
 from tests.e2e.messages import queue
 
@@ -40,15 +41,14 @@ fields = st.dictionaries(
 
 
 def event(method: str, path: str, query: dict[str, str], body: str, **headers: str) -> dict[str, Any]:
-    context = {"http": {"method": method, "path": path}, "stage": "$default"}
     return {
         "version": "2.0",
         "rawPath": path,
         "rawQueryString": urlencode(query, errors="replace"),
         "queryStringParameters": query,
         "headers": headers,
-        "cookies": [f"__Host-console={NONCE}"],
-        "requestContext": {**context, "authorizer": {"jwt": {"claims": OPERATOR, "scopes": None}}},
+        "cookies": [f"__Host-console={NONCE}", f"__Host-session={session_of(OPERATOR)}"],
+        "requestContext": {"http": {"method": method, "path": path}, "stage": "$default", "domainName": API_HOST},
         "body": base64.b64encode(body.encode(errors="replace")).decode(),
         "isBase64Encoded": True,
     }
@@ -65,7 +65,7 @@ def answered(stack: Stack, sent: dict[str, Any]) -> int:
 def test_every_valid_request_is_answered_with_a_page(
     stack: Stack, method: str, path: str, query: dict[str, str], fields: dict[str, str]
 ) -> None:
-    token = csrf.token(NONCE, OPERATOR["email"], datetime.now(UTC))
+    token = csrf.token(NONCE, OPERATOR.actor, datetime.now(UTC))
     body = urlencode({**fields, "token": token}, errors="replace")
     sent = event(method, path, query, body, **{"sec-fetch-site": "same-origin"})
     assert answered(stack, sent) in ANSWERS - {401, 403}

@@ -83,8 +83,8 @@ from sms_retry import count
 def lambda_handler(event, context):
     if event["rawQueryString"] == "break":
         raise KeyError("broken")
-    if event["rawQueryString"] == "claims":
-        return [event["routeKey"], event["requestContext"]["authorizer"]["jwt"]["claims"]]
+    if event["rawQueryString"] == "session":
+        return [event["routeKey"], event["cookies"], event["stageVariables"]]
     if event["rawQueryString"] == "bare":
         return {"seen": count.up()}
     body = base64.b64decode(event["body"]).decode() if event["isBase64Encoded"] else event.get("body", "")
@@ -276,11 +276,15 @@ class TestTheHttpApi:
             assert ask(front.url, "GET", "/twilio/status")[:2] == (404, '{"message":"Not Found"}')
             assert ask(front.url, "POST", "/")[:2] == (404, '{"message":"Not Found"}')
 
-    def test_passes_claims_to_the_default_route_as_the_authorizer_does(self, root: Path) -> None:
-        claims = {"email": "you@localhost"}
-        with http_front({"$default": "webhook"}, root=root, claims=claims) as front:
-            status, body, _ = ask(front.url, "GET", "/any/where?claims")
-        assert (status, json.loads(body)) == (200, ["$default", claims])
+    def test_gives_the_console_a_session_and_its_address(self, root: Path) -> None:
+        with http_front({"$default": "webhook"}, root=root, is_console=True, session=lambda: "anna") as front:
+            status, body, _ = ask(front.url, "GET", "/any/where?session")
+        assert (status, json.loads(body)) == (200, ["$default", ["session=anna"], {"CONSOLE_URL": front.url}])
+
+    def test_answers_for_the_console_only_to_the_names_of_loopback(self, root: Path) -> None:
+        with http_front({"$default": "webhook"}, root=root, is_console=True) as front:
+            for host, status in (("evil.example.com", 421), ("localhost.evil.example.com:80", 421), ("localhost", 200)):
+                assert ask(front.url, "GET", "/?bare", host=host)[0] == status
 
     def test_answers_500_if_the_function_raises(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         with http_front(STATUS, root=root) as front:

@@ -136,6 +136,26 @@ class CleaningUp:
 
 
 @dataclass(frozen=True, slots=True)
+class SigningIn:
+    """The settings of console: its OpenID provider, and itself as a client of that provider.
+
+    A person is an operator by the value `operator_value` of the claim `operator_claim`. The key of the sessions
+    is given, or is in a secret; so is the client's secret, where it has one. `address` is None where the console has
+    the address of its API.
+    """
+
+    issuer: str
+    client_id: str
+    client_secret: str | None = field(repr=False)
+    client_secret_arn: str | None
+    session_key: str | None = field(repr=False)
+    session_secret_arn: str | None
+    operator_claim: str | None
+    operator_value: str | None
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Publishing:
     """The settings of publish_events: it puts events on `event_bus`, and looks for more for `linger_seconds`."""
 
@@ -197,6 +217,31 @@ def cleaning_up(environ: Mapping[str, str]) -> CleaningUp:
     days = read.number("ERASE_BODY_AFTER_DAYS", 7, 0, 7) if read.optional("ERASE_BODY_AFTER_DAYS") else None
     keep = read.number("KEEP_MESSAGES_DAYS", 7, 7, 3650) if read.optional("KEEP_MESSAGES_DAYS") else None
     return read.checked(CleaningUp(_database(read), days, keep))
+
+
+def signing_in(environ: Mapping[str, str], stage: Mapping[str, str] | None = None) -> SigningIn:
+    """CONSOLE_ISSUER, CONSOLE_CLIENT_ID and CONSOLE_URL may be in `stage`, the variables of the API's stage.
+
+    No caller can set these variables. The environment cannot hold the client of the stack's own user pool: that client
+    has the address of the API, which is created after the function.
+    """
+    read = _Reader({**environ, **(stage or {})})
+    key, arn = read.optional("CONSOLE_SESSION_KEY"), read.optional("CONSOLE_SESSION_SECRET_ARN")
+    if not key and not arn:
+        read.faults.append("CONSOLE_SESSION_KEY or CONSOLE_SESSION_SECRET_ARN is not set")
+    # Not `url`: the issuer must be equal to the tokens' `iss`, also in its last slash.
+    given = SigningIn(
+        issuer=read.required("CONSOLE_ISSUER"),
+        client_id=read.required("CONSOLE_CLIENT_ID"),
+        client_secret=read.optional("CONSOLE_CLIENT_SECRET"),
+        client_secret_arn=read.optional("CONSOLE_CLIENT_SECRET_ARN"),
+        session_key=key,
+        session_secret_arn=arn,
+        operator_claim=read.optional("CONSOLE_OPERATOR_CLAIM"),
+        operator_value=read.optional("CONSOLE_OPERATOR_VALUE"),
+        address=read.optional("CONSOLE_URL"),
+    )
+    return read.checked(given)
 
 
 def publishing(environ: Mapping[str, str]) -> Publishing:

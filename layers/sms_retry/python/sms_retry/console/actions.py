@@ -54,6 +54,16 @@ class Done:
         return NOTICES[self.notice].format(n=self.n)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A second question before an action: its consequence, the word of its button, and the page to go back to."""
+
+    question: str
+    sentence: str
+    word: str
+    back: str
+
+
 def retry(store: Store, actor: str, fields: Fields) -> Done:
     id = message_id(store, fields.get("message_id", ""))
     force = fields.get("force") == "yes"
@@ -79,7 +89,7 @@ def requeue(store: Store, actor: str, fields: Fields) -> Done:
     return Done("/waiting", "requeued" if requeued.is_complete else "requeued_some", requeued.messages)
 
 
-def hold(store: Store, actor: str, fields: Fields) -> Done:
+def hold(store: Store, actor: str, fields: Fields) -> Done | Question:
     scope, why = fields.get("scope"), fields.get("reason", "")
     match scope:
         case "account" | "sender":
@@ -102,6 +112,8 @@ def hold(store: Store, actor: str, fields: Fields) -> Done:
         raise InvalidField("Enter a reason of at most 100 characters.")
     if scope in ("account", "sender"):
         _require_confirmation(fields)
+        if not _is_asked_again(fields):
+            return Question("Stop every message?", "Nothing is sent until the hold is over.", "Set the hold", "/holds")
     operate.hold(store, actor, scope, key, wait, why)
     return Done("/holds", "hold_set")
 
@@ -139,14 +151,16 @@ def consent(store: Store, actor: str, fields: Fields) -> Done:
     return Done(page, wanted, operate.set_consent(store, actor, business_id, phone_number, wanted))
 
 
-def erase(store: Store, actor: str, fields: Fields) -> Done:
-    phone_number, _ = _person(store, fields)
+def erase(store: Store, actor: str, fields: Fields) -> Done | Question:
+    phone_number, page = _person(store, fields)
     _require_confirmation(fields)
+    if not _is_asked_again(fields):
+        return Question("Erase this person?", "The messages cannot be restored.", "Erase", page)
     erased = operate.erase_all(store, actor, phone_number, MOST_BATCHES)
     return Done("/people", "erasing" if erased.left else "erased", erased.messages)
 
 
-FORMS: dict[str, Callable[[Store, str, Fields], Done]] = {
+FORMS: dict[str, Callable[[Store, str, Fields], Done | Question]] = {
     form.__name__: form for form in (retry, cancel, requeue, hold, clear, sender, consent, erase)
 }
 
@@ -185,3 +199,7 @@ def _person(store: Store, fields: Fields) -> tuple[str, str]:
 def _require_confirmation(fields: Fields) -> None:
     if fields.get("sure") != "yes":
         raise InvalidField("Select the checkbox first: this action cannot be undone.")
+
+
+def _is_asked_again(fields: Fields) -> bool:
+    return fields.get("again") == "yes"

@@ -1,4 +1,4 @@
-"""The signed-in person, and the check that a form was sent from one of the console's own pages.
+"""The check that a form was sent from one of the console's own pages.
 
 A browser names the origin of a form that another site posts, in `Sec-Fetch-Site` or `Origin`. As a second check each
 form carries a token, made from a cookie of this browser for one person and a few hours. A page that cannot read the
@@ -13,20 +13,12 @@ import re
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import parse_qsl
 
 LARGEST_FORM = 16 * 1024
 # One working day: a form of the evening is refused in the morning.
 FORM_LASTS = timedelta(hours=8)
 NONCE = re.compile(r"[\w-]{32}", re.ASCII)
-
-
-def actor(event: Mapping[str, Any]) -> str | None:
-    """The signed-in person, from the claims that the API's authorizer has verified; None without such claims."""
-    authorizer = event["requestContext"].get("authorizer") or {}
-    claims = (authorizer.get("jwt") or {}).get("claims") or {}
-    return str(claims.get("email") or claims.get("sub") or "") or None
 
 
 def form(text: str) -> dict[str, str]:
@@ -41,10 +33,9 @@ def form(text: str) -> dict[str, str]:
     return fields
 
 
-def nonce(cookies: list[str], name: str) -> str | None:
-    """The console's cookie, if the browser has a well-formed one."""
-    values = (cookie.partition("=")[2] for cookie in cookies if cookie.startswith(f"{name}="))
-    return next((value for value in values if NONCE.fullmatch(value)), None)
+def nonce(cookie: str | None) -> str | None:
+    """The value of the console's cookie, if it is well-formed."""
+    return cookie if cookie and NONCE.fullmatch(cookie) else None
 
 
 def new_nonce() -> str:
@@ -78,7 +69,7 @@ def noticed(nonce: str, actor: str, text: str) -> str:
     return f"{_notice_seal(nonce, actor, text)}.{text}"
 
 
-def notice(nonce: str | None, actor: str | None, given: str) -> str:
+def notice(nonce: str | None, actor: str, given: str) -> str:
     """The text of a notice that this browser was sent; empty if it was not."""
     seal, _, text = given.partition(".")
     is_ours = nonce and actor and hmac.compare_digest(seal.encode(), _notice_seal(nonce, actor, text).encode())

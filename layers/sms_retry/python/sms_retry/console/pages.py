@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -16,8 +17,9 @@ from urllib.parse import urlencode
 from aws_lambda_powertools.event_handler import Response
 
 from sms_retry import health, operate
-from sms_retry.console import actions, fields, plots, view
+from sms_retry.console import actions, fields, plots, sign_in_pages, view
 from sms_retry.console.figures import headline, tiles
+from sms_retry.console.sign_in import Access
 from sms_retry.console.story import story
 from sms_retry.console.web import Page, Request, app, go, no_page, page, request
 from sms_retry.readings import CurrentHold, ListedMessage, MessageDetails, NumberAndText
@@ -27,10 +29,12 @@ ROWS = 50
 EPOCH, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 LAST_ID = 2**63 - 1
 
+app.include_router(sign_in_pages.router)
 
-def answer(event: Mapping[str, Any], context: Any, store: Store) -> dict[str, Any]:
+
+def answer(event: Mapping[str, Any], context: Any, store: Store, access: Access) -> dict[str, Any]:
     """The response to an event of the HTTP API (payload 2.0)."""
-    app.context["request"] = Request(store, datetime.now(UTC), event.get("queryStringParameters") or {})
+    app.context["request"] = Request(store, access, datetime.now(UTC), event.get("queryStringParameters") or {})
     return app.resolve(event, context)
 
 
@@ -136,7 +140,7 @@ def search() -> Page:
     asked, word = request(), request().fields.get("word", "")
     if not 1 <= len(word) <= 255:
         raise fields.InvalidField("Search for an id, a key, a number or a SID.")
-    rows = operate.search(asked.store, asked.actor or "", word, fields.number_in(word))
+    rows = operate.search(asked.store, asked.actor, word, fields.number_in(word))
     found = {row.message_id: row.found_by for row in rows}
     if len(found) == 1:
         [(id, by)] = found.items()
@@ -148,15 +152,21 @@ def search() -> Page:
 def show() -> Page:
     asked = request()
     id = fields.message_id(asked.store, asked.fields.get("message_id", ""))
-    return _message(id, asked.store.show(id, asked.actor or ""))
+    return _message(id, asked.store.show(id, asked.actor))
 
 
 @app.post("/do/<form>")
 def do(form: str) -> Page:
     if form not in actions.FORMS:
         return no_page()
-    done = actions.FORMS[form](request().store, request().actor or "", request().fields)
-    return go(done.page, done.text)
+    asked = request()
+    match actions.FORMS[form](asked.store, asked.actor, asked.fields):
+        case actions.Done() as done:
+            return go(done.page, done.text)
+        case actions.Question() as question:
+            again = {**asked.fields, "again": "yes"}
+            del again["token"]
+            return page("confirm.html", here="", form=form, fields=again, **asdict(question))
 
 
 def _message(id: int, shown: NumberAndText | None = None) -> Page:
