@@ -61,7 +61,12 @@ BROKEN = [
     ({**IN_A_VPC, "VpcSecurityGroupIds": ""}, "VpcSubnetIds needs VpcSecurityGroupIds"),
     ({**IN_A_VPC, "VpcSubnetIds": ""}, "VpcSecurityGroupIds needs VpcSubnetIds"),
     ({"EventBusName": "default"}, "EventBusName needs EventTypes"),
-    ({"ConsoleJwtIssuer": "https://id.example.com"}, "The console needs ConsoleJwtIssuer and ConsoleJwtAudience"),
+    ({"ConsoleIssuer": "https://id.example.com"}, "The console needs ConsoleIssuer and ConsoleClientId"),
+    (
+        {"ConsoleUserPool": "true", "ConsoleIssuer": "https://id.example.com", "ConsoleClientId": "console"},
+        "With ConsoleUserPool leave ConsoleIssuer and ConsoleClientId empty",
+    ),
+    ({"ConsoleOperatorClaim": "groups"}, "Operators need ConsoleOperatorClaim and ConsoleOperatorValue"),
 ]
 
 

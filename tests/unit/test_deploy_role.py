@@ -17,7 +17,7 @@ ROLE = ROOT / "deploy" / "role"
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html: characters of a managed policy.
 LONGEST = 6144
 # The services whose name in IAM differs from that in CloudFormation.
-SERVICES = {"ApiGatewayV2": "apigateway", "Custom": "lambda"}
+SERVICES = {"ApiGatewayV2": "apigateway", "Cognito": "cognito-idp", "Custom": "lambda"}
 # Actions that take no resource but "*", or whose resources have names that AWS chooses.
 EVERYWHERE = {"Reading", "AccessLogsOfApis", "ReadingOfRds", "SecurityGroups", "RandomPassword"}
 ENVIRONMENTS = ("dev", "staging", "prod")

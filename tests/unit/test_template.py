@@ -43,7 +43,9 @@ ENVIRONMENT = {
     "publish_events": DATABASE | {"EVENT_BUS_NAME", "LINGER_SECONDS"},
     "cleanup_retries": DATABASE | {"ERASE_BODY_AFTER_DAYS", "KEEP_MESSAGES_DAYS"},
     "migrate": DATABASE | {"EVENT_TYPES", "APPLICATION_ROLES"},
-    "console": DATABASE,
+    "console": DATABASE
+    | {f"CONSOLE_{name}" for name in ("ISSUER", "CLIENT_ID", "URL", "OPERATOR_CLAIM", "OPERATOR_VALUE")}
+    | {f"CONSOLE_{name}" for name in ("CLIENT_SECRET", "CLIENT_SECRET_ARN", "SESSION_KEY", "SESSION_SECRET_ARN")},
 }
 SCHEDULES = {
     "process_retries": "rate(1 minute)",
@@ -55,7 +57,14 @@ SCHEDULES = {
 # Of every function, and read by no code of ours.
 ALWAYS = {"SETTINGS", "POWERTOOLS_SERVICE_NAME"}
 FOR_BOTO3 = {"migrate": {"AWS_MAX_ATTEMPTS"}}
-ONLY_FOR_SAM_LOCAL = {"TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"}
+ONLY_FOR_SAM_LOCAL = {
+    "TWILIO_ACCOUNT_SID",
+    "TWILIO_AUTH_TOKEN",
+    "CONSOLE_CLIENT_ID",
+    "CONSOLE_CLIENT_SECRET",
+    "CONSOLE_SESSION_KEY",
+    "CONSOLE_URL",
+}
 
 Resource = dict[str, Any]
 
@@ -210,7 +219,6 @@ def test_an_access_log_names_the_source(api: str, expanded: dict[str, Any]) -> N
     [stage] = [each for each in of_type(expanded, "AWS::ApiGatewayV2::Stage").values() if each["ApiId"] == {"Ref": api}]
     line = json.loads(stage["AccessLogSettings"]["Format"])
     assert line["sourceIp"] == "$context.identity.sourceIp"
-    assert line.get("subject") == ("$context.authorizer.claims.sub" if api == "ConsoleApi" else None)
 
 
 def test_every_function_logs_json_to_a_separate_group_with_a_retention(expanded: dict[str, Any]) -> None:
@@ -329,6 +337,9 @@ def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
             wanted.append(webhook if folder == "twilio_webhook" else twilio)
             variables = of_type(expanded, "AWS::Lambda::Function")[name]["Environment"]["Variables"]
             assert variables["TWILIO_SECRET_ARN"] == wanted[-1]
+        if folder == "console":
+            client = {"Fn::If": ["HasConsoleClientSecret", {"Ref": "ConsoleClientSecretArn"}, {"Ref": "AWS::NoValue"}]}
+            wanted.insert(0, [{"Ref": "ConsoleSessionKey"}, client])
         assert readable[name.removesuffix("Function") + "Role"] == wanted
 
 
@@ -342,7 +353,7 @@ def test_only_migrate_may_read_the_password_of_the_master_user(expanded: dict[st
 
 
 def test_the_service_is_not_the_master_user_of_the_database_of_the_stack(expanded: dict[str, Any]) -> None:
-    [secret] = of_type(expanded, "AWS::SecretsManager::Secret").values()
+    secret = expanded["Resources"]["DatabasePassword"]["Properties"]
     role = json.loads(secret["GenerateSecretString"]["SecretStringTemplate"])["username"]
     assert of_type(expanded, "AWS::RDS::DBCluster")["DatabaseCluster"]["MasterUsername"] != role
     [url] = {
@@ -424,7 +435,10 @@ def test_the_schemas_of_cloudformation_are_checked_for_each_resource_of_the_data
 
 def test_no_resource_of_the_database_is_created_without_create_database(expanded: dict[str, Any]) -> None:
     paid = ("AWS::RDS::", "AWS::SecretsManager::", "AWS::EC2::", "Custom::DatabaseRole")
-    found = [each for each in expanded["Resources"].values() if each["Type"].startswith(paid)]
+    others = {"ConsoleSessionKey"}
+    found = [
+        each for name, each in expanded["Resources"].items() if each["Type"].startswith(paid) and name not in others
+    ]
     assert len(found) > 10
     assert {each["Condition"] for each in found} == {"CreatesDatabase"}
 
@@ -654,25 +668,29 @@ def test_the_expanded_template_has_no_circular_dependency_and_no_warning(expande
     assert [str(match) for match in found if not any(text in match.message for text in expected)] == []
 
 
-def test_the_console_exists_only_if_issuer_and_audience_are_given(expanded: dict[str, Any]) -> None:
+def test_the_console_exists_only_with_an_issuer_or_a_user_pool(expanded: dict[str, Any]) -> None:
     console = {name: resource for name, resource in expanded["Resources"].items() if name.startswith("Console")}
+    pool = {"ConsolePool", "ConsolePoolDomain", "ConsolePoolClient", "ConsoleOperators"}
     assert {"ConsoleFunction", "ConsoleApi", "ConsoleRole", "ConsoleLogs", "ConsoleApiLogs"} < console.keys()
-    assert {resource["Condition"] for resource in console.values()} == {"HasConsole"}
-    given = [{"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]} for name in ("ConsoleJwtIssuer", "ConsoleJwtAudience")]
-    assert expanded["Conditions"]["HasConsole"] == {"Fn::And": given}
-    assert {expanded["Parameters"][name]["Default"] for name in ("ConsoleJwtIssuer", "ConsoleJwtAudience")} == {""}
+    for name, resource in console.items():
+        assert resource["Condition"] == ("HasUserPool" if name in pool else "HasConsole"), name
+    has_pool = {"Fn::Equals": [{"Ref": "ConsoleUserPool"}, "true"]}
+    has_issuer = {"Fn::Not": [{"Fn::Equals": [{"Ref": "ConsoleIssuer"}, ""]}]}
+    assert expanded["Conditions"]["HasConsole"] == {"Fn::Or": [has_pool, has_issuer]}
+    assert expanded["Parameters"]["ConsoleIssuer"]["Default"] == ""
+    assert expanded["Parameters"]["ConsoleUserPool"]["Default"] == "false"
 
 
-def test_every_request_to_the_console_passes_its_authorizer(expanded: dict[str, Any]) -> None:
-    api = expanded["Resources"]["ConsoleApi"]["Properties"]["Body"]
-    [route] = api["paths"].values()
-    method = route["Fn::If"][1]["x-amazon-apigateway-any-method"]["Fn::If"][1]
-    assert (method["isDefaultRoute"], method["security"]) == (True, [{"Issuer": []}])
-    authorizer = api["components"]["securitySchemes"]["Issuer"]["x-amazon-apigateway-authorizer"]
-    assert authorizer["jwtConfiguration"] == {
-        "issuer": {"Ref": "ConsoleJwtIssuer"},
-        "audience": [{"Ref": "ConsoleJwtAudience"}],
-    }
+def test_the_user_pool_has_no_self_sign_up_and_a_second_factor_for_every_user(expanded: dict[str, Any]) -> None:
+    pool = expanded["Resources"]["ConsolePool"]["Properties"]
+    assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}
+    assert (pool["MfaConfiguration"], pool["EnabledMfas"]) == ("ON", ["SOFTWARE_TOKEN_MFA"])
+    client = expanded["Resources"]["ConsolePoolClient"]["Properties"]
+    assert client["AllowedOAuthFlows"] == ["code"]
+    assert client["CallbackURLs"] == [{"Fn::Sub": "${ConsoleApi.ApiEndpoint}/sign-in/done"}]
+    operators = expanded["Resources"]["ConsoleOperators"]["Properties"]["GroupName"]
+    variables = expanded["Resources"]["ConsoleFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables["CONSOLE_OPERATOR_VALUE"]["Fn::If"][:2] == ["HasUserPool", operators]
 
 
 def test_the_layer_installs_the_versions_of_the_lock_file() -> None:
