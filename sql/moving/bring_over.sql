@@ -119,4 +119,10 @@ begin
 end
 $$;
 
+do $$
+begin
+    perform pg_temp.give_back_opt_outs();
+end
+$$;
+
 select m.kind, coalesce(m.fault, 'moved') as result, count(*), min(m.key) as example from moved m group by 1, 2 order by 1, 2;

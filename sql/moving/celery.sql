@@ -62,3 +62,12 @@ where l.message_sid is not null and l.created_at > now() - interval '3 days';
 create or replace function pg_temp.take_old_row(row_id bigint) returns void language sql as $$
     update public.sms_retry_queue q set status = 'failed', error_code = 'moved' where q.id = take_old_row.row_id;
 $$;
+
+-- Gives the old service the opt-outs that this one knows.
+create or replace function pg_temp.give_back_opt_outs() returns void language sql as $$
+    update public.users u set sms_enabled = false
+    where u.sms_enabled is distinct from false and exists (
+        select from sms_retry.sms_recipients r
+        where r.phone_number = sms_retry.sms_number(pg_temp.phone_number(u.phone_number))
+            and r.business_id in ('*', 'default') and r.consent = 'opted_out');
+$$;

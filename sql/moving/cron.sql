@@ -30,8 +30,8 @@ where c.phone is not null;
 -- that is being processed is in flight, and so is a row that waits after a timeout.
 create or replace temporary view old_waiting as
 select q.id as row_id, 'cron-' || q.id as message_key, l.business_id::text as business_id,
-    pg_temp.phone_number(c.phone) as to_number, l.body, case l.message_type when 'marketing' then 'marketing' else 'transactional' end as kind,
-    q.scheduled_for, l.created_at + interval '3 days' as expires_at, q.attempt_count as sends,
+    pg_temp.phone_number(c.phone) as to_number, l.body,
+    case l.message_type when 'marketing' then 'marketing' else 'transactional' end as kind, q.scheduled_for, l.created_at + interval '3 days' as expires_at, q.attempt_count as sends,
     pg_temp.twilio_code(l.error_code) as error_code, l.twilio_sid as provider_sid,
     case when q.status = 'processing' or q.reason in ('timeout', 'network_error') then q.updated_at end as in_flight_since
 from public.sms_retry_queue q
@@ -57,4 +57,13 @@ where l.twilio_sid is not null and l.created_at > now() - interval '3 days';
 -- Takes a row from the old service, so that it never sends the row.
 create or replace function pg_temp.take_old_row(row_id bigint) returns void language sql as $$
     update public.sms_retry_queue q set status = 'failed', reason = 'moved' where q.id = take_old_row.row_id;
+$$;
+
+-- Gives the old service the opt-outs that this one knows.
+create or replace function pg_temp.give_back_opt_outs() returns void language sql as $$
+    update public.customers c set sms_consent_status = 'opted_out'
+    where c.sms_consent_status <> 'opted_out' and exists (
+        select from sms_retry.sms_recipients r
+        where r.phone_number = sms_retry.sms_number(pg_temp.phone_number(c.phone))
+            and r.business_id in ('*', c.business_id::text) and r.consent = 'opted_out');
 $$;

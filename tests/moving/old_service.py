@@ -135,13 +135,13 @@ def move(db: psycopg.Connection, script: str) -> list[tuple[str, str, int]]:
 
 def fill_celery(db: psycopg.Connection, message: Message) -> None:
     state, status = message.state, {"waiting": "pending", "timeout": "pending", "in flight": "retrying"}
-    person = insert(
-        db, "users", phone_number=message.phone, sms_enabled=state.consent, timezone="Europe/Berlin"
-    )
+    person = insert(db, "users", phone_number=message.phone, sms_enabled=state.consent, timezone="Europe/Berlin")
     facts = {"user_id": person, "phone_number": message.phone, "message": message.body}
     if message.first:
         code = "30003" if message.log_status == "undelivered" else None
-        log = insert(db, "sms_usage_logs", message_sid=message.first, status=message.log_status, error_code=code, **facts)
+        log = insert(
+            db, "sms_usage_logs", message_sid=message.first, status=message.log_status, error_code=code, **facts
+        )
         age(db, "sms_usage_logs", log, "created_at")
     if state.logs_last:
         insert(db, "sms_usage_logs", message_sid=message.last, status="sent", **facts)
