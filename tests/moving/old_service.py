@@ -204,7 +204,7 @@ def age(db: psycopg.Connection, table: str, row: int, column: str, by: str = "1 
 
 def accepted(twilio: TwilioStandIn) -> Sequence[int]:
     """How many POSTs to each person Twilio accepted, from the first person."""
-    counts = {to: 0 for to in map(number, range(1, PERSONS + 1))}
+    counts = dict.fromkeys(map(number, range(1, PERSONS + 1)), 0)
     for posted in twilio.accepted():
         counts[posted.to] += 1
     return list(counts.values())
