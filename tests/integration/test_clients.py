@@ -1,4 +1,4 @@
-"""The clients of applications: the signatures of SQL, and the same results in each language, for a role without rights."""
+"""The clients of applications: they have the signatures of SQL, and the same results in each language."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from tests.tables import truncate_all
 NODE_MODULES = os.pathsep.join([str(ROOT / "build/node/node_modules"), "/usr/share/nodejs"])
 SIGNATURE = """
 select proargnames, proargmodes::text[], array(
-        select format_type(t.oid, null) from unnest(coalesce(proallargtypes, proargtypes::oid[])) with ordinality t (oid, place)
-        order by place),
+        select format_type(t.oid, null)
+        from unnest(coalesce(proallargtypes, proargtypes::oid[])) with ordinality t (oid, place) order by place),
     pronargs - pronargdefaults, format_type(prorettype, null)
 from pg_proc where pronamespace = 'sms_retry'::regnamespace and proname = %s
 """
@@ -197,7 +197,7 @@ def _short(type: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Results without the differences of languages: Node.js has ids as text, and each has its spelling of an instant."""
+    """Results without the differences of languages: Node.js has ids as text, and instants have several spellings."""
     match value:
         case list():
             return [_plain(each) for each in value]

@@ -1,4 +1,4 @@
-"""Both moves to sms-retry, with a thousand messages in every state: none is sent twice, none is lost, consents are kept."""
+"""Both moves, with a thousand messages in every state: none is sent twice, none is lost, and consents are kept."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def consents(db: psycopg.Connection, business: str) -> set[tuple[str, bool | Non
 def test_both_services_run_together_for_a_week(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, to_the_end: Callable[[], None], old_celery: None
 ) -> None:
-    """The old service sends; its failures reach this one by its queue after their SIDs, and both ways of consent work."""
+    """A failure of the old service reaches this one after its SID. Opt-outs go both ways."""
     person = celery_person(db, 1)
     sid = old_service.post(stand_in, 1, old_service.IS_LOST)
     insert = partial(old_service.insert, db, user_id=person, phone_number=number(1), message=old_service.text(1))

@@ -27,14 +27,14 @@ class State:
     """The state of one message in the old service.
 
     `queue` is waiting, in flight, timeout (waits after one), failed, delivered, or None without a row. `first` is the
-    POST that the old tables know, `last` the one that they do not know. `wanted` is how many POSTs to this person Twilio
-    has accepted in the end, and `ends` the status of the message then, or None if it does not move.
+    POST that the old tables know, `last` the one that they do not know. In the end Twilio has accepted `wanted` POSTs to
+    this person, and the message has the status `ends`.
     """
 
     name: str
     queue: str | None
     wanted: int
-    ends: str | None
+    ends: str
     first: Accept | None = None
     last: Accept | None = None
     logs_last: bool = False
