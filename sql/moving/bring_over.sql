@@ -1,6 +1,9 @@
 -- Brings over the consents, zones, waiting rows and SIDs of another service, as celery.sql or cron.sql shows them. Both files run
 -- in one transaction: docs/moving.md. A later run brings over the rows that are new since the last.
 
+-- The tables of this service may be empty so far: without statistics, the planner would read all of them for each row.
+set local enable_seqscan = off;
+
 -- The rows that this run moved, and (with a fault) those that stay in the old tables.
 create temporary table if not exists moved (kind text, key text, fault text);
 truncate moved;
@@ -60,7 +63,8 @@ begin
             else
                 moved_id := sms_retry.log_sent_sms(w.provider_sid, w.to_number, w.body, message_key => w.message_key,
                     business_id => w.business_id, kind => w.kind, expires_at => w.expires_at);
-                perform sms_retry.record_sms_delivery(w.provider_sid, 'undelivered', w.error_code, delays => array[interval '1 minute']);
+                perform sms_retry.record_sms_delivery(w.provider_sid, 'undelivered', w.error_code,
+                    delays => array[interval '1 minute', interval '5 minutes', interval '15 minutes']);
             end if;
             perform pg_temp.take_old_row(w.row_id);
             insert into moved values (case when w.in_flight_since is null then 'waiting' else 'in flight' end, w.message_key);

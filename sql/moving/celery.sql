@@ -65,9 +65,11 @@ $$;
 
 -- Gives the old service the opt-outs that this one knows.
 create or replace function pg_temp.give_back_opt_outs() returns void language sql as $$
+    with person as materialized (
+        select u.id, sms_retry.sms_number(pg_temp.phone_number(u.phone_number)) as phone_number
+        from public.users u where u.sms_enabled is distinct from false
+    )
     update public.users u set sms_enabled = false
-    where u.sms_enabled is distinct from false and exists (
-        select from sms_retry.sms_recipients r
-        where r.phone_number = sms_retry.sms_number(pg_temp.phone_number(u.phone_number))
-            and r.business_id in ('*', 'default') and r.consent = 'opted_out');
+    from person p join sms_retry.sms_recipients r on r.phone_number = p.phone_number
+    where u.id = p.id and r.business_id in ('*', 'default') and r.consent = 'opted_out';
 $$;

@@ -61,9 +61,11 @@ $$;
 
 -- Gives the old service the opt-outs that this one knows.
 create or replace function pg_temp.give_back_opt_outs() returns void language sql as $$
+    with person as materialized (
+        select c.id, c.business_id::text as business_id, sms_retry.sms_number(pg_temp.phone_number(c.phone)) as phone_number
+        from public.customers c where c.sms_consent_status <> 'opted_out'
+    )
     update public.customers c set sms_consent_status = 'opted_out'
-    where c.sms_consent_status <> 'opted_out' and exists (
-        select from sms_retry.sms_recipients r
-        where r.phone_number = sms_retry.sms_number(pg_temp.phone_number(c.phone))
-            and r.business_id in ('*', c.business_id::text) and r.consent = 'opted_out');
+    from person p join sms_retry.sms_recipients r on r.phone_number = p.phone_number
+    where c.id = p.id and r.business_id in ('*', p.business_id) and r.consent = 'opted_out';
 $$;

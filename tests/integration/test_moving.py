@@ -155,6 +155,25 @@ def test_both_services_run_together_for_a_week(
     assert one(db, "select string_agg(status, ' ') from sms_retry.sms_messages") == "delivered"
 
 
+@pytest.mark.parametrize("refused", [True, False], ids=["refused", "sent"])
+def test_an_old_worker_that_finishes_after_the_move_sends_nothing_twice(
+    db: psycopg.Connection, stand_in: TwilioStandIn, to_the_end: Callable[[], None], old_celery: None, refused: bool
+) -> None:
+    """It writes its result into the row that moved: the row waits again in the old queue, and moves once more."""
+    person = celery_person(db, 1)
+    insert = partial(old_service.insert, db, user_id=person, phone_number=number(1), message=old_service.text(1))
+    insert("sms_retry_queue", status="retrying")
+    assert move(db, "celery.sql") == [("in flight", "moved", 1)]
+    sid = None if refused else old_service.post(stand_in, 1, old_service.IS_LOST)
+    code = "30001" if refused else "30003"
+    db.execute("update public.sms_retry_queue set status = 'pending', error_code = %s, message_sid = %s", [code, sid])
+    stand_in.deliver_callbacks()
+    assert move(db, "celery.sql") == [("waiting", "moved", 1)]
+    to_the_end()
+    assert accepted(stand_in)[0] == (1 if refused else 2)
+    assert one(db, "select string_agg(status, ' ') from sms_retry.sms_messages") == "delivered"
+
+
 def test_a_start_after_the_move_is_not_taken_back_by_the_next_run(db: psycopg.Connection, old_celery: None) -> None:
     person = celery_person(db, 1, sms_enabled=True)
     old_service.insert(
