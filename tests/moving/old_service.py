@@ -27,8 +27,8 @@ class State:
     """The state of one message in the old service.
 
     `queue` is waiting, in flight, timeout (waits after one), failed, delivered, or None without a row. The old tables
-    know the POST `first`, and do not know the POST `last`. In the end Twilio has accepted `wanted` POSTs to this person,
-    and the message has the status `ends`.
+    know the POST `first`, and do not know the POST `last`. In the end Twilio has accepted `wanted` POSTs to this
+    person, and the message has the status `ends`.
     """
 
     name: str
