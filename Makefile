@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy demo dev test check chaos simulate mutations docs data screenshots build deploy deploy-local cost bench clean
+.PHONY: help setup setup-deploy demo dev test check chaos simulate mutations docs data clients screenshots build deploy deploy-local cost bench clean
 
 # The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
@@ -58,6 +58,9 @@ docs: setup ## generate the pages of docs/ that come from data
 data: setup ## write the SQL that is made from libphonenumber's data and from area_codes.csv
 	@python -m tests.calling_codes
 	@python -m tests.area_codes
+
+clients: setup ## write the clients of applications from their table
+	@python -m clients
 
 build: setup ## build the Lambdas and their layers into .aws-sam
 	LAMBDA_ARCHITECTURE=$(ARCHITECTURE) sam build --parameter-overrides Architecture=$(ARCHITECTURE)

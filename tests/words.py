@@ -15,7 +15,7 @@ LIMIT = 4.0
 WORD = re.compile(r"[A-Za-z][A-Za-z'’]*")
 PRONOUN = re.compile(r"what|whatever|who|whoever|whom|whose|nobody|somebody|anybody", re.IGNORECASE)
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
-FOLDERS = ("functions", "layers", "local", "tests")
+FOLDERS = ("clients", "functions", "layers", "local", "tests")
 
 
 def main() -> int:

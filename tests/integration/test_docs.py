@@ -28,7 +28,7 @@ SQL = [
 
 
 # The folders that a path in the documentation may start with, and the endings of the files that it may name.
-FOLDERS = ("functions/", "layers/", "sql/", "local/", "tests/", "docs/", "deploy/", ".ci/", ".github/")
+FOLDERS = ("clients/", "functions/", "layers/", "sql/", "local/", "tests/", "docs/", "deploy/", ".ci/", ".github/")
 ENDINGS = (".py", ".sql", ".csv", ".yaml", ".toml", ".md", ".html")
 FILES = [
     path.relative_to(ROOT)
