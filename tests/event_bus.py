@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
@@ -22,12 +22,15 @@ class Bus:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.refuses = 0
+        self._lock = Lock()
+        self.reset()
+
+    def reset(self, refuses: int = 0) -> None:
+        self.refuses = refuses
         self.is_throttled = False
         self.seen = 0
         self.calls: list[int] = []
         self.details: list[dict[str, Any]] = []
-        self._lock = Lock()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -67,7 +70,9 @@ def event_bus() -> Iterator[Bus]:
             self.send_header("content-type", "application/x-amz-json-1.1")
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            # The publisher may have been killed meanwhile.
+            with suppress(ConnectionError):
+                self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             pass
