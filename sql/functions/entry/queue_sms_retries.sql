@@ -21,7 +21,7 @@ begin
             using errcode = 'invalid_parameter_value';
     end if;
 
-    with given as materialized (
+    with given as (
         select e.place,
             -- Nearly every message has the right fields, which is quicker to see than to say.
             case when (jsonb_typeof(e.message) = 'object'
@@ -55,6 +55,7 @@ begin
             e.message ->> 'content_sid' as content_sid,
             nullif(e.message -> 'content_variables', 'null') as content_variables
         from jsonb_array_elements(messages) with ordinality e (message, place)
+        offset 0
     ),
     checked as materialized (
         select g.*, nullif(concat_ws('; ', g.fault,

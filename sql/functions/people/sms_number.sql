@@ -10,7 +10,8 @@ declare
     stripped text;
     found_at text[];
 begin
-    if given !~ '^[+][1-9][0-9]{2,24}$' then
+    -- The length is compared apart: a count in a regular expression builds a state for each digit, in each call.
+    if given !~ '^[+][1-9][0-9]+$' or length(given) not between 4 and 26 then
         return null;
     end if;
     -- No calling code begins another: 1 and 7 have one digit, every other code has two or three.
