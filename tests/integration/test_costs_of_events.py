@@ -1,9 +1,10 @@
-"""Without a subscription the outbox costs nothing: the same statements and bytes of WAL as functions without events."""
+"""Without a subscription the outbox costs nothing: as many statements and bytes of WAL as functions without events."""
 
 from __future__ import annotations
 
 import re
 from contextlib import closing
+from statistics import median
 from typing import NamedTuple
 
 import psycopg
@@ -15,7 +16,7 @@ from sms_retry.migrate import migrate
 from sms_retry.store import Store
 from tests.integration.examples import five_minutes_left, number, one, take_in
 from tests.integration.test_costs import statements as statements  # a fixture
-from tests.integration.test_events import TYPES, every_ending, reply
+from tests.integration.test_events import every_ending, reply
 from tests.tables import truncate_all
 
 # An insert into the outbox: as a part of a statement, after one update, or as a whole statement.
@@ -71,25 +72,26 @@ def written(db: psycopg.Connection) -> int:
     return position - 24 * (position // 8192) - 16 * (position // 2**24)
 
 
-def least(url: str, db: psycopg.Connection, statements: list[str]) -> Cost:
-    """The least of a few runs: other processes of the server write WAL too."""
-    return min(cost(url, db, statements) for _ in range(5))
+def usual(url: str, db: psycopg.Connection, statements: list[str]) -> Cost:
+    """The median cost. The bytes of an update and the clean-up of a page depend on the time and on open snapshots."""
+    found = [cost(url, db, statements) for _ in range(9)]
+    return Cost(max(each.statements for each in found), int(median(each.wal for each in found)))
 
 
-def test_without_a_subscription_the_outbox_costs_no_statement_and_no_byte_of_wal(
+def test_without_a_subscription_the_outbox_costs_no_statement_and_no_wal(
     server: Server, worker_id: str, statements: list[str]
 ) -> None:
     url = server.create_database(f"costs_of_events_{worker_id}")
     migrate(url)
     with psycopg.connect(url, autocommit=True) as db:
-        unsubscribed = least(url, db, statements)
-        db.execute("select sms_retry.subscribe_sms_events(%s)", [TYPES])
-        subscribed = least(url, db, statements)
+        unsubscribed = usual(url, db, statements)
+        db.execute("select sms_retry.subscribe_sms_events(array['expired'])")
+        with_one_event = usual(url, db, statements)
         db.execute("select sms_retry.subscribe_sms_events(null)")
         assert without_events(db) == 9
-        assert least(url, db, statements) == unsubscribed
-    assert subscribed.statements == unsubscribed.statements
-    assert subscribed.wal > unsubscribed.wal
+        never = usual(url, db, statements)
+    assert unsubscribed.statements == with_one_event.statements == never.statements
+    assert unsubscribed.wal - never.wal < 100 < (with_one_event.wal - unsubscribed.wal) / 2
 
 
 def test_a_reply_without_a_subscription_costs_one_statement_that_writes_nothing(
