@@ -26,6 +26,7 @@ SUBJECTS = {
     "memory": "memory",
     "workers": "workers",
     "senders": "senders",
+    "batches": "batches",
     "growth": "growth",
     "strain": "strain",
 }

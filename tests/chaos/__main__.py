@@ -1,6 +1,6 @@
-"""`make chaos`: kills workers at every step and at random moments, and lets Twilio rewrite messages and its list lag.
+"""`make chaos`: kills workers and publishers at random moments, and lets Twilio rewrite messages and its list lag.
 
-It checks that no message is lost or sent twice.
+It checks that no message is lost or sent twice, and that every ending becomes an event.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from local.stack import Stack
     from tests.chaos.crash import Found, Plan
+    from tests.chaos.events import Published
 
 WIDTH = 120
 COLUMNS = ("runs", "messages", "kills", "recovered", "by_callback", "by_list", "resent", "exactly_once")
 # Runs for each pair of step and number of workers.
 RUNS_A_STEP = 2
+# Runs with kills at random moments for each run in which publishers are killed too.
+RUNS_A_PUBLISHER = 10
 
 
 def main() -> int:
@@ -54,12 +58,33 @@ def main() -> int:
             table[plan.step, plan.workers] += found
             for violation in found.violations:
                 console.print(violation, soft_wrap=True)
+        told = _published(whole, arguments.seed, arguments.runs // RUNS_A_PUBLISHER, console)
         rewritten = _rewritten(url, console)
     console.print(_rendered(table))
     console.print(f"{len(ALONE) + len(PAIRS)} kinds of lists: {rewritten} violations")
-    violations = rewritten + sum(len(found.violations) for found in table.values())
+    console.print(
+        f"{told.messages} messages with {told.kills} kills of workers and publishers: {told.events} events, "
+        f"{told.repeated} of them put again, {len(told.violations)} violations"
+    )
+    violations = rewritten + sum(len(found.violations) for found in (told, *table.values()))
     console.print(f"{violations} violations · {time.monotonic() - started:.0f} s · seed {arguments.seed}")
     return 1 if violations else 0
+
+
+def _published(whole: Stack, seed: int, runs: int, console: Console) -> Published:
+    """Kill publishers too, and compare the events on the bus with the endings in the tables."""
+    from rich.progress import track
+
+    from tests.chaos.events import Published, published
+    from tests.event_bus import event_bus
+
+    total = Published()
+    with event_bus() as bus:
+        for run in track(range(runs), "publishers", console=console):
+            total += (found := published(whole, bus, seed + run))
+            for violation in found.violations:
+                console.print(violation, soft_wrap=True)
+    return total
 
 
 def _rewritten(url: str, console: Console) -> int:

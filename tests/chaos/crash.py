@@ -98,7 +98,7 @@ def crash(stack: Stack, plan: Plan, restart: Callable[[], None] | None = None) -
     _prepare(stack, plan, rng)
     found = Found(runs=1, messages=plan.messages)
     early = rng.random() < 0.5
-    with _callbacks_posted(stack, early=early):
+    with callbacks_posted(stack, early=early):
         if plan.step in STEPS:
             ended = _kill_at_a_step(stack, plan, rng)
         else:
@@ -112,7 +112,7 @@ def crash(stack: Stack, plan: Plan, restart: Callable[[], None] | None = None) -
     urllib.request.urlopen(f"{stack.twilio.url}/stand-in/accepted", timeout=10).close()
     with psycopg.connect(stack.database_url, autocommit=True) as db:
         stack = replace(stack, db=db)
-        found.recovered = _let_all_settle(stack, rng)
+        found.recovered = let_all_settle(stack, rng)
         _compare(stack, found)
     found.violations = [f"{plan}: {violation}" for violation in found.violations]
     return found
@@ -149,7 +149,7 @@ def _step_for(plan: Plan) -> StepFor:
 
 
 @contextmanager
-def _callbacks_posted(stack: Stack, *, early: bool) -> Iterator[None]:
+def callbacks_posted(stack: Stack, *, early: bool) -> Iterator[None]:
     """If `early`, post callbacks while the workers run: a callback may arrive before its worker has written."""
     closing = Event()
 
@@ -171,9 +171,9 @@ def _callbacks_posted(stack: Stack, *, early: bool) -> Iterator[None]:
 def _kill_at_a_step(stack: Stack, plan: Plan, rng: Random) -> list[BaseProcess]:
     """Kill every worker when it reaches the step, then let the same number of workers run to the end."""
     killed = [_start(stack, Kill(plan.step, rng.choice((1, 1, 2)))) for _ in range(plan.workers)]
-    _wait_for(killed)
+    wait_for(killed)
     others = [_start(stack) for _ in range(plan.workers)]
-    _wait_for(others)
+    wait_for(others)
     return killed + others
 
 
@@ -188,7 +188,7 @@ def _kill_at_any_moment(stack: Stack, plan: Plan, rng: Random, restart: Callable
             restart()
         workers[n].kill()
         workers.append(_start(stack))
-    _wait_for(workers)
+    wait_for(workers)
     return workers
 
 
@@ -196,14 +196,14 @@ def _start(stack: Stack, kill: Kill | None = None) -> BaseProcess:
     return start(stack.database_url, stack.twilio.url, kill)
 
 
-def _wait_for(workers: list[BaseProcess]) -> None:
+def wait_for(workers: list[BaseProcess]) -> None:
     """A worker that has not ended within LONGEST_DRAIN has no exit code, and that is a violation."""
     give_up = time.monotonic() + LONGEST_DRAIN
     for worker in workers:
         worker.join(max(0.0, give_up - time.monotonic()))
 
 
-def _let_all_settle(stack: Stack, rng: Random) -> int:
+def let_all_settle(stack: Stack, rng: Random) -> int:
     """Let the functions and the callbacks take turns until every message is settled. Returns the recovered claims."""
     recovered = 0
 

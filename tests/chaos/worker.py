@@ -45,8 +45,16 @@ CONCURRENCY = 4
 DURING = 0.03
 
 # Workers are forked from a process that has imported all modules, so that they start in milliseconds.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["__main__", __name__])
+processes = multiprocessing.get_context("forkserver")
+_preloaded = ["__main__"]
+
+
+def preload(module: str) -> None:
+    _preloaded.append(module)
+    processes.set_forkserver_preload(_preloaded)
+
+
+preload(__name__)
 
 
 _spec = importlib.util.spec_from_file_location("app", ROOT / "functions" / "process_retries" / "app.py")
@@ -66,7 +74,7 @@ class Kill:
 
 def start(database_url: str, twilio_url: str, kill: Kill | None = None) -> BaseProcess:
     """A worker that drains the queue once; its exit code is 0, KILLED, DATABASE_AWAY, or 1 with a traceback."""
-    worker = _processes.Process(target=_work, args=(database_url, twilio_url, kill), name="worker")
+    worker = processes.Process(target=_work, args=(database_url, twilio_url, kill), name="worker")
     worker.start()
     return worker
 

@@ -17,6 +17,7 @@ from psycopg.rows import dict_row
 from sms_retry import bulk
 from sms_retry.intake import InvalidEvent
 from sms_retry.store import Queued, Store
+from sms_retry.values import Report
 from tests.integration.examples import (
     accepted,
     claimed,
@@ -220,6 +221,34 @@ def test_cancelling_a_batch_passes_over_a_row_that_a_worker_claims(
     with psycopg.connect(database_url) as worker:
         worker.execute("select * from sms_retry.claim_sms(1)")
         assert one(db, "select sms_retry.cancel_sms_batch('spring')") == 2
+
+
+def test_a_claim_does_not_wait_for_a_batch_that_is_being_cancelled(
+    db: psycopg.Connection, store: Store, database_url: str
+) -> None:
+    store.queue_many(json.dumps(texts(5)), "spring")
+    take_in(store, 6, batch="autumn")
+    with psycopg.connect(database_url) as canceller:
+        canceller.execute("select sms_retry.cancel_sms_batch('spring', 3)")
+        assert [claim.message_id for claim in store.claim_due(10)] == [4, 5, 6]
+        canceller.commit()
+        assert store.claim_due(10) == []
+    assert store.batch("spring") == {"cancelled": 3, "queued": 2}
+
+
+def test_claims_between_the_parts_of_a_cancelled_batch_take_no_cancelled_message(
+    db: psycopg.Connection, store: Store
+) -> None:
+    store.queue_many(json.dumps(texts(1_000)), "spring")
+    cancelled, claimed = 0, []
+    while part := one(db, "select sms_retry.cancel_sms_batch('spring', 100)"):
+        cancelled += part
+        claimed += store.claim_due(10)
+    assert (cancelled, len({claim.message_id for claim in claimed})) == (1_000 - 90, 90)
+    assert store.claim_due(10) == []
+    assert store.batch("spring") == {"cancelled": 910, "queued": 90}
+    failed = [Report(claim.ticket, "refused", code=30001, delays=(timedelta(minutes=1),)) for claim in claimed]
+    assert set(store.finish(failed).values()) == {"failed"}
 
 
 def test_a_list_of_messages_is_queued_and_each_invalid_one_is_named(db: psycopg.Connection, store: Store) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any
 
 import jsonschema
 import psycopg
@@ -17,69 +14,17 @@ from local.aws.container import ROOT
 from local.waiting import let_time_pass
 from sms_retry import publish
 from sms_retry.store import Store
+from tests.event_bus import Bus, event_bus
 from tests.integration.examples import accepted, five_minutes_left, one, take_in
 from tests.integration.test_events import record, reply
 
 
-class Bus:
-    """A stand-in for EventBridge. It refuses each entry whose number is a multiple of `refuses`."""
-
-    def __init__(self) -> None:
-        self.refuses = 0
-        self.is_throttled = False
-        self.seen = 0
-        self.calls: list[int] = []
-        self.details: list[dict[str, Any]] = []
-
-    def put(self, entries: list[dict[str, Any]]) -> list[dict[str, str]]:
-        self.calls.append(len(entries))
-        return [self._put(entry) for entry in entries]
-
-    def _put(self, entry: dict[str, Any]) -> dict[str, str]:
-        self.seen += 1
-        if self.refuses and self.seen % self.refuses == 0:
-            return {"ErrorCode": "ThrottlingException", "ErrorMessage": "Rate exceeded"}
-        assert (entry["Source"], entry["EventBusName"]) == ("sms-retry", "messages")
-        self.details.append({**json.loads(entry["Detail"]), "detail_type": entry["DetailType"]})
-        return {"EventId": str(self.seen)}
-
-
 @pytest.fixture
 def bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
-    """The stand-in behind real HTTP, as the endpoint of boto3's client."""
-    found = Bus()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status, answer = 200, b""
-            if found.is_throttled:
-                status, answer = 400, json.dumps({"__type": "ThrottlingException"}).encode()
-            else:
-                results = found.put(asked["Entries"])
-                failed = sum("ErrorCode" in result for result in results)
-                answer = json.dumps({"FailedEntryCount": failed, "Entries": results}).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/x-amz-json-1.1")
-            self.send_header("content-length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    given = {
-        "AWS_ENDPOINT_URL_EVENTBRIDGE": f"http://127.0.0.1:{server.server_port}",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-    }
-    given |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "1"}
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    yield found
-    server.shutdown()
-    server.server_close()
+    with event_bus() as found:
+        for name, value in found.environment.items():
+            monkeypatch.setenv(name, value)
+        yield found
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +47,7 @@ def test_events_are_put_in_tens_and_confirmed(db: psycopg.Connection, store: Sto
     ids = cancelled(db, store, 25)
     assert run(store) == publish.Published(published=25, failed=0)
     assert [event["message_id"] for event in bus.details] == ids
+    assert {event["bus"] for event in bus.details} == {"messages"}
     assert bus.calls == [10, 10, 5]
     assert one(db, "select count(*) from sms_retry.sms_outbox") == 0
     assert run(store) == publish.Published(0, 0)
@@ -163,6 +109,7 @@ def test_the_schema_describes_every_event(db: psycopg.Connection, store: Store, 
     run(store)
     for event in bus.details:
         assert event.pop("detail_type").startswith("SMS ")
+        del event["bus"]
         jsonschema.validate(event, schema)
         assert set(schema["required"]) == event.keys() - {"reply"}
 

@@ -6,7 +6,7 @@ create or replace function sms_retry.queue_sms_retries(messages jsonb, batch tex
 returns table (place int, message_id bigint, status text, fault text)
 language plpgsql security definer set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
-set enable_seqscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
+set enable_seqscan = off set enable_bitmapscan = off set enable_nestloop = off set enable_mergejoin = off set jit = off
 as $$
 #variable_conflict use_column
 <<this>>
@@ -21,7 +21,7 @@ begin
             using errcode = 'invalid_parameter_value';
     end if;
 
-    with given as materialized (
+    with given as (
         select e.place,
             -- Nearly every message has the right fields, which is quicker to see than to say.
             case when (jsonb_typeof(e.message) = 'object'
@@ -55,6 +55,7 @@ begin
             e.message ->> 'content_sid' as content_sid,
             nullif(e.message -> 'content_variables', 'null') as content_variables
         from jsonb_array_elements(messages) with ordinality e (message, place)
+        offset 0
     ),
     checked as materialized (
         select g.*, nullif(concat_ws('; ', g.fault,
@@ -62,7 +63,7 @@ begin
                 g.batch, g.media_urls, g.content_sid, g.content_variables),
             case when g.is_scheduled and g.scheduled_for is null or g.expires and g.expires_at is null
                 then 'scheduled_for and expires_at must be ISO 8601 times with an offset from UTC' end,
-            case when not sms_zone_is_known(g.time_zone)
+            case when g.time_zone is not null and not sms_zone_is_known(g.time_zone)
                 then 'time_zone must be an IANA time zone that this database knows, such as America/New_York' end), '') as why
         from given g
     ),
@@ -87,13 +88,19 @@ begin
         select nextval('sms_messages_id_seq') as id, k.*, coalesce(
             sms_consent(own.consent, everybodys.consent) = 'opted_out'
                 or k.kind = 'marketing' and sms_consent(own.consent, everybodys.consent) <> 'opted_in', false) as opted_out,
-            nullif(coalesce(k.sender, s.sender), '*') as origin
+            nullif(coalesce(k.sender, s.sender), '*') as origin,
+            k.media_urls is not null or k.content_sid is not null as has_parts
         from (select * from keyed where keyed.stored_id is null and keyed.place = keyed.first_place order by keyed.place) k
         left join sms_senders s on s.business_id = any (array[k.business_id])
         left join sms_recipients own
             on own.phone_number = any (array[k.to_number]) and own.business_id = any (array[k.business_id])
         left join sms_recipients everybodys
             on everybodys.phone_number = any (array[k.to_number]) and everybodys.business_id = '*'
+    ),
+    -- Nearly all messages of a batch share a lane.
+    lanes as materialized (
+        select each.*, sms_lane(each.kind, each.business_id, each.origin, each.has_parts) as lane
+        from (select distinct f.kind, f.business_id, f.origin, f.has_parts from fresh f) each
     ),
     inserted as (
         insert into sms_messages
@@ -111,11 +118,13 @@ begin
     ),
     queued as (
         insert into sms_retry_queue (message_id, lane, status, scheduled_for, reason, finished_at)
-        select f.id, sms_lane(f.kind, f.business_id, f.origin, f.media_urls is not null or f.content_sid is not null),
-            case when f.opted_out then 'failed' else 'pending' end,
+        select f.id, l.lane, case when f.opted_out then 'failed' else 'pending' end,
             coalesce(f.scheduled_for, now()), case when f.opted_out then 'opted_out' end,
             case when f.opted_out then now() end
-        from inserted i join fresh f on f.id = i.id
+        from inserted i
+        join fresh f on f.id = i.id
+        join lanes l on l.kind = f.kind and l.business_id = f.business_id and l.has_parts = f.has_parts
+            and coalesce(l.origin, '*') = coalesce(f.origin, '*')
         order by f.id
     ),
     events as (

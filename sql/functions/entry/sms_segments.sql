@@ -3,7 +3,7 @@
 -- character or of a surrogate pair never lie in two segments. A message without a text has one segment.
 -- https://www.twilio.com/docs/glossary/what-sms-character-limit
 create or replace function sms_retry.sms_segments(body text) returns int
-language plpgsql immutable set search_path = sms_retry, pg_temp
+language plpgsql immutable
 as $$
 declare
     is_gsm  boolean := body ~ E'^[@£$¥èéùìòÇ\\n\\f\\rØøÅåΔ_ΦΓΛΩΠΨΣΘΞ^{}\\[~\\]|€\\\\ÆæßÉ !"#¤%&\'()*+,\\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà]*$';

@@ -1,5 +1,5 @@
--- Finds messages by a word: an id, an application's message_key, a SID, or a phone number in any spelling that sms_number
--- knows (its latest message).
+-- Finds messages by a word: an id, an application's message_key, a SID, a batch (its latest message), or a phone number in
+-- any spelling that sms_number knows (its latest message).
 create or replace function sms_retry.found_sms(word text, number text) returns table (message_id bigint, found_by text)
 language sql stable set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
@@ -19,6 +19,8 @@ as $$
     join sms_messages m on m.business_id = b.business_id and m.message_key = word
     union all
     select q.message_id, 'sid' from sms_attempts a join sms_retry_queue q on q.id = a.queue_id where a.message_sid = word
+    union all
+    select max(m.id), 'batch' from sms_messages m where m.batch = word having max(m.id) is not null
     union all
     select max(m.id), 'number' from sms_messages m where m.to_number = coalesce(sms_number(found_sms.number), found_sms.number)
     having max(m.id) is not null;

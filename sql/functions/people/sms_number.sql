@@ -1,21 +1,25 @@
 -- The one spelling of a phone number: E.164 as libphonenumber formats it, such as +447700900123 for +4407700900123. Null where
 -- libphonenumber calls the number impossible. The steps are those of its `parse` and `is_possible_number`.
 create or replace function sms_retry.sms_number(given text) returns text
-language plpgsql stable strict parallel safe set search_path = sms_retry, pg_temp
+language plpgsql stable strict parallel safe
 as $$
 declare
     digits   text := substr(given, 2);
-    code     sms_calling_codes;
+    code     sms_retry.sms_calling_codes;
     national text;
     stripped text;
     found_at text[];
 begin
-    if given !~ '^[+][1-9][0-9]{2,24}$' then
+    -- The length is compared apart: a count in a regular expression builds a state for each digit, in each call.
+    if given !~ '^[+][1-9][0-9]+$' or length(given) not between 4 and 26 then
         return null;
     end if;
-    -- No calling code begins another.
-    select c.* into code from sms_calling_codes c
-    where c.calling_code in (left(digits, 1), left(digits, 2), left(digits, 3));
+    -- No calling code begins another: 1 and 7 have one digit, every other code has two or three.
+    select c.* into code from sms_retry.sms_calling_codes c
+    where c.calling_code = left(digits, case when left(digits, 1) in ('1', '7') then 1 else 2 end);
+    if not found then
+        select c.* into code from sms_retry.sms_calling_codes c where c.calling_code = left(digits, 3);
+    end if;
     if not found then
         return null;
     end if;

@@ -196,7 +196,7 @@ def batch(given: Namespace) -> Result:
     if given.cancel:
         _confirm(given, f"Cancel {_messages(counts.get('queued', 0))} of the batch? This cannot be undone.")
         with terminal.progress("cancelled") as progress:
-            cancelled = operate.cancel_batch(store, given.actor, key, progress)
+            cancelled = operate.cancel_batch(store, given.actor, key, progress=progress)
         facts = {"cancelled": cancelled, "messages": store.batch(key)}
         return Result(facts, f"Cancelled: {_messages(cancelled)}. No message of the batch is sent again.")
     if given.wait:

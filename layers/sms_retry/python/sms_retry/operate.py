@@ -47,10 +47,15 @@ def cancel(store: Store, actor: str, message_id: int) -> str | None:
     return store.cancel_by_hand(actor, _message(message_id), message_id)
 
 
-def cancel_batch(store: Store, actor: str, batch: str, progress: Progress | None = None) -> int:
+def cancel_batch(
+    store: Store, actor: str, batch: str, most_parts: int | None = None, progress: Progress | None = None
+) -> int:
     """Cancel the waiting messages of a batch, part by part; their number. No other message of it is sent again."""
     cancelled, waiting = 0, store.batch(batch).get("queued", 0)
-    while part := store.cancel_batch_by_hand(actor, f"batch {batch}", batch, CANCELLED_AT_ONCE):
+    for _ in islice(count(), most_parts):
+        part = store.cancel_batch_by_hand(actor, f"batch {batch}", batch, CANCELLED_AT_ONCE)
+        if not part:
+            break
         cancelled += part
         if progress:
             progress(cancelled, max(waiting, cancelled))

@@ -49,7 +49,8 @@ def publish(
     while seconds_left() > ONE_TURN:
         events = store.take_events(TAKEN_AT_ONCE, LEASE)
         done = _put_all(put, events)
-        store.done_events(done)
+        if done:
+            store.done_events(done)
         total.published += len(done)
         total.failed += len(events) - len(done)
         if events and len(done) == len(events):

@@ -136,7 +136,7 @@ class RecordedAction(NamedTuple):
 
 
 class FoundMessage(NamedTuple):
-    """`found_by` is id, key, sid or number."""
+    """`found_by` is id, key, sid, batch or number."""
 
     message_id: int
     found_by: str
@@ -242,7 +242,7 @@ class Readings:
         return self._listed("sms_of_same_person", message_id, before_id, limit)
 
     def found(self, word: str, number: str | None) -> list[FoundMessage]:
-        """Messages with this id, key or SID, and the latest message to this number."""
+        """Messages with this id, key or SID, and the latest message of this batch and to this number."""
         return self._rows(FoundMessage, "found_sms", word, number)
 
     def listed(self, message_ids: list[int]) -> list[ListedMessage]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from sms_retry import operate
-from sms_retry.console.fields import InvalidField, NoSuchMessage, code, instant, message_id, number
+from sms_retry.console.fields import InvalidField, NoSuchMessage, batch_of, code, instant, message_id, number
 from sms_retry.readings import CurrentHold, MessageDetails
 from sms_retry.store import SenderRefused, Store
 
@@ -28,6 +28,8 @@ NOTICES = {
     "cancelled": "The message is cancelled.",
     "never_again": "The message may have been sent already. It is not sent again.",
     "too_late": "Nothing was changed: only a waiting or unknown message can be cancelled.",
+    "batch_cancelled": "Messages cancelled: {n}. No message of the batch is sent again.",
+    "batch_not_yet": "Messages cancelled: {n}. Some are left, such as one that is being sent now: cancel again.",
     "requeued": "Due now: {n}.",
     "requeued_some": "Due now: {n}. More messages are left: send the form again.",
     "hold_set": "The hold is set.",
@@ -79,6 +81,14 @@ def cancel(store: Store, actor: str, fields: Fields) -> Done:
     return Done(f"/messages/{id}", notices.get(operate.cancel(store, actor, id) or "", "too_late"))
 
 
+def cancel_batch(store: Store, actor: str, fields: Fields) -> Done:
+    id, batch = fields.get("message_id", ""), batch_of(store, fields.get("message_id", ""))
+    _require_confirmation(fields)
+    cancelled = operate.cancel_batch(store, actor, batch, MOST_BATCHES)
+    notice = "batch_not_yet" if store.batch(batch).get("queued") else "batch_cancelled"
+    return Done(f"/messages/{id}/batch", notice, cancelled)
+
+
 def requeue(store: Store, actor: str, fields: Fields) -> Done:
     error_code, since = code(fields.get("code")), instant(fields.get("since"))
     if error_code is None or since is None:
@@ -100,6 +110,8 @@ def hold(store: Store, actor: str, fields: Fields) -> Done | Question:
             raise InvalidField("Enter a country as the prefix of its numbers, such as +44 or +1876.")
         case "recipient":
             key = number(fields.get("key", ""))
+        case "batch" if "message_id" in fields:
+            key = batch_of(store, fields["message_id"])
         case "business" | "batch" if fields.get("key"):
             key = fields["key"]
         case _:
@@ -161,7 +173,7 @@ def erase(store: Store, actor: str, fields: Fields) -> Done | Question:
 
 
 FORMS: dict[str, Callable[[Store, str, Fields], Done | Question]] = {
-    form.__name__: form for form in (retry, cancel, requeue, hold, clear, sender, consent, erase)
+    form.__name__: form for form in (retry, cancel, cancel_batch, requeue, hold, clear, sender, consent, erase)
 }
 
 

@@ -27,6 +27,14 @@ def message_id(store: Store, text: str) -> int:
     return int(text)
 
 
+def batch_of(store: Store, text: str) -> str:
+    """The batch of the message with this id. NoSuchMessage: the text is not such an id, or the message has no batch."""
+    origin = store.message_origin(message_id(store, text))
+    if origin is None or origin.batch is None:
+        raise NoSuchMessage
+    return origin.batch
+
+
 def number(text: str) -> str:
     """The one spelling of a number as people write it."""
     found = from_text(text)

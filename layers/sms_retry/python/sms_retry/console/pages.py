@@ -129,6 +129,23 @@ def person(message_id: str) -> Page:
     )
 
 
+@app.get("/messages/<message_id>/batch")
+def batch(message_id: str) -> Page:
+    store, name = request().store, fields.batch_of(request().store, message_id)
+    rows = store.of_batch(name, _before(), ROWS)
+    return page(
+        "batch.html",
+        here="",
+        message_id=message_id,
+        batch=name,
+        counts=store.batch(name),
+        holds=[hold for hold in store.current_holds() if (hold.scope, hold.key) == ("batch", name)],
+        handle=actions.handle,
+        rows=rows,
+        further=len(rows) == ROWS and f"?before={rows[-1].message_id}",
+    )
+
+
 @app.get("/style.css")
 def style() -> Page:
     forever = {"cache-control": "private, max-age=31536000, immutable"}
@@ -139,12 +156,12 @@ def style() -> Page:
 def search() -> Page:
     asked, word = request(), request().fields.get("word", "")
     if not 1 <= len(word) <= 255:
-        raise fields.InvalidField("Search for an id, a key, a number or a SID.")
+        raise fields.InvalidField("Search for an id, a key, a batch, a number or a SID.")
     rows = operate.search(asked.store, asked.actor, word, fields.number_in(word))
     found = {row.message_id: row.found_by for row in rows}
     if len(found) == 1:
         [(id, by)] = found.items()
-        return go(f"/messages/{id}/person" if by == "number" else f"/messages/{id}")
+        return go(f"/messages/{id}" + {"number": "/person", "batch": "/batch"}.get(by, ""))
     return page("found.html", here="", rows=asked.store.listed(list(found)))
 
 
@@ -173,7 +190,15 @@ def _message(id: int, shown: NumberAndText | None = None) -> Page:
     store, details = request().store, _details(id)
     done = store.recorded_actions(f"message {id}", LAST_ID, ROWS)
     events = story(store.message_story(id), done, details, request().now)
-    return page("message.html", here="", message=details, story=events, shown=shown, can=actions.possible(details))
+    return page(
+        "message.html",
+        here="",
+        message=details,
+        origin=store.message_origin(id),
+        story=events,
+        shown=shown,
+        can=actions.possible(details),
+    )
 
 
 def _details(id: int) -> MessageDetails:
