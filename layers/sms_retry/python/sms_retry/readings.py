@@ -5,7 +5,7 @@ The fields of a NamedTuple are the columns of its function, and are selected by 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
@@ -177,6 +177,36 @@ class Budget(NamedTuple):
     turns_at: datetime | None
 
 
+class Usage(NamedTuple):
+    """Usage by day, business, sender, country, kind or code: accepted messages, refused POSTs and last receipts.
+
+    Half were delivered within `median_seconds`, 95 in a hundred within `slowest_seconds`.
+    """
+
+    name: str
+    messages: int
+    segments: int
+    refused: int
+    delivered: int
+    undelivered: int
+    median_seconds: int | None
+    slowest_seconds: int | None
+
+    @property
+    def delivery_rate(self) -> float | None:
+        """The share of delivered messages among those with a last receipt, from 0 to 1."""
+        known = self.delivered + self.undelivered
+        return self.delivered / known if known else None
+
+
+class Sold(NamedTuple):
+    """The accepted segments to one country under one name of `Usage`."""
+
+    name: str
+    country: str
+    segments: int
+
+
 class Erased(NamedTuple):
     """The rows of one person that one call erased, and the messages that are `left`.
 
@@ -265,6 +295,14 @@ class Readings:
 
     def senders(self) -> list[KnownSender]:
         return self._rows(KnownSender, "sms_senders_known")
+
+    def usage(self, by: str, since: timedelta) -> list[Usage]:
+        """The usage since then by day (UTC), business, sender, country, kind or code."""
+        return self._rows(Usage, "sms_usage_by", by, datetime.now(UTC) - since)
+
+    def sold(self, by: str, since: timedelta) -> list[Sold]:
+        """The accepted segments since then by a dimension of `usage` and by country."""
+        return self._rows(Sold, "sms_segments_by", by, datetime.now(UTC) - since)
 
     def message_story(self, message_id: int) -> list[StoryStep]:
         return self._rows(StoryStep, "sms_message_story", message_id)
