@@ -3,5 +3,6 @@
 create or replace function sms_retry.sms_rounded_seconds(passed interval) returns int
 language sql immutable parallel safe
 as $$
-    select ceil(power(2, ceil(2 * log(2, greatest(extract(epoch from passed), 1))) / 2))::int;
+    select ceil(power(2::float8,
+        ceil(2 * ln(greatest(extract(epoch from passed)::float8, 1)) / ln(2::float8) - 1e-9) / 2) - 1e-9)::int;
 $$;
