@@ -42,6 +42,8 @@ FIGURES = {
     "Database": {
         "receipts in the last hour": "callbacks_last_hour",
         "receipt lag, s": "callback_lag_seconds",
+        "delivery rate in the last hour": "delivery_rate",
+        "95 % delivered within, s": "delivery_seconds",
         "dead rows": "dead_tuples",
         "oldest snapshot, s": "oldest_snapshot_seconds",
     },
