@@ -84,7 +84,19 @@ def pages(stack: Stack) -> list[str]:
     stack.db.execute("select sms_retry.open_sms_hold('country', '+44', '1 hour', 'by hand')")
     stack.db.execute("update sms_retry.sms_retry_queue set scheduled_for = now() - interval '1 hour'")
     stack.db.execute("select sms_retry.note_sms_action('ana@example.com', 'retry', 'message 1', 'true')")
-    top = ["/", "/waiting", "/stuck", "/ended?code=21211", "/holds", "/senders", "/people", "/actions", "/nothing"]
+    top = [
+        "/",
+        "/waiting",
+        "/stuck",
+        "/ended?code=21211",
+        "/holds",
+        "/senders",
+        "/usage",
+        "/budgets",
+        "/people",
+        "/actions",
+        "/nothing",
+    ]
     return [*top, f"/messages/{failed}", f"/messages/{waiting}", f"/messages/{waiting}/person"]
 
 

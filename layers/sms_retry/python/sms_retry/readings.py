@@ -117,6 +117,14 @@ class Origin(NamedTuple):
     segments: int | None
 
 
+class Parts(NamedTuple):
+    """The media and the content template of a message."""
+
+    media_urls: list[str] | None
+    content_sid: str | None
+    content_variables: dict[str, str] | None
+
+
 class Consent(NamedTuple):
     """A person's consent to one business, or to every business ('*')."""
 
@@ -292,6 +300,9 @@ class Readings:
 
     def message_origin(self, message_id: int) -> Origin | None:
         return next(iter(self._rows(Origin, "sms_message_origin", message_id)), None)
+
+    def message_parts(self, message_id: int) -> Parts | None:
+        return next(iter(self._rows(Parts, "sms_message_parts", message_id)), None)
 
     def senders(self) -> list[KnownSender]:
         return self._rows(KnownSender, "sms_senders_known")
