@@ -136,7 +136,7 @@ def test_the_keyboard_reaches_every_control_in_order_with_a_visible_focus(stack:
     queue(stack, 1)
     page = open_page("/waiting")
     reached = []
-    for _ in range(13):
+    for _ in range(15):
         page.keyboard.press("Tab")
         focused = page.evaluate(
             "[document.activeElement.innerText || document.activeElement.name || document.activeElement.ariaLabel, "
@@ -153,6 +153,8 @@ def test_the_keyboard_reaches_every_control_in_order_with_a_visible_focus(stack:
         "Ended",
         "Holds",
         "Senders",
+        "Usage",
+        "Budgets",
         "People",
         "Actions",
         "word",
