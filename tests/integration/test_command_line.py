@@ -476,7 +476,7 @@ def test_usage_prints_segments_rates_and_an_estimate_that_is_called_one(store: S
 
     output = run("usage", "--by", "country", "--prices", prices)
 
-    assert re.search(r"[+]49 +1 +1 +0 +1 +0 +100.0% +1 s +1 s +0.10", output.out)
+    assert re.search(r"[+]49 +1 +1 +0 +1 +0 +100.0% +[0-9]+ s +[0-9]+ s +0.10", output.out)
     assert "Estimated in total: 0.10." in output.out
     assert "No price: +1876." in output.out
     facts = facts_of(run("usage", "--by", "country", "--prices", prices, "--json"))
