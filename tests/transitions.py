@@ -68,5 +68,5 @@ STEPS = {
     "retry": "a person asks for one more try (`retry_sms_now`, `requeue_failed_sms`)",
     "cancel": "a person cancels the message (`cancel_sms_retry`)",
     "consent": "the recipient opts out (`set_sms_consent`)",
-    "cleanup": "the daily clean-up removes the row seven days after its end (`cleanup_sms_retries`)",
+    "cleanup": "the hourly clean-up removes the row seven days after its end (`cleanup_sms_retries`)",
 }

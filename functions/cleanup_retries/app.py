@@ -1,4 +1,4 @@
-"""Daily: erases the texts of ended messages, removes their queue rows, old messages and old events."""
+"""Every hour: erases the texts of ended messages, removes their queue rows, old messages and old events."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)
 TO, BODY = "+4917612345678", "Your table is ready."
 
 HELP = """
-The stack is deployed until Ctrl-C. Its schedules run every minute, every 5 and 15 minutes, and at 03:00 UTC.
+The stack is deployed until Ctrl-C. Its schedules run every minute, every 5 and 15 minutes, and every hour.
 
 For the AWS CLI and SAM, in another shell:
   export {shell}

@@ -52,23 +52,6 @@ alter table sms_retry.sms_retry_queue
     add column reserved_at  timestamptz,
     add column budget_until timestamptz;
 
--- What was sent and what arrived, by day (UTC). `seconds` are the times from sent to delivered: a histogram whose place n
--- counts the messages that took between 2^(n-1) and 2^n seconds.
-create table sms_retry.sms_usage (
-    day         date not null,
-    business_id text not null,
-    sender      text not null,
-    country     text not null,
-    kind        text not null,
-    messages    bigint not null default 0,
-    segments    bigint not null default 0,
-    delivered   bigint not null default 0,
-    undelivered bigint not null default 0,
-    failed      bigint not null default 0,
-    seconds     int[] not null default '{}',
-    primary key (day, business_id, sender, country, kind)
-) with (fillfactor = 50);
-
 -- The types of events that are written; none by default.
 create table sms_retry.sms_event_types (
     type text primary key check (type in

@@ -17,7 +17,7 @@ from sms_retry.operate import masked
 from tests.e2e.messages import BODY, PEOPLE, message, number, queue, statuses
 from tests.e2e.visitor import FROM_HERE, Seen, Visitor
 
-PAGES = ("/", "/waiting", "/stuck", "/ended", "/holds", "/senders", "/people", "/actions")
+PAGES = ("/", "/waiting", "/stuck", "/ended", "/holds", "/senders", "/usage", "/budgets", "/people", "/actions")
 LOST = Reset(Accept(callbacks=Callbacks(lost=1), list_lag=86_400))
 
 
@@ -279,6 +279,53 @@ def test_a_sender_is_recorded_and_listed(stack: Stack, visitor: Visitor) -> None
     another = visitor.post("/do/sender", sender="+15005550002", business_id="acme")
     assert another.status == 400
     assert "business_id has another sender already" in another.words
+
+
+def test_a_budget_is_set_raised_and_removed(stack: Stack, visitor: Visitor) -> None:
+    given = {"scope": "country", "key": "+49", "seconds": "3600"}
+    assert "The budget is set." in follow(visitor, visitor.post("/do/budget", **given, segments="0")).words
+    queue(stack, 1)
+    stack.invoke("process_retries")
+    assert statuses(stack) == {"queued": 1}
+    assert "country +49 spent: messages wait 0 0 1 h" in visitor.get("/budgets").words
+    assert "its budget is spent" in visitor.get("/waiting").words
+    follow(visitor, visitor.post("/do/budget", **given, segments="5"))
+    stack.invoke("process_retries")
+    assert statuses(stack) == {"sent": 1}
+    assert "country +49 1 5 1 h" in visitor.get("/budgets").words
+    assert "The budget is removed." in follow(visitor, visitor.post("/do/budget", **given)).words
+    assert "No budget is set." in visitor.get("/budgets").words
+    assert [(action, subject) for _, action, subject, _ in recorded(stack)][-1] == ("budget", "country +49: none")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"key": "49"}, {"segments": "many"}, {"seconds": "59"}, {"scope": "kind", "key": "sms"}, {"scope": "all"}]
+)
+def test_an_invalid_budget_is_refused(visitor: Visitor, wrong: dict[str, str]) -> None:
+    given = {"scope": "country", "key": "+49", "seconds": "3600", "segments": "5", **wrong}
+    assert visitor.post("/do/budget", **given).status == 400
+    assert "No budget is set." in visitor.get("/budgets").words
+
+
+def test_usage_shows_segments_by_day_and_delivery_by_country(stack: Stack, visitor: Visitor) -> None:
+    one_of_everything(stack)
+    seen = visitor.get("/usage")
+    assert "segments 1" in seen.words
+    assert f"{datetime.now(UTC):%Y-%m-%d} 1" in seen.words
+    assert seen.text.count('<rect class="completed"') == 1
+    assert "+49 1 1 2 1 0 100.0 % " in seen.words
+    assert "21211 0 0 1 0 0" in visitor.get("/usage?by=code").words
+    assert visitor.get("/usage?by=body").status == 400
+
+
+def test_a_message_shows_the_number_of_its_media_and_their_addresses_on_request(stack: Stack, visitor: Visitor) -> None:
+    photo = "https://example.com/private-photo.jpg"
+    id = stack.invoke("send_sms", message(1, media_urls=[photo, f"{photo}?2"]))["message_id"]
+    seen = visitor.get(f"/messages/{id}")
+    assert "Media 2 of 10" in seen.words
+    assert "Sender of the deployment Segments 1" in seen.words
+    assert photo not in seen.text
+    assert photo in visitor.post("/do/show", message_id=id).text
 
 
 def test_a_person_opts_out_by_a_message_and_opts_in_by_number(stack: Stack, visitor: Visitor) -> None:

@@ -78,7 +78,19 @@ def pages(stack: Stack) -> list[str]:
     stack.db.execute("select sms_retry.open_sms_hold('country', '+44', '1 hour', 'by hand')")
     stack.db.execute("update sms_retry.sms_retry_queue set scheduled_for = now() - interval '1 hour'")
     stack.db.execute("select sms_retry.note_sms_action('ana@example.com', 'retry', 'message 1', 'true')")
-    top = ["/", "/waiting", "/stuck", "/ended?code=21211", "/holds", "/senders", "/people", "/actions", "/nothing"]
+    top = [
+        "/",
+        "/waiting",
+        "/stuck",
+        "/ended?code=21211",
+        "/holds",
+        "/senders",
+        "/usage",
+        "/budgets",
+        "/people",
+        "/actions",
+        "/nothing",
+    ]
     return [*top, f"/messages/{failed}", f"/messages/{waiting}", f"/messages/{waiting}/person"]
 
 
@@ -121,7 +133,7 @@ def test_the_keyboard_reaches_every_control_in_order_with_a_visible_focus(stack:
     queue(stack, 1)
     page = open_page("/waiting")
     reached = []
-    for _ in range(13):
+    for _ in range(15):
         page.keyboard.press("Tab")
         focused = page.evaluate(
             "[document.activeElement.innerText || document.activeElement.name || document.activeElement.ariaLabel, "
@@ -138,6 +150,8 @@ def test_the_keyboard_reaches_every_control_in_order_with_a_visible_focus(stack:
         "Ended",
         "Holds",
         "Senders",
+        "Usage",
+        "Budgets",
         "People",
         "Actions",
         "word",

@@ -27,7 +27,20 @@ anything = st.text(max_size=40)
 ids = st.one_of(st.integers(-1, 3).map(str), st.integers().map(str), anything)
 paths = st.one_of(
     st.sampled_from(
-        ["/", "/waiting", "/stuck", "/ended", "/holds", "/senders", "/people", "/actions", "/style.css", "/do/search"]
+        [
+            "/",
+            "/waiting",
+            "/stuck",
+            "/ended",
+            "/holds",
+            "/senders",
+            "/usage",
+            "/budgets",
+            "/people",
+            "/actions",
+            "/style.css",
+            "/do/search",
+        ]
     ),
     st.builds("/messages/{}{}".format, ids, st.sampled_from(["", "/person", "/x"])),
     st.sampled_from([*actions.FORMS, "show"]).map("/do/{}".format),

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
@@ -30,6 +31,7 @@ from tests.integration.examples import (
     finish,
     number,
     one,
+    receipt,
     sid,
     state_of,
     take_in,
@@ -462,3 +464,55 @@ def test_a_batch_is_shown_held_and_cancelled(db: psycopg.Connection, store: Stor
 
 def test_a_batch_without_a_message_is_reported(run: Run) -> None:
     assert run("batch", "spring", "--cancel", "--yes").err.endswith("no message is in this batch\n")
+
+
+def test_usage_prints_segments_rates_and_an_estimate_that_is_called_one(store: Store, run: Run, tmp_path: Path) -> None:
+    accepted(store, 1)
+    receipt(store, sid(1), "delivered")
+    store.queue(Message("+18765550123", "Hello.", kind="emergency"))
+    finish(store, store.claim_due(1)[0], "accepted", sid=sid(2))
+    prices = tmp_path / "prices.csv"
+    prices.write_text("prefix,price\n+49,0.1\n+4,9\n")
+
+    output = run("usage", "--by", "country", "--prices", prices)
+
+    assert re.search(r"[+]49 +1 +1 +0 +1 +0 +100.0% +[0-9]+ s +[0-9]+ s +0.10", output.out)
+    assert "Estimated in total: 0.10." in output.out
+    assert "No price: +1876." in output.out
+    facts = facts_of(run("usage", "--by", "country", "--prices", prices, "--json"))
+    assert [(row["name"], row["segments"], row["estimated_price"]) for row in facts["usage"]] == [
+        ("+1876", 1, None),
+        ("+49", 1, 0.1),
+    ]
+    assert "estimate" not in run("usage").out
+
+
+@pytest.mark.parametrize("line", ["44,0.1", "+44", "+44,free", "+44,-1", "+44,NaN"])
+def test_a_price_that_cannot_be_read_is_reported_with_its_line(run: Run, tmp_path: Path, line: str) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_text(f"+49,0.1\n{line}\n")
+    output = run("usage", "--prices", prices)
+    assert output.code == 1
+    assert "line 2 of the price table must be a prefix and a price, such as +44,0.0463" in output.err
+
+
+def test_export_prints_all_that_is_known_of_a_person_and_records_the_request(
+    db: psycopg.Connection, store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted(store, 1, message_key="order-1")
+    receipt(store, sid(1), "delivered")
+    take_in(store, 2)
+
+    for output in (run("export", number(1)), run("export", number(1), "--json")):
+        person = facts_of(output)
+        assert person["number"] == number(1)
+        [message] = person["messages"]
+        assert (message["message_key"], message["body"]) == ("order-1", "Your parcel is here.")
+        assert [attempt["message_sid"] for attempt in message["attempts"]] == [sid(1)]
+        assert [event["status"] for event in message["receipts"]] == ["delivered"]
+        assert number(2) not in output.out
+    assert run("export", "12").code == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{number(1)}\n"))
+    assert facts_of(run("export"))["number"] == number(1)
+    actions = db.execute("select action, subject from sms_retry.sms_actions").fetchall()
+    assert actions == [("export", "+4917*******01")] * 3

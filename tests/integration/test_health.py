@@ -71,6 +71,7 @@ def test_an_empty_queue_is_healthy_and_has_no_rate(store: Store) -> None:
     found = health.check(store)
     assert found["health_status"] == "healthy"
     absent = {"SuccessRate", "RetrySuccessRate", "RetriesPerMessage", "CallbackLagSeconds"}
+    absent |= {"DeliveryRate", "DeliverySeconds"}
     assert set(health.gauges(found)) == (health.GAUGES.keys() | health.PERCENTAGES.keys()) - absent
 
 
@@ -228,3 +229,25 @@ def _read(db: psycopg.Connection) -> dict[str, int]:
     for index in ("sms_retry_queue_due", "sms_retry_queue_ended"):
         read[index] = one(db, f"select pg_stat_get_xact_tuples_returned('sms_retry.{index}'::regclass)")
     return read
+
+
+def test_the_last_hour_has_a_delivery_rate_and_a_time_once_it_has_twenty_deliveries(
+    db: psycopg.Connection, store: Store
+) -> None:
+    for n in range(1, 26):
+        accepted(store, n)
+    for n in range(1, 20):
+        receipt(store, sid(n), "delivered")
+    assert "DeliverySeconds" not in health.gauges(health.check(store))
+
+    let_time_pass(db, minutes=15)
+    for n in range(20, 24):
+        receipt(store, sid(n), "delivered")
+    receipt(store, sid(24), "undelivered", 30005)
+    receipt(store, sid(25), "undelivered", 30005)
+    found = health.gauges(health.check(store))
+    assert found["DeliveryRate"] == 92
+    assert 900 <= found["DeliverySeconds"] <= 960
+
+    let_time_pass(db, hours=1)
+    assert "DeliveryRate" not in health.gauges(health.check(store))

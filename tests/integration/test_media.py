@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import psycopg
@@ -13,7 +14,7 @@ from local.waiting import let_time_pass
 from sms_retry import intake, worker
 from sms_retry.store import Store
 from sms_retry.twilio import Send
-from tests.integration.examples import assert_state, five_minutes_left, number, one
+from tests.integration.examples import assert_state, finish, five_minutes_left, number, one
 
 PHOTOS = ["https://example.com/1.jpg", "https://example.com/2.jpg?size=2&name=a%20b"]
 TEMPLATE = "HX" + "a" * 32
@@ -36,9 +37,49 @@ def take_in(db: psycopg.Connection, store: Store, entry: str, parts: dict[str, A
     return int(one(db, f"select sms_retry.{entry}({arguments})", list(given.values())))
 
 
+def take_in_keyed(store: Store, event: dict[str, Any]) -> int:
+    message, _ = intake.read(event)
+    return store.queue(message)
+
+
 def stored(db: psycopg.Connection) -> Any:
     statement = "select body, media_urls, content_sid, content_variables from sms_retry.sms_messages"
     return db.execute(statement).fetchone()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"media_urls": PHOTOS[:1]}, {"content_sid": "HX" + "b" * 32}, {"body": "A text instead."}],
+    ids=["media", "template", "text"],
+)
+@pytest.mark.parametrize("parts", [MEDIA, CONTENT], ids=["media", "a content template"])
+def test_a_key_with_other_media_or_another_template_is_refused(
+    db: psycopg.Connection, store: Store, parts: dict[str, Any], other: dict[str, Any]
+) -> None:
+    key = {"to": number(), "kind": "otp", "message_key": "order-1"}
+    first = take_in_keyed(store, key | parts)
+    assert take_in_keyed(store, key | parts) == first
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="message_key belongs to a message with another"):
+        take_in_keyed(store, key | other)
+    stored, refused = store.queue_many(json.dumps([key | parts, key | other]), None)
+    assert (stored.message_id, stored.fault) == (first, None)
+    assert refused.fault
+    assert "media or content template" in refused.fault
+
+    finish(store, store.claim_due(1)[0], "refused", code=21211)
+    let_time_pass(db, days=2)
+    assert store.erase_bodies(1) == 1
+    assert take_in_keyed(store, key | parts) == first
+
+
+def test_two_messages_of_one_array_with_one_key_must_have_the_same_media(store: Store) -> None:
+    key = {"to": number(), "kind": "otp", "message_key": "order-1"}
+    same, other = key | MEDIA, key | {"media_urls": PHOTOS[:1]}
+    first, second, third = store.queue_many(json.dumps([same, same, other]), None)
+    assert first.message_id == second.message_id
+    assert third.message_id is None
+    assert third.fault
+    assert "media or content template" in third.fault
 
 
 @each_entry

@@ -1,6 +1,6 @@
 """One week of the whole stack, minute by minute, with the real handlers and SQL and a simulated clock.
 
-The clock skips minutes in which nothing is due. The daily clean-up does not run, because the checks read all rows.
+The clock skips minutes in which nothing is due. The clean-up does not run, because the checks read all rows.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_every_schedule_of_the_template_is_paid(template: dict[str, Any]) -> Non
         "ReconcileFunction": 8_760,
         "HealthCheckFunction": 2_920,
         "PublishEventsFunction": 43_800,
-        "CleanupRetriesFunction": 30,
+        "CleanupRetriesFunction": 730,
     }
 
 

@@ -52,7 +52,7 @@ SCHEDULES = {
     "reconcile": "rate(5 minutes)",
     "health_check": "rate(15 minutes)",
     "publish_events": "rate(1 minute)",
-    "cleanup_retries": "cron(0 3 * * ? *)",
+    "cleanup_retries": "rate(1 hour)",
 }
 # Of every function, and read by no code of ours.
 ALWAYS = {"SETTINGS", "POWERTOOLS_SERVICE_NAME"}
@@ -250,6 +250,22 @@ def test_a_worker_times_out_before_its_claims_count_as_stuck(source: dict[str, A
     assert twilio.CONNECT_TIMEOUT + twilio.READ_TIMEOUT < attempt.SLOWEST_SEND
     assert stuck > attempt.OLDEST_CLAIM + attempt.SLOWEST_SEND
     assert functions[by_folder(source)["reconcile"]]["Timeout"] > reconcile.SLOWEST_QUESTION
+
+
+def test_the_clean_up_of_five_million_messages_a_day_has_two_seconds_for_each_statement(
+    source: dict[str, Any],
+) -> None:
+    upkeep = ROOT / "sql/functions/upkeep"
+    # Each message is erased, cleaned up and removed, in three statements of so many messages.
+    texts = [
+        (upkeep / f"{name}.sql").read_text() for name in ("erase_sms_bodies", "cleanup_sms_retries", "remove_old_sms")
+    ]
+    sizes = [int(re.findall(r"limit (\d+)", text)[0]) for text in texts]
+    statements = sum(5_000_000 / size for size in sizes)
+    [one_batch] = re.findall(r"ONE_BATCH = ([0-9.]+)", (ROOT / "functions/cleanup_retries/app.py").read_text())
+    cleanup = of_type(source, "AWS::Serverless::Function")[by_folder(source)["cleanup_retries"]]
+    assert SCHEDULES["cleanup_retries"] == "rate(1 hour)"
+    assert 24 * (cleanup["Timeout"] - float(one_batch)) / statements > 2
 
 
 def test_a_migration_ends_before_its_lambda_where_three_addresses_do_not_answer(

@@ -140,6 +140,8 @@ def test_the_success_rate_has_a_warning_below_80_percent_and_is_critical_below_6
         ("StaleTickets", 0, 1),
         ("ForgedCallbacks", 9, 10),
         ("HoldsOpen", 0, 1),
+        ("BudgetSpent", 0, 1),
+        ("SlowDeliveries", 600, 601),
         ("FinalErrors", 30, 31),
         ("BrokenMessages", 0, 1),
         ("Throttles", 0, 1),

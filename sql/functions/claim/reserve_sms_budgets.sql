@@ -16,8 +16,7 @@ begin
 
     for row in
         select q.id, m.to_number, m.business_id, m.kind, s.account,
-            -- Release 0.1 did not count segments. No segment of several has fewer than 67 characters.
-            greatest(coalesce(m.segments, ceil(char_length(m.body) / 67.0)), 1)::int as segments
+            sms_billed_segments(m.segments, m.body) as segments
         from sms_retry_queue q
         join sms_messages m on m.id = q.message_id
         left join sms_senders s on s.sender = coalesce(m.sender, '*')

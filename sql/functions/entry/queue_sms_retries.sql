@@ -70,13 +70,18 @@ begin
     -- The message under a key: stored before, or the first of this array.
     keyed as materialized (
         select c.*, stored.id as stored_id, stored.status as stored_status,
-            case when stored.id is not null then stored.to_number = c.to_number and coalesce(stored.body = c.body, true)
-                else c.to_number = first_value(c.to_number) over same and c.body = first_value(c.body) over same
+            case when stored.id is not null then stored.to_number = c.to_number and sms_has_same_parts(stored.body,
+                    stored.media_urls, stored.content_sid, stored.content_variables,
+                    c.body, c.media_urls, c.content_sid, c.content_variables)
+                else c.to_number = first_value(c.to_number) over same and sms_has_same_parts(first_value(c.body) over same,
+                    first_value(c.media_urls) over same, first_value(c.content_sid) over same,
+                    first_value(c.content_variables) over same, c.body, c.media_urls, c.content_sid, c.content_variables)
             end as is_same,
             first_value(c.place) over same as first_place
         from checked c
         left join lateral (
-            select m.id, m.status, m.to_number, m.body from sms_messages m
+            select m.id, m.status, m.to_number, m.body, m.media_urls, m.content_sid, m.content_variables
+            from sms_messages m
             where m.business_id = c.business_id and m.message_key = c.message_key
             offset 0
         ) stored on c.message_key is not null
@@ -137,7 +142,7 @@ begin
     select array_agg(c.place order by c.place), array_agg(coalesce(k.stored_id, i.id) order by c.place),
         array_agg(coalesce(k.stored_status, i.status) order by c.place),
         array_agg(coalesce(c.why, case when not k.is_same
-            then 'message_key belongs to a message with another to_number or another body' end) order by c.place)
+            then 'message_key belongs to a message with another to_number, body, media or content template' end) order by c.place)
     into this.places, this.ids, this.statuses, this.faults
     from checked c
     left join keyed k on k.place = c.place
@@ -154,7 +159,10 @@ begin
     left join lateral (
         select m.id, m.status, case when m.to_number <> sms_number(given.message ->> 'to')
                 or m.body <> coalesce(sms_text(given.message ->> 'body'), '')
-            then 'message_key belongs to a message with another to_number or another body' end as fault
+                or m.content_sid is distinct from given.message ->> 'content_sid'
+                or m.body is not null and (to_jsonb(m.media_urls), m.content_variables) is distinct from
+                    (nullif(given.message -> 'media_urls', 'null'), nullif(given.message -> 'content_variables', 'null'))
+            then 'message_key belongs to a message with another to_number, body, media or content template' end as fault
         from (values (messages -> t.place - 1)) given (message)
         join sms_messages m on m.business_id = coalesce(given.message ->> 'business_id', 'default')
             and m.message_key = given.message ->> 'message_key'

@@ -1,5 +1,5 @@
 -- The entry for applications: takes a message in, once per key, and returns its id. White space at the ends of the text is
--- removed. A key that another recipient or another text has is refused. After an opt-out of the person the message fails
+-- removed. A key of a message with another recipient, text, media or content template is refused. After an opt-out of the person the message fails
 -- at once. A message without a sender has the sender of its business, or (null) of the deployment. A message with media or a
 -- content template needs no text. With an error_code the first send has failed already:
 --   with delays, or null       it waits for the first delay (null: one minute), and has spent a retry
@@ -81,11 +81,14 @@ begin
 
     if this.id is null then
         -- The text of a message that ended may be erased.
-        select m.id, m.to_number = queue_sms_retry.to_number and coalesce(m.body = kept, true) into this.id, is_same
+        select m.id, m.to_number = queue_sms_retry.to_number and sms_has_same_parts(m.body, m.media_urls, m.content_sid,
+            m.content_variables, kept, queue_sms_retry.media_urls, queue_sms_retry.content_sid,
+            queue_sms_retry.content_variables) into this.id, is_same
         from sms_messages m
         where m.business_id = queue_sms_retry.business_id and m.message_key = queue_sms_retry.message_key;
         if not is_same then
-            raise exception 'nothing was stored: message_key belongs to a message with another to_number or another body'
+            raise exception
+                'nothing was stored: message_key belongs to a message with another to_number, body, media or content template'
                 using errcode = 'invalid_parameter_value', hint = 'Give each message its own key.';
         end if;
         return this.id;

@@ -68,6 +68,13 @@ begin
                 sent_at = now(), updated_at = now()
             from queue q
             where m.id = any (array[q.message_id])
+            returning m.business_id, m.sender, m.to_number, m.kind, sms_billed_segments(m.segments, m.body) as segments
+        ),
+        counted as (
+            insert into sms_usage (day, business_id, sender, country, kind, outcome, messages, segments)
+            select date_trunc('day', now(), 'UTC'), m.business_id, coalesce(m.sender, '*'), sms_country(m.to_number), m.kind,
+                'accepted', count(*), sum(m.segments)
+            from message m group by 2, 3, 4, 5
         )
         select q.id, q.attempt, q.message_id, q.status, q.scheduled_for from queue q;
         get diagnostics settled = row_count;

@@ -141,7 +141,22 @@ begin
         where m.id = any (array[j.message_id])
         returning m.id, m.message_key, m.business_id, m.batch, m.status, m.error_code, j.reason_after as reason,
             -- A failure whose cause Twilio names later is news too.
-            m.status <> j.message_was or j.was = 'failed' as is_news
+            m.status <> j.message_was or j.was = 'failed' as is_news,
+            m.sender, m.to_number, m.kind, m.sent_at, sms_billed_segments(m.segments, m.body) as segments,
+            j.outcome, j.code, j.sid, j.was,
+            -- The statement does not see what `attempted` inserts.
+            (j.outcome = 'accepted' or j.is_receipt) and not exists (
+                select from sms_attempts a where a.queue_id = j.id and a.attempt = j.attempt and a.outcome = 'accepted'
+                offset 0) as is_accepted
+    ),
+    counted as (
+        insert into sms_usage (day, business_id, sender, country, kind, outcome, error_code, seconds, messages, segments)
+        select date_trunc('day', n.at, 'UTC'), m.business_id, coalesce(m.sender, '*'), sms_country(m.to_number), m.kind,
+            n.outcome, n.code, n.seconds, sum(n.change), sum(n.change * m.segments)
+        from message m
+        cross join lateral sms_usage_changes(m.outcome, m.code, m.sid, m.sent_at, m.is_accepted,
+            explains => m.was = 'failed') n
+        group by 1, 2, 3, 4, 5, 6, 7, 8
     ),
     events as (
         insert into sms_outbox (type, message_id, message_key, business_id, batch, error_code, reason)

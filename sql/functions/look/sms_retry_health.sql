@@ -64,7 +64,9 @@ as $$
             where finished_at > now() - interval '1 hour' and status = 'completed' and not body_erased),
         'callbacks_last_hour', r.callbacks,
         'callback_lag_seconds', r.lag_seconds,
+        'delivery_rate', d.delivery_rate,
+        'delivery_seconds', d.slowest_seconds,
         'dead_tuples', pg_stat_get_dead_tuples('sms_retry_queue'::regclass),
         'oldest_snapshot_seconds', oldest_snapshot_seconds())
-    from waiting w, claimed c, day, recent_sms_callbacks() r;
+    from waiting w, claimed c, day, recent_sms_callbacks() r, recent_sms_deliveries() d;
 $$;

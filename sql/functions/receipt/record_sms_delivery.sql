@@ -49,7 +49,14 @@ begin
         update sms_messages m
         set status = 'delivered', delivered_at = now(), updated_at = now(), error_code = null, error_message = null
         where m.id = (select message_id from latest) and m.delivered_at is null
-        returning m.id, m.message_key, m.business_id, m.batch, m.status
+        returning m.id, m.message_key, m.business_id, m.batch, m.status, m.sender, m.to_number, m.kind, m.sent_at,
+            sms_billed_segments(m.segments, m.body) as segments
+    ),
+    counted as (
+        insert into sms_usage (day, business_id, sender, country, kind, outcome, seconds, messages, segments)
+        select date_trunc('day', m.sent_at, 'UTC'), m.business_id, coalesce(m.sender, '*'), sms_country(m.to_number), m.kind,
+            'delivered', sms_rounded_seconds(now() - m.sent_at), 1, m.segments
+        from arrived m
     ),
     events as (
         insert into sms_outbox (type, message_id, message_key, business_id, batch)

@@ -8,7 +8,7 @@ The modules stand on floors. A module imports only from lower floors; import-lin
     6  metrics · bulk
     5  entry · first_send · worker · reconcile · delivery · operate · health · publish · response
     4  attempt · listing · database_role
-    3  policy · store · twilio · callback · intake · conninfo · deployment
+    3  policy · store · twilio · callback · intake · conninfo · deployment · prices
     2  readings · hours · matching · migrate
     1  values · numbers · replies · codes · zones · holidays · settings · secrets · connection
 
@@ -18,7 +18,7 @@ Floor 5 holds the use cases. `worker` sends due messages, one `attempt` for each
 receipts and replies.
 `policy` judges failures by the table of `codes`; `hours` says when a person may be texted, by the `zones` of the number
 and the `holidays` of its region; `entry` refuses a message that finds no such time. `store` calls the database
-over its `connection`; `readings` has the shapes that people look at. `twilio` sends; `callback` and `intake` read the
-events of Twilio and of applications. `database_role` creates the role of the service in a database of the stack. The
-other modules exchange `values`.
+over its `connection`; `readings` has the shapes that people look at, and `prices` the estimate of usage. `twilio`
+sends; `callback` and `intake` read the events of Twilio and of applications. `database_role` creates the role of the
+service in a database of the stack. The other modules exchange `values`.
 """

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import Any, NoReturn
 
 import psycopg
@@ -128,6 +129,15 @@ def command_line() -> _Parser:
     budget.add_argument(
         "--per", type=_duration, default=timedelta(days=1), metavar="TIME", help="such as 1h, 1d or 30d"
     )
+    usage = command("usage", commands.usage, "show segments, delivery rates and times to delivery, with an estimate")
+    usage.add_argument("--since", type=_duration, default=timedelta(days=30), metavar="TIME", help="such as 30d (ago)")
+    usage.add_argument(
+        "--by",
+        choices=("day", "business", "sender", "country", "kind", "code"),
+        default="day",
+        help="default: day (UTC)",
+    )
+    usage.add_argument("--prices", type=Path, metavar="FILE", help="CSV lines such as +44,0.0463 (price of a segment)")
     person: Any = {
         "nargs": "?",
         "type": _number,

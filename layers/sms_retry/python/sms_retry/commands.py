@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sms_retry import health, numbers, operate, runtime, terminal
+from sms_retry import health, numbers, operate, prices, runtime, terminal
 from sms_retry.readings import MessageDetails, StoryStep
 from sms_retry.store import SenderRefused, Store
 
@@ -155,6 +155,23 @@ def set_budget(given: Namespace) -> Result:
     operate.set_budget(store, _actor(given, store), given.of, given.key, given.segments, given.per)
     facts = {"scope": given.of, "key": given.key, "segments": given.segments}
     return Result(facts, "The budget is removed." if given.segments is None else "The budget is set.")
+
+
+def usage(given: Namespace) -> Result:
+    table = None
+    if given.prices:
+        try:
+            table = prices.read(given.prices)
+        except prices.InvalidPrices as fault:
+            raise CannotBeDone(str(fault)) from None
+    store = _store()
+    found = store.usage(given.by, given.since)
+    estimated, unpriced = prices.estimates(store.sold(given.by, given.since), table) if table else ({}, set[str]())
+    facts = [row._asdict() | {"delivery_rate": row.delivery_rate} for row in found]
+    if table:
+        facts = [row | {"estimated_price": estimated.get(row["name"])} for row in facts]
+    shown = terminal.usage(given.by, found, estimated if table else None, sorted(unpriced))
+    return Result({"usage": facts, "countries_without_price": sorted(unpriced)}, shown)
 
 
 def set_consent(given: Namespace) -> Result:

@@ -23,18 +23,22 @@ GAUGES = {
     "SentLastHour": "sent_last_hour",
     "CallbacksLastHour": "callbacks_last_hour",
     "CallbackLagSeconds": "callback_lag_seconds",
+    "DeliverySeconds": "delivery_seconds",
     "DeadTuples": "dead_tuples",
     "OldestSnapshotSeconds": "oldest_snapshot_seconds",
     "WaitingEvents": "waiting_events",
     "OldestEventSeconds": "oldest_event_seconds",
 }
-PERCENTAGES = {"SuccessRate": "success_rate", "RetrySuccessRate": "retry_success_rate"}
+PERCENTAGES = {"SuccessRate": "success_rate", "RetrySuccessRate": "retry_success_rate", "DeliveryRate": "delivery_rate"}
+
+# Figures that the functions of release 0.1 do not have.
+NEW: dict[str, Any] = {"delivery_rate": None, "delivery_seconds": None}
 
 
 def check(store: Store) -> dict[str, Any]:
     """The figures of SQL's sms_retry_health, waiting events, and `health_status`: healthy, warning or critical."""
     waiting, oldest_seconds = store.waiting_events()
-    figures = store.health() | {"waiting_events": waiting, "oldest_event_seconds": oldest_seconds}
+    figures = NEW | store.health() | {"waiting_events": waiting, "oldest_event_seconds": oldest_seconds}
     return {**figures, "health_status": status(figures["success_rate"])}
 
 

@@ -5,7 +5,7 @@ The fields of a NamedTuple are the columns of its function, and are selected by 
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
@@ -117,6 +117,14 @@ class Origin(NamedTuple):
     segments: int | None
 
 
+class Parts(NamedTuple):
+    """The media and the content template of a message."""
+
+    media_urls: list[str] | None
+    content_sid: str | None
+    content_variables: dict[str, str] | None
+
+
 class Consent(NamedTuple):
     """A person's consent to one business, or to every business ('*')."""
 
@@ -175,6 +183,36 @@ class Budget(NamedTuple):
     segments: int
     spent: int
     turns_at: datetime | None
+
+
+class Usage(NamedTuple):
+    """Usage by day, business, sender, country, kind or code: accepted messages, refused POSTs and last receipts.
+
+    Half were delivered within `median_seconds`, 95 in a hundred within `slowest_seconds`.
+    """
+
+    name: str
+    messages: int
+    segments: int
+    refused: int
+    delivered: int
+    undelivered: int
+    median_seconds: int | None
+    slowest_seconds: int | None
+
+    @property
+    def delivery_rate(self) -> float | None:
+        """The share of delivered messages among those with a last receipt, from 0 to 1."""
+        known = self.delivered + self.undelivered
+        return self.delivered / known if known else None
+
+
+class Sold(NamedTuple):
+    """The accepted segments to one country under one name of `Usage`."""
+
+    name: str
+    country: str
+    segments: int
 
 
 class Erased(NamedTuple):
@@ -263,8 +301,19 @@ class Readings:
     def message_origin(self, message_id: int) -> Origin | None:
         return next(iter(self._rows(Origin, "sms_message_origin", message_id)), None)
 
+    def message_parts(self, message_id: int) -> Parts | None:
+        return next(iter(self._rows(Parts, "sms_message_parts", message_id)), None)
+
     def senders(self) -> list[KnownSender]:
         return self._rows(KnownSender, "sms_senders_known")
+
+    def usage(self, by: str, since: timedelta) -> list[Usage]:
+        """The usage since then by day (UTC), business, sender, country, kind or code."""
+        return self._rows(Usage, "sms_usage_by", by, datetime.now(UTC) - since)
+
+    def sold(self, by: str, since: timedelta) -> list[Sold]:
+        """The accepted segments since then by a dimension of `usage` and by country."""
+        return self._rows(Sold, "sms_segments_by", by, datetime.now(UTC) - since)
 
     def message_story(self, message_id: int) -> list[StoryStep]:
         return self._rows(StoryStep, "sms_message_story", message_id)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from unicodedata import category
 
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sms_retry.readings import CurrentHold, KnownSender, MessageDetails, Origin, StoryStep
+from sms_retry.readings import CurrentHold, KnownSender, MessageDetails, Origin, StoryStep, Usage
 
 Shown = str | Group
 
@@ -41,6 +42,8 @@ FIGURES = {
     "Database": {
         "receipts in the last hour": "callbacks_last_hour",
         "receipt lag, s": "callback_lag_seconds",
+        "delivery rate in the last hour": "delivery_rate",
+        "95 % delivered within, s": "delivery_seconds",
         "dead rows": "dead_tuples",
         "oldest snapshot, s": "oldest_snapshot_seconds",
     },
@@ -97,6 +100,27 @@ def senders(known: Sequence[KnownSender]) -> Group:
         for sender in known
     ]
     return _table("Senders", ("sender", "business", "account", "segments a second", ""), rows)
+
+
+def usage(
+    by: str, found: Sequence[Usage], estimates: Mapping[str, Decimal] | None, unpriced: Sequence[str]
+) -> Group | str:
+    """A line for each day, business, ...; with a price table its estimate."""
+    if not found:
+        return "No message was sent in this time."
+    columns = [by, "accepted", "segments", "refused", "delivered", "undelivered", "rate", "half within", "95 % within"]
+    rows = []
+    for each in found:
+        rate = "-" if each.delivery_rate is None else f"{each.delivery_rate:.1%}"
+        times = ("-" if s is None else f"{s:,} s" for s in (each.median_seconds, each.slowest_seconds))
+        counts = (each.messages, each.segments, each.refused, each.delivered, each.undelivered)
+        estimate = [] if estimates is None else [f"{estimates.get(each.name, Decimal(0)):,.2f}"]
+        rows.append([each.name, *(f"{n:,}" for n in counts), rate, *times, *estimate])
+    if estimates is None:
+        return _table("Usage", columns, rows)
+    notes = [f"Estimated in total: {sum(estimates.values()):,.2f}. The bill of Twilio has more items."]
+    notes += [f"No price: {', '.join(unpriced)}."] if unpriced else []
+    return Group(_table("Usage", [*columns, "estimate"], rows), *map(Text, notes))
 
 
 def story(details: MessageDetails, origin: Origin | None, body: str | None, steps: Sequence[StoryStep]) -> Group:

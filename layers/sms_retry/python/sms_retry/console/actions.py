@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from sms_retry import operate
 from sms_retry.console.fields import InvalidField, NoSuchMessage, batch_of, code, instant, message_id, number
+from sms_retry.intake import KINDS
 from sms_retry.readings import CurrentHold, MessageDetails
 from sms_retry.store import SenderRefused, Store
 
@@ -35,6 +36,8 @@ NOTICES = {
     "hold_set": "The hold is set.",
     "hold_cleared": "The hold is cleared.",
     "no_hold": "This hold was already cleared.",
+    "budget_set": "The budget is set.",
+    "budget_removed": "The budget is removed. Messages that waited for it are due now.",
     "sender_set": "The sender is recorded.",
     "opted_out": "The person has opted out. Waiting messages that ended: {n}.",
     "opted_in": "The person has opted in.",
@@ -153,6 +156,29 @@ def sender(store: Store, actor: str, fields: Fields) -> Done:
     return Done("/senders", "sender_set")
 
 
+def budget(store: Store, actor: str, fields: Fields) -> Done:
+    """Sets a budget, or removes it: the button of a listed one has no field `segments`."""
+    scope, key, segments, seconds = (fields.get(name, "") for name in ("scope", "key", "segments", "seconds"))
+    match scope:
+        case "account" if key == "*" or re.fullmatch("[A-Za-z0-9_-]{1,64}", key):
+            pass
+        case "country" if PREFIX.fullmatch(key):
+            pass
+        case "kind" if key in KINDS:
+            pass
+        case "business" if 1 <= len(key) <= 255:
+            pass
+        case _:
+            raise InvalidField("Enter * or a subaccount, a business, a prefix such as +44, or a kind such as otp.")
+    if not (re.fullmatch("[0-9]{1,9}", seconds) and int(seconds) >= 60):
+        raise InvalidField("Choose an interval.")
+    if "segments" in fields and not re.fullmatch("[0-9]{1,9}", segments):
+        raise InvalidField("Enter the segments as a whole number.")
+    amount = int(segments) if "segments" in fields else None
+    operate.set_budget(store, actor, scope, key, amount, timedelta(seconds=int(seconds)))
+    return Done("/budgets", "budget_removed" if amount is None else "budget_set")
+
+
 def consent(store: Store, actor: str, fields: Fields) -> Done:
     phone_number, page = _person(store, fields)
     business_id, wanted = fields.get("business_id", ""), fields.get("consent", "")
@@ -173,7 +199,8 @@ def erase(store: Store, actor: str, fields: Fields) -> Done | Question:
 
 
 FORMS: dict[str, Callable[[Store, str, Fields], Done | Question]] = {
-    form.__name__: form for form in (retry, cancel, cancel_batch, requeue, hold, clear, sender, consent, erase)
+    form.__name__: form
+    for form in (retry, cancel, cancel_batch, requeue, hold, clear, sender, budget, consent, erase)
 }
 
 

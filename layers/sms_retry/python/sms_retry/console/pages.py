@@ -26,6 +26,7 @@ from sms_retry.readings import CurrentHold, ListedMessage, MessageDetails, Numbe
 from sms_retry.store import Store
 
 ROWS = 50
+MONTH, DIMENSIONS, LONGEST_REPORT = timedelta(days=29), ("country", "business", "sender", "kind", "code"), 200
 EPOCH, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 LAST_ID = 2**63 - 1
 
@@ -96,6 +97,27 @@ def holds() -> Page:
 @app.get("/senders")
 def senders() -> Page:
     return page("senders.html", here="/senders", senders=request().store.senders())
+
+
+@app.get("/usage")
+def usage() -> Page:
+    store, by = request().store, request().query.get("by", "country")
+    if by not in DIMENSIONS:
+        raise fields.InvalidField("Choose business, sender, country, kind or code.")
+    return page(
+        "usage.html",
+        here="/usage",
+        by=by,
+        dimensions=DIMENSIONS,
+        month=plots.month(store.usage("day", MONTH), request().now),
+        rows=store.usage(by, MONTH)[:LONGEST_REPORT],
+        most=LONGEST_REPORT,
+    )
+
+
+@app.get("/budgets")
+def budgets() -> Page:
+    return page("budgets.html", here="/budgets", budgets=request().store.budgets())
 
 
 @app.get("/people")
@@ -195,6 +217,7 @@ def _message(id: int, shown: NumberAndText | None = None) -> Page:
         here="",
         message=details,
         origin=store.message_origin(id),
+        parts=store.message_parts(id),
         story=events,
         shown=shown,
         can=actions.possible(details),

@@ -1,15 +1,15 @@
-"""The last day as shapes: its messages by hour and ending, and by error code."""
+"""The last day as shapes, by hour and ending and by error code, and the segments of the last 30 days."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
 
-from sms_retry.readings import EndedInHour
+from sms_retry.readings import EndedInHour, Usage
 
 # From the bottom of a bar to its top, where failures stand out.
 ENDINGS = ("completed", "unknown", "expired", "cancelled", "failed")
@@ -56,6 +56,37 @@ def day(rows: Iterable[EndedInHour], now: datetime) -> Day:
     top = _scale(max(map(Counter.total, counts)))
     bars = [Bar(first + timedelta(hours=n), n * 10 + 1.5, _segments(each, top), each) for n, each in enumerate(counts)]
     return Day(bars, top, sum(counts, Counter()))
+
+
+class DayBar(NamedTuple):
+    """The segments of one day, as a bar of a height up to 100."""
+
+    day: date
+    x: float
+    height: float
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """30 days in a plot of width 240; `top` is the number of segments at height 100."""
+
+    bars: list[DayBar]
+    top: int
+    total: int
+
+
+def month(rows: Iterable[Usage], now: datetime) -> Month:
+    """The segments of the last 30 days (UTC), today last."""
+    of_day = {row.name: row.segments for row in rows}
+    days = [now.astimezone(UTC).date() - timedelta(days=n) for n in range(29, -1, -1)]
+    counts = [of_day.get(day.isoformat(), 0) for day in days]
+    top = _scale(max(counts))
+    bars = [
+        DayBar(day, n * 8 + 1.0, round(100 * count / top, 2), count)
+        for n, (day, count) in enumerate(zip(days, counts, strict=True))
+    ]
+    return Month(bars, top, sum(counts))
 
 
 def codes(rows: Iterable[EndedInHour], most: int = 8) -> list[Code]:
