@@ -1,7 +1,7 @@
 """The settings of the stand-in's account: its state, its numbers and short codes, and its Messaging Services.
 
 The answers have the fields of Twilio's API, as its SDK reads them: https://www.twilio.com/docs/phone-numbers/api,
-https://www.twilio.com/docs/messaging/api/service-resource, .../usapptoperson-resource, .../tollfree-verification-resource.
+https://www.twilio.com/docs/messaging/api/service-resource and the pages beside it.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from local.twilio.account import ACCOUNT_SID, AUTH_TOKEN, Account, Callback, Post
 from local.twilio import senders
+from local.twilio.account import ACCOUNT_SID, AUTH_TOKEN, Account, Callback, Post
 from local.twilio.messages import PARAMETERS, Message, error, fault, page, resource
 from local.twilio.plan import (
     Accept,
@@ -64,8 +64,8 @@ class TwilioStandIn(Account):
     """An Account over HTTP. It accepts the account SID with its token and, if given, `api_key` (SID, secret).
 
     With `callbacks="live"` it posts status callbacks when they are due; with `"manual"` only
-    `deliver_callbacks()` does. `senders` are its numbers and services, none at first. Port 0 takes any free port. Between `close()` and the next `start()` connections to
-    its port are refused; its messages stay.
+    `deliver_callbacks()` does. `senders` has its numbers and services. Port 0 takes any free port. Between `close()`
+    and the next `start()` connections to its port are refused; its messages stay.
     """
 
     def __init__(

@@ -43,8 +43,7 @@ ROUNDS = ("first", "second", "second", "first") * 3
 def look(conninfo: str, wanted: int) -> Database:
     """The facts; `wanted` is the number of connections that the service may hold at a time. psycopg.Error if none."""
     with closing(open_session(conninfo, **CONNECTION)) as session:
-        about = session.execute(ABOUT).fetchone()
-        assert about
+        [about] = session.execute(ABOUT)
         name, version, encoding, user, is_superuser, may_create, synchronous_commit, fsync = about
         return Database(
             name=name,
@@ -72,10 +71,9 @@ def _skew(session: psycopg.Connection) -> float:
     answers = []
     for _ in range(5):
         asked = time.time()
-        row = session.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
+        [(at,)] = session.execute("select extract(epoch from clock_timestamp())::float8")
         answered = time.time()
-        assert row
-        answers.append((answered - asked, row[0] - (asked + answered) / 2))
+        answers.append((answered - asked, at - (asked + answered) / 2))
     return float(min(answers)[1])
 
 

@@ -26,8 +26,8 @@ US_AND_CANADA = 1
 
 def accounts(credentials: Credentials, api_url: str) -> list[Account]:
     """The main account of the credentials and its subaccounts."""
-    named = {None: credentials, **credentials.accounts}
-    return [_account(name, own, api_url) for name, own in named.items()]
+    named = [(None, credentials), *credentials.accounts.items()]
+    return [_account(name, own, api_url) for name, own in named]
 
 
 def senders(credentials: Credentials, api_url: str, given: Sequence[tuple[str, str | None]]) -> list[Sender]:
@@ -43,7 +43,7 @@ def senders(credentials: Credentials, api_url: str, given: Sequence[tuple[str, s
 def _account(name: str | None, own: Credentials, api_url: str) -> Account:
     # An API key of the kind Standard may not read accounts: https://www.twilio.com/docs/iam/api-keys
     signing = replace(own, api_key_sid=None, api_key_secret=None)
-    token: Login | Unseen = "absent"
+    token: Login | Unseen = "absent"  # noqa: S105
     record: Any = Unseen("The secret has no auth token")
     if own.auth_token:
         record, status = _ask(signing, api_url, lambda client: client.api.v2010.accounts(own.account_sid).fetch())
@@ -103,16 +103,26 @@ def _short_code(client: Any, code: str) -> Number | None:
 
 def _number(client: Any, own: Credentials, number: str, messaging: str, is_pooled: bool = False) -> Number | None:
     """A number, and the Messaging Service that has it, if any: its setting for replies is the one that counts."""
-    for record in client.incoming_phone_numbers.list(phone_number=number, limit=1):
-        kind, sid = _kind(number), record.sid
-        verification: Any = None
-        if kind == "toll-free":
-            verification, _ = _ask(own, messaging, lambda asked: _verification(asked, sid))
-        service: Any = None if is_pooled else _ask(own, messaging, lambda asked: _service_of(asked, sid))[0]
-        can_text, application = bool((record.capabilities or {}).get("sms")), bool(record.sms_application_sid)
-        url, method = record.sms_url, record.sms_method
-        return Number(number, can_text, url, method, application, kind, verification, service)
-    return None
+    records = client.incoming_phone_numbers.list(phone_number=number, limit=1)
+    if not records:
+        return None
+    [record], kind = records, _kind(number)
+    verification: Any = None
+    if kind == "toll-free":
+        verification, _ = _ask(own, messaging, lambda asked: _verification(asked, record.sid))
+    service: Any = None
+    if not is_pooled:
+        service, _ = _ask(own, messaging, lambda asked: _service_of(asked, record.sid))
+    return Number(
+        number=number,
+        can_text=bool((record.capabilities or {}).get("sms")),
+        url=record.sms_url,
+        method=record.sms_method,
+        application=bool(record.sms_application_sid),
+        kind=kind,
+        verification=verification,
+        service=service,
+    )
 
 
 def _kind(number: str) -> Literal["local", "toll-free", "elsewhere"]:

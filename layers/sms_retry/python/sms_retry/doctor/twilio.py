@@ -15,7 +15,7 @@ DOCUMENTED = "https://www.twilio.com/docs"
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account of the secret; None is the main one. `hidden` is what Message Redaction hides in its latest messages."""
+    """An account of the secret; None is the main one. Message Redaction hides `hidden` in its messages."""
 
     name: str | None
     token: Login | Unseen
@@ -48,8 +48,8 @@ class Number:
     method: str | None
     application: bool = False
     kind: Literal["local", "toll-free", "elsewhere"] = "elsewhere"
-    verification: str | None | Unseen = None
-    service: Service | None | Unseen = None
+    verification: str | Unseen | None = None
+    service: Service | Unseen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ def _registration(check: str, number: Number, campaigns: tuple[str, ...] | Unsee
         yield _campaign(f"{check}: 10DLC", campaigns)
 
 
-def _verification(check: str, state: str | None | Unseen) -> Finding:
+def _verification(check: str, state: str | Unseen | None) -> Finding:
     match state:
         case Unseen():
             return unseen(check, state)
