@@ -41,9 +41,9 @@ def look(stack: str) -> tuple[Stack, dict[str, str], dict[str, str]]:
         functions=seen(lambda: tuple(function(name, named[name]) for name in functions)),
         schedules=seen(lambda: tuple(map(schedule, schedules))),
         ticks=seen(lambda: _ticks(named["ProcessRetriesFunction"])),
-        subscribers=seen(lambda: _subscribers(outputs["AlarmsArn"])),
+        subscribers=seen(lambda: subscribers(outputs["AlarmsArn"])),
         answers={address: seen(partial(_answer, f"{address}/twilio/status")) for address in addresses},
-        kept_for_ever=seen(lambda: tuple(filter(_is_kept_for_ever, groups))),
+        kept_for_ever=seen(lambda: tuple(filter(is_kept_for_ever, groups))),
         concurrency=seen(_concurrency),
     )
     deployed = {**_variables(named["TwilioWebhookFunction"]), **_variables(named["ProcessRetriesFunction"])}
@@ -93,7 +93,7 @@ def _ticks(physical: str) -> int:
     return int(sum(point["Sum"] for point in found["Datapoints"]))
 
 
-def _subscribers(topic: str) -> tuple[str, ...]:
+def subscribers(topic: str) -> tuple[str, ...]:
     pages = boto3.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     return tuple(each["SubscriptionArn"] for each in pages.search("Subscriptions[]"))
 
@@ -108,7 +108,7 @@ def _answer(url: str) -> int:
         return refused.code
 
 
-def _is_kept_for_ever(group: str) -> bool:
+def is_kept_for_ever(group: str) -> bool:
     found = boto3.client("logs").describe_log_groups(logGroupNamePrefix=group)["logGroups"]
     return any(each["logGroupName"] == group and not each.get("retentionInDays") for each in found)
 
