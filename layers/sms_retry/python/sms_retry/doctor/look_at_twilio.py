@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import phonenumbers
 from twilio.base.exceptions import TwilioRestException
 
 from sms_retry.doctor.finding import Unseen, seen
+from sms_retry.doctor.registration import Kind
 from sms_retry.doctor.twilio import Account, Login, Number, Sender, Service
 from sms_retry.settings import TWILIO_API_URL, Credentials
 from sms_retry.twilio import open_clients
@@ -125,7 +126,7 @@ def _number(client: Any, own: Credentials, number: str, messaging: str, is_poole
     )
 
 
-def _kind(number: str) -> Literal["local", "toll-free", "elsewhere"]:
+def _kind(number: str) -> Kind:
     """Registration is demanded of numbers of the United States, and of toll-free numbers of the same plan."""
     parsed = phonenumbers.parse(number)
     kind = phonenumbers.number_type(parsed)

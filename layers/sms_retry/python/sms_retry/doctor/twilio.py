@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from sms_retry.doctor import registration
 from sms_retry.doctor.finding import Finding, Unseen, unseen
 
 Login = Literal["right", "wrong", "absent"]
-DOCUMENTED = "https://www.twilio.com/docs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Number:
     url: str | None
     method: str | None
     application: bool = False
-    kind: Literal["local", "toll-free", "elsewhere"] = "elsewhere"
+    kind: registration.Kind = "elsewhere"
     verification: str | Unseen | None = None
     service: Service | Unseen | None = None
 
@@ -152,7 +152,7 @@ def _service(check: str, service: Service, inbound: Sequence[str]) -> Iterator[F
         own = f"{check}: {number.number}"
         if service.per_number:
             yield _webhook(f"{own}: replies", number.url, number.method, inbound)
-        yield from _registration(own, number, service.campaigns)
+        yield from registration.judge(own, number.kind, number.verification, service.campaigns)
 
 
 def _smart_encoding(check: str, service: Service) -> Finding:
@@ -173,7 +173,8 @@ def _number(check: str, number: Number, inbound: Sequence[str]) -> Iterator[Find
         yield Finding(f"{check}: replies", "warning", "A TwiML application decides about replies.", do)
     else:
         yield _webhook(f"{check}: replies", number.url, number.method, inbound)
-    yield from _registration(check, number, service.campaigns if isinstance(service, Service) else ())
+    campaigns = service.campaigns if isinstance(service, Service) else ()
+    yield from registration.judge(check, number.kind, number.verification, campaigns)
 
 
 def _webhook(check: str, url: str | None, method: str | None, inbound: Sequence[str]) -> Finding:
@@ -185,40 +186,6 @@ def _webhook(check: str, url: str | None, method: str | None, inbound: Sequence[
     if method != "POST":
         return Finding(check, "wrong", f"Replies are sent by {method}, which the API does not have.", do)
     return Finding(check, "ok", f"Replies go to {url}.")
-
-
-def _registration(check: str, number: Number, campaigns: tuple[str, ...] | Unseen) -> Iterator[Finding]:
-    """Carriers of the United States and Canada block toll-free numbers without a verification, and those of the United
-    States block other numbers without a campaign. https://www.twilio.com/docs/api/errors/30034
-    """
-    if number.kind == "toll-free":
-        yield _verification(f"{check}: toll-free verification", number.verification)
-    elif number.kind == "local":
-        yield _campaign(f"{check}: 10DLC", campaigns)
-
-
-def _verification(check: str, state: str | Unseen | None) -> Finding:
-    match state:
-        case Unseen():
-            return unseen(check, state)
-        case "TWILIO_APPROVED":
-            return Finding(check, "ok", "The number is verified.")
-        case _:
-            fact = "The number has no verification." if state is None else f"The verification is {state}."
-            do = f"Carriers block it (30032) until it is verified: {DOCUMENTED}/messaging/compliance/toll-free."
-            return Finding(check, "wrong", fact, do)
-
-
-def _campaign(check: str, campaigns: tuple[str, ...] | Unseen) -> Finding:
-    match campaigns:
-        case Unseen():
-            return unseen(check, campaigns)
-        case _ if "VERIFIED" in campaigns:
-            return Finding(check, "ok", "A verified campaign covers the number.")
-        case _:
-            fact = f"Its campaign is {', '.join(campaigns)}." if campaigns else "No campaign covers this number."
-            do = f"Carriers of the United States block it (30034): {DOCUMENTED}/messaging/compliance/a2p-10dlc."
-            return Finding(check, "wrong" if "FAILED" in campaigns else "warning", fact, do)
 
 
 def _without_secrets(url: str) -> str:
