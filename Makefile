@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy demo dev test check chaos simulate mutations docs data clients screenshots build deploy deploy-local cost bench clean
+.PHONY: help setup setup-deploy demo dev doctor test check chaos simulate mutations docs data clients screenshots build deploy deploy-local cost bench clean
 
 # The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
@@ -27,6 +27,9 @@ demo: setup ## send 200 messages through a failing Twilio stand-in, in under a m
 
 dev: setup ## run the whole stack on this machine in real time, until Ctrl-C
 	@python -m local dev
+
+doctor: setup ## check the settings of the stack that make dev runs
+	@python -m local doctor
 
 test: setup ## run the tests
 	@pytest -n auto --dist loadgroup

@@ -1,4 +1,4 @@
-"""`python -m local COMMAND`: demo, dev (the default), deploy, send or screenshots."""
+"""`python -m local COMMAND`: demo, dev (the default), doctor, deploy, send or screenshots."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("demo", help="send 200 messages through a failing Twilio stand-in, in under a minute")
     commands.add_parser("dev", help="run the stack at real speed until Ctrl-C (the default)")
+    commands.add_parser("doctor", help="check the settings of the stack that dev runs")
     commands.add_parser("deploy", help="run sam deploy to an AWS account on this machine, until Ctrl-C")
     send = commands.add_parser("send", help="send a message through the stack that dev runs")
     send.add_argument("to", help="a phone number, such as +4917612345678")
@@ -27,6 +28,10 @@ def main() -> int:
             from local.commands.demo import demo
 
             return demo()
+        case "doctor":
+            from local.commands.dev import examine
+
+            return examine()
         case "deploy":
             from local.commands.deploy import deploy
 

@@ -19,6 +19,7 @@ import psycopg
 
 from local.aws.container import ROOT
 from local.aws.triggers import API_HOST, Clock, Front, Handler, http_front, load, routes, schedules
+from local.twilio.senders import OwnNumber
 from local.twilio.stand_in import Behaviour, TwilioStandIn
 from local.waiting import let_time_pass
 from sms_retry.console import session
@@ -98,6 +99,9 @@ def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: b
             port=TWILIO_PORT if real_time else 0,
         )
         parts.enter_context(twilio)
+        twilio.senders.numbers[ENVIRONMENT["TWILIO_SENDER"]] = OwnNumber(
+            f"{ENVIRONMENT['PUBLIC_WEBHOOK_URL']}/twilio/inbound"
+        )
         os.environ["TWILIO_API_URL"] = twilio.url
         handlers = {function: load(function) for function in FUNCTIONS}
         for handler in handlers.values():

@@ -84,6 +84,14 @@ def send_one(to: str, body: str) -> int:
     return 0
 
 
+def examine() -> int:
+    """Run the doctor against the stack of `dev`; returns its exit code."""
+    from sms_retry.__main__ import main
+
+    with environment(DATABASE_URL=os.environ.get("LOCAL_DATABASE_URL") or ENVIRONMENT["DATABASE_URL"]):
+        return main(["doctor"])
+
+
 def _help(parts: Stack) -> str:
     architecture = "x86_64" if platform.machine() in ("x86_64", "AMD64") else "arm64"
     front = f"{parts.front.url}/twilio/status"

@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from local.twilio import senders
 from local.twilio.account import ACCOUNT_SID, AUTH_TOKEN, Account, Callback, Post
 from local.twilio.messages import PARAMETERS, Message, error, fault, page, resource
 from local.twilio.plan import (
@@ -63,8 +64,8 @@ class TwilioStandIn(Account):
     """An Account over HTTP. It accepts the account SID with its token and, if given, `api_key` (SID, secret).
 
     With `callbacks="live"` it posts status callbacks when they are due; with `"manual"` only
-    `deliver_callbacks()` does. Port 0 takes any free port. Between `close()` and the next `start()` connections to
-    its port are refused; its messages stay.
+    `deliver_callbacks()` does. `senders` has its numbers and services. Port 0 takes any free port. Between `close()`
+    and the next `start()` connections to its port are refused; its messages stay.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class TwilioStandIn(Account):
         super().__init__(behaviour, account_sid=account_sid, auth_token=auth_token, route=route)
         self.port = port
         self._logins = {_basic(*login) for login in ((account_sid, auth_token), api_key) if login}
+        self._keys = {_basic(*api_key)} if api_key else set()
+        self.senders = senders.Senders()
         self._live = callbacks == "live"
         self._concurrent = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -132,6 +135,7 @@ class TwilioStandIn(Account):
                 web.get(f"{messages}/{{sid}}.json", self._message),
                 web.post(f"{messages}/{{sid}}.json", self._message),
                 web.delete(f"{messages}/{{sid}}.json", self._message),
+                *senders.routes(self.senders, self.account_sid, self._denied, self._denied_with_a_key),
                 web.post("/stand-in/plan", self._take_plan),
                 web.get("/stand-in/accepted", self._show_accepted),
                 web.post("/stand-in/reset", self._take_reset),
@@ -233,7 +237,16 @@ class TwilioStandIn(Account):
         if self.behaviour.down:
             return Refuse(503, 20503)
         known = request.headers.get("Authorization") in self._logins
-        return None if known and request.match_info["account"] == self.account_sid else Refuse(401, 20003)
+        ours = request.match_info.get("account", self.account_sid) == self.account_sid
+        return None if known and ours else Refuse(401, 20003)
+
+    def _denied(self, request: web.Request) -> web.Response | None:
+        denial = self._denial(request)
+        return self._refuse(denial) if denial else None
+
+    def _denied_with_a_key(self, request: web.Request) -> web.Response | None:
+        is_key = request.headers.get("Authorization") in self._keys
+        return self._refuse(Refuse(401, 20003)) if is_key else self._denied(request)
 
     def _refuse(self, refuse: Refuse, to: str = "") -> web.Response:
         answer = self._answer(refuse.http_status, error(refuse.http_status, refuse.code, to))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from urllib.parse import urlencode
@@ -240,3 +241,48 @@ def test_the_stage_of_the_api_gives_the_signed_url_if_the_environment_does_not(
     assert stack.invoke("twilio_webhook", event | {"stageVariables": {"PUBLIC_WEBHOOK_URL": own}})["statusCode"] == 204
     with pytest.raises(Exception, match="PUBLIC_WEBHOOK_URL is not set"):
         stack.invoke("twilio_webhook", event)
+
+
+def calls_of(stack: Stack, event: dict[str, object], status: int) -> int:
+    """The number of calls, of Python and of C, that the webhook makes for an event."""
+    stack.invoke("twilio_webhook", event)
+    calls = 0
+
+    def count(_frame: object, what: str, _argument: object) -> None:
+        nonlocal calls
+        calls += what in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        answer = stack.invoke("twilio_webhook", event)
+    finally:
+        sys.setprofile(None)
+    assert answer["statusCode"] == status
+    return calls
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {f"f{n:02}": "" for n in range(100)},
+        {f"f{n:02}": "x" * 155 for n in range(100)},
+        {f"f{n:02}": "\0" * 50 for n in range(100)},
+        {"Body": "\0" * 5400},
+    ],
+    ids=["empty fields", "long fields", "escaped fields", "one escaped field"],
+)
+def test_a_forged_request_costs_at_most_twice_a_genuine_one(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, form: dict[str, str]
+) -> None:
+    # Calls do not depend on the machine. In time, on one machine and in one run, the ratios are below these.
+    monkeypatch.setenv("FORMER_WEBHOOK_URLS", "https://old.example.com")
+    sid = stack.invoke("send_sms", message())["provider_sid"]
+    genuine = {"MessageSid": sid, "MessageStatus": "sent", "AccountSid": ENVIRONMENT["TWILIO_ACCOUNT_SID"]}
+    public, token = f"{ENVIRONMENT['PUBLIC_WEBHOOK_URL']}/twilio/status?t=1-1", ENVIRONMENT["TWILIO_AUTH_TOKEN"]
+
+    def event(form: dict[str, str], signed: str) -> dict[str, object]:
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Twilio-Signature": signed}
+        return http_api_event("POST", "/twilio/status", "t=1-1", headers, urlencode(form).encode())
+
+    allowed = 2 * calls_of(stack, event(genuine, signature(token, public, genuine)), 204)
+    assert calls_of(stack, event(form, signature("another", public, form)), 403) <= allowed

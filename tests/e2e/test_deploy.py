@@ -26,7 +26,8 @@ from local.stack import ENVIRONMENT
 from local.twilio.callbacks import post_callback
 from local.twilio.stand_in import Accept, Behaviour, Callbacks
 from local.waiting import wait_until
-from sms_retry import worker
+from sms_retry import doctor, worker
+from sms_retry.doctor import look_at_aws
 from tests.e2e.messages import BODY, PEOPLE, message, number
 from tests.unit.test_deploy import BROKEN, FILLED_IN
 
@@ -202,6 +203,35 @@ def test_a_change_to_a_layer_alone_reaches_every_alias_and_the_database(here: Ac
     assert set(before.values()) == {"1"}
     assert versions(here) == dict.fromkeys(before, "2")
     assert "Migration UPDATE_COMPLETE" in here.events("dev")
+
+
+def test_the_doctor_of_the_stack_finds_a_stale_alias_and_a_disabled_schedule(
+    here: Account, deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in here.aws.shell.items():
+        monkeypatch.setenv(name, value)
+    # No name server knows the host of the address of this account.
+    monkeypatch.setattr(look_at_aws, "_answer", lambda url: post_callback(url, {}, "a guess", here.twilio.route)[0])
+
+    def wrong() -> set[str]:
+        return {finding.check for finding in doctor.examine({}, "sms-retry-dev") if finding.level == "wrong"}
+
+    # The account counts no invocations, and the server of the tests is not durable.
+    before = wrong() - {"aws: ticks", "database: synchronous_commit"}
+    client, alias = here.aws.client("lambda"), functions(here)["health_check"].removesuffix(":live")
+    [schedule, *_] = here.aws.client("scheduler").list_schedules()["Schedules"]
+    found = here.aws.client("scheduler").get_schedule(Name=schedule["Name"])
+    kept = ("ScheduleExpression", "FlexibleTimeWindow", "Target", "Name")
+    settings = {name: found[name] for name in kept}
+    here.aws.client("scheduler").update_schedule(**settings, State="DISABLED")
+    client.update_alias(FunctionName=alias, Name="live", FunctionVersion="1")
+    try:
+        assert wrong() - before >= {"aws: alias of HealthCheck", f"aws: schedule {schedule['Name']}"}
+    finally:
+        client.update_alias(FunctionName=alias, Name="live", FunctionVersion="2")
+        here.aws.client("scheduler").update_schedule(**settings, State="ENABLED")
+    # The stand-in has no number, and the topic no subscriber.
+    assert before == {"aws: alarms", f"twilio: sender {ENVIRONMENT['TWILIO_SENDER']}"}
 
 
 def test_a_failed_migration_rolls_its_deployment_back(here: Account, deployed: Deployed) -> None:

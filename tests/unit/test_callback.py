@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from hypothesis import given
@@ -116,6 +116,24 @@ def test_a_form_that_is_larger_than_every_callback_is_refused_unread(
     assert isinstance(read(given), NotACallback)
 
 
+@pytest.mark.parametrize("address", [URL, f"{URL}:443", f"{URL}:8443", "http://sms.example.com"])
+@pytest.mark.parametrize("body", ["plain", "a+b%26c%3Dd", "%E0%A4%B9\\x41%5Cn", "%F0%9F%98%80 \\"])
+def test_a_form_is_read_and_its_signature_computed_as_the_sdk_does(address: str, body: str) -> None:
+    form = {"Body": parse_qsl(f"Body={body}")[0][1], "MessageSid": SID, "MessageStatus": "sent"}
+    given = event(form)
+    given |= {"body": f"Body={body}&MessageSid={SID}&MessageStatus=sent", "isBase64Encoded": False}
+    signature = RequestValidator(TOKEN).compute_signature(f"{address}/twilio/status?t=17-2", form)
+    given["headers"]["x-twilio-signature"] = signature
+
+    assert isinstance(callback.read(given, (address,), (TOKEN,)), Receipt)
+    assert RequestValidator(TOKEN).validate(f"{address}/twilio/status?t=17-2", form, signature)
+
+
+@pytest.mark.parametrize("body", ["MessageSid=%", "MessageSid=%4", "MessageSid=%zz", "MessageSid=%ff"])
+def test_a_form_with_a_broken_escape_is_not_a_callback(body: str) -> None:
+    assert isinstance(read({**event(STATUS), "body": body, "isBase64Encoded": False}), NotACallback)
+
+
 def test_header_names_are_case_insensitive() -> None:
     lower = event(STATUS)
     upper = {**lower, "headers": {name.title(): value for name, value in lower["headers"].items()}}
@@ -145,16 +163,16 @@ def test_a_repeated_field_is_signed_with_all_its_values() -> None:
 
 def test_twilios_published_vector_is_accepted() -> None:
     form = {
-        "CallSid": ["CA1234567890ABCDE"],
-        "Caller": ["+14158675310"],
-        "Digits": ["1234"],
-        "From": ["+14158675310"],
-        "To": ["+18005551212"],
+        "CallSid": "CA1234567890ABCDE",
+        "Caller": "+14158675310",
+        "Digits": "1234",
+        "From": "+14158675310",
+        "To": "+18005551212",
     }
-    url = "https://example.com/myapp.php?foo=1&bar=2"
-    assert is_signed(url, form, "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12345"])
-    assert not is_signed(url, form, "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12346"])
-    assert not is_signed(url, {**form, "Digits": ["12345"]}, "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12345"])
+    url = (["https://example.com"], "/myapp.php?foo=1&bar=2")
+    assert is_signed(*url, [*form.items()], "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12345"])
+    assert not is_signed(*url, [*form.items()], "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12346"])
+    assert not is_signed(*url, [*form.items(), ("Digits", "12345")], "L/OH5YylLD5NRKLltdqwSvS0BnU=", ["12345"])
 
 
 @pytest.mark.parametrize(

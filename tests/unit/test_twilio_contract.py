@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
+import re
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -12,10 +15,13 @@ from urllib.request import Request, urlopen
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
+from twilio.rest import Client
 
 from local.twilio.messages import PARAMETERS
 from local.twilio.openapi import EXCERPT, MESSAGE, MESSAGES, excerpt
+from local.twilio.senders import OwnNumber, OwnService
 from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN, Accept, TwilioStandIn
+from sms_retry.twilio import Wire
 
 ANNA = "+4915112345678"
 
@@ -94,3 +100,42 @@ def test_the_excerpt_keeps_facts_and_drops_prose(openapi: dict[str, Any]) -> Non
     published["paths"][MESSAGE]["delete"] = {"responses": {"204": {"description": "prose"}}}
     assert published != openapi
     assert excerpt(published) == openapi
+
+
+def test_the_settings_of_the_account_have_the_fields_that_twilios_sdk_reads(twilio: TwilioStandIn) -> None:
+    # The SDK is generated from Twilio's OpenAPI documents. Registrations have many more fields than the stand-in.
+    service, number, code = "MG" + "0" * 32, "+18005550123", "12345"
+    twilio.senders.numbers |= {number: OwnNumber(verification="IN_REVIEW"), code: OwnNumber()}
+    twilio.senders.services[service] = OwnService(numbers=(number,), campaigns=("VERIFIED",))
+    with closing(Wire(twilio.url)) as wire:
+        client = Client(ACCOUNT_SID, AUTH_TOKEN, http_client=wire)
+        messaging = client.messaging.v1
+        for record, key in [
+            (lambda: client.api.v2010.accounts(ACCOUNT_SID).fetch(), None),
+            (lambda: client.incoming_phone_numbers.list(phone_number=number)[0], "incoming_phone_numbers"),
+            (lambda: client.short_codes.list(short_code=code)[0], "short_codes"),
+            (lambda: messaging.services.list()[0], "services"),
+            (lambda: messaging.services(service).fetch(), None),
+            (lambda: messaging.services(service).phone_numbers.list()[0], "phone_numbers"),
+        ]:
+            source = inspect.getsource(type(record()).__init__)
+            read = set(re.findall(r'payload\.get\(\s*"(\w+)"', source))
+            answer = json.loads(wire.answer[2])
+            assert len(read) > 5
+            assert read <= set(answer[key][0] if key else answer), source[:80]
+        assert [each.campaign_status for each in messaging.services(service).us_app_to_person.list()] == ["VERIFIED"]
+        sid = client.incoming_phone_numbers.list(phone_number=number)[0].sid
+        [verification] = messaging.tollfree_verifications.list(tollfree_phone_number_sid=sid)
+        assert verification.status in vars(type(verification).Status).values()
+
+
+@pytest.mark.parametrize(("login", "status"), [("key", 401), ("token", 200)])
+def test_an_api_key_of_the_kind_standard_may_not_read_accounts(login: str, status: int) -> None:
+    with TwilioStandIn(callbacks="manual", api_key=("SK1", "secret")) as twilio:
+        user, password = ("SK1", "secret") if login == "key" else (ACCOUNT_SID, AUTH_TOKEN)
+        wire = Wire(twilio.url)
+        wire.request("GET", f"/2010-04-01/Accounts/{ACCOUNT_SID}.json", auth=(user, password))
+        assert wire.answer[0] == status
+        wire.request("GET", "/v1/Services", auth=(user, password))
+        assert wire.answer[0] == 200
+        wire.close()

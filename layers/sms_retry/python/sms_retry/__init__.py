@@ -2,7 +2,8 @@
 
 The modules stand on floors. A module imports only from lower floors; import-linter checks this (pyproject.toml).
 
-    9  __main__
+   10  __main__
+    9  doctor
     8  commands
     7  runtime · scale_out · terminal · console
     6  metrics · bulk
@@ -12,7 +13,8 @@ The modules stand on floors. A module imports only from lower floors; import-lin
     2  readings · hours · matching · migrate
     1  values · numbers · replies · codes · zones · holidays · settings · secrets · connection
 
-Floors 9 to 7 face a person or AWS: the command line, the browser's console, and the state of a Lambda container.
+Floors 10 to 7 face a person or AWS: the command line, the browser's console, and the state of a Lambda container.
+The `doctor` checks the settings of a deployment.
 Floor 5 holds the use cases. `worker` sends due messages, one `attempt` for each claim. `reconcile` asks Twilio's
 `listing` about messages without an answer, and `matching` says which listed message is ours. `delivery` records
 receipts and replies.

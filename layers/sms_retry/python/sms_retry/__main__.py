@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(result.facts, default=_json, indent=2))
     else:
         terminal.show(result.shown)
-    return 0
+    return int(result.code)
 
 
 def _json(value: Any) -> Any:
@@ -76,6 +76,13 @@ def _sentence(why: Exception) -> str:
             raise why
 
 
+def _doctor(given: argparse.Namespace) -> commands.Result:
+    # It imports clients that no other command needs.
+    from sms_retry import doctor
+
+    return doctor.doctor(given)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one sentence without argparse's usage lines."""
@@ -97,6 +104,8 @@ def command_line() -> _Parser:
         added.set_defaults(act=act)
         return added
 
+    examine = command("doctor", _doctor, "check the database, Twilio and, with --stack, AWS")
+    examine.add_argument("--stack", metavar="NAME", help="a stack of AWS: its settings take the place of the variables")
     command("status", commands.status, "show the figures of the queue, holds and parked messages")
     show = command("show", commands.show, "show one message and its story")
     show.add_argument("--numbers", action="store_true", help="with number and text; the request is recorded")

@@ -28,6 +28,8 @@ class Result:
 
     facts: dict[str, Any]
     shown: terminal.Shown
+    # The exit code of the program.
+    code: int = 0
 
 
 Act = Callable[[Namespace], Result]

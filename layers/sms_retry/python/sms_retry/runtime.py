@@ -92,7 +92,7 @@ def sender() -> AbstractContextManager[Send]:
     given = settings.sending(os.environ)
     account, newer = given.account, partial(_newer_credentials, given.account)
     return twilio.open_sender(
-        _credentials(account), account.api_url, given.sender.sender, given.sender.webhook_url, newer
+        credentials(account), account.api_url, given.sender.sender, given.sender.webhook_url, newer
     )
 
 
@@ -112,7 +112,7 @@ def asking(read_timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
     from sms_retry import listing
 
     given = settings.asking(os.environ)
-    with listing.open_listing(_credentials(given.account), given.account.api_url, read_timeout) as questions:
+    with listing.open_listing(credentials(given.account), given.account.api_url, read_timeout) as questions:
         yield questions
 
 
@@ -136,7 +136,7 @@ class Signers(NamedTuple):
 
 def signers(event: dict[str, Any]) -> Signers:
     given = settings.listening(os.environ, event.get("stageVariables"))
-    return _signers(given, _credentials(given.account))
+    return _signers(given, credentials(given.account))
 
 
 def newer_signers(event: dict[str, Any]) -> Signers | None:
@@ -151,7 +151,7 @@ def _signers(given: settings.Listening, main: settings.Credentials) -> Signers:
     return Signers(given.addresses, main.signing_tokens, main.account_sid, accounts)
 
 
-def _credentials(account: settings.Account) -> settings.Credentials:
+def credentials(account: settings.Account) -> settings.Credentials:
     if account.secret_arn:
         return settings.Credentials.of(_secret(account.secret_arn).value())
     return settings.Credentials(account.account_sid or "", account.auth_token or "")

@@ -127,6 +127,15 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True)
+class Talking:
+    """The settings of the doctor for Twilio. Twilio may post to each of `addresses`; the current one is first."""
+
+    account: Account
+    sender: Sender
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CleaningUp:
     """The settings of cleanup_retries, in days after the end of a message: None keeps its text, or the message."""
 
@@ -200,16 +209,18 @@ def listening(environ: Mapping[str, str], stage: Mapping[str, str] | None = None
     No caller can set these variables. The environment cannot hold that address: the API is created after the function.
     """
     read = _Reader(environ)
-    own, current = _Reader(stage or {}).optional("PUBLIC_WEBHOOK_URL"), read.optional("PUBLIC_WEBHOOK_URL")
-    former = read.listed("FORMER_WEBHOOK_URLS", ADDRESS, "URLs without a path, such as https://sms.example.com")
-    addresses = [read.url("PUBLIC_WEBHOOK_URL")] if current or not own else []
-    addresses += [url.rstrip("/") for url in (own, *former) if url]
-    return read.checked(Listening(_database(read), _account(read), tuple(dict.fromkeys(addresses))))
+    return read.checked(Listening(_database(read), _account(read), _addresses(read, stage)))
 
 
 def default_sender(environ: Mapping[str, str]) -> str:
     """TWILIO_SENDER, for the functions that send nothing; empty where it is not set."""
     return _Reader(environ).optional("TWILIO_SENDER") or ""
+
+
+def twilio(environ: Mapping[str, str], stage: Mapping[str, str] | None = None) -> Talking:
+    """All that concerns Twilio, without the database."""
+    read = _Reader(environ)
+    return read.checked(Talking(_account(read), _sender(read), _addresses(read, stage)))
 
 
 def cleaning_up(environ: Mapping[str, str]) -> CleaningUp:
@@ -324,6 +335,14 @@ def _sender(read: _Reader) -> Sender:
         read.faults.append(f"TWILIO_SENDER must be {forms}")
     only_to = read.listed("ONLY_TO", NUMBER, "numbers or their first digits, such as +1 or +447700900123")
     return Sender(sender, read.url("PUBLIC_WEBHOOK_URL"), read.number("SEND_CONCURRENCY", 20, 1, 200), only_to)
+
+
+def _addresses(read: _Reader, stage: Mapping[str, str] | None) -> tuple[str, ...]:
+    own, current = _Reader(stage or {}).optional("PUBLIC_WEBHOOK_URL"), read.optional("PUBLIC_WEBHOOK_URL")
+    former = read.listed("FORMER_WEBHOOK_URLS", ADDRESS, "URLs without a path, such as https://sms.example.com")
+    addresses = [read.url("PUBLIC_WEBHOOK_URL")] if current or not own else []
+    addresses += [url.rstrip("/") for url in (own, *former) if url]
+    return tuple(dict.fromkeys(addresses))
 
 
 def _linger(read: _Reader) -> int:

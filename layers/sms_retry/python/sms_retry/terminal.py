@@ -18,6 +18,7 @@ from sms_retry.readings import CurrentHold, KnownSender, MessageDetails, Origin,
 
 Shown = str | Group
 
+LEVELS = {"ok": "green", "warning": "yellow", "wrong": "red"}
 COLOURS = {"healthy": "green", "warning": "yellow", "critical": "red"}
 # The figures of health.check, by their names on the screen.
 FIGURES = {
@@ -133,6 +134,18 @@ def story(details: MessageDetails, origin: Origin | None, body: str | None, step
         facts.append(f"retries {details.retry_count} of {details.max_retries}")
     heading = f"Message {details.message_id} is {details.status}: {', '.join(facts)}"
     return _table(heading, ("when (UTC)", "what", "ticket", "code", "detail"), [_line(step) for step in steps])
+
+
+def checks(findings: Sequence[Any]) -> Group:
+    """The findings of the doctor: each with its level, and what to do below it."""
+    lines = []
+    for each in findings:
+        lines.append(
+            Text(f"{each.level:<8} ", LEVELS[each.level]) + Text(_printable(f"{each.check}: {each.fact}"), "default")
+        )
+        if each.to_do:
+            lines.append(Text(_printable(f"{'':<9}{each.to_do}"), "dim"))
+    return Group(*lines)
 
 
 def counts(messages: dict[str, int]) -> Group:
