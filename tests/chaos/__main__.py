@@ -1,6 +1,7 @@
 """`make chaos`: kills workers at every step and at random moments, and lets Twilio rewrite messages and its list lag.
 
-It checks that no message is lost or sent twice.
+It checks that no message is lost or sent twice, and that a killed worker costs a paced sender no segments for longer
+than a minute.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ WIDTH = 120
 COLUMNS = ("runs", "messages", "kills", "recovered", "by_callback", "by_list", "resent", "exactly_once")
 # Runs for each pair of step and number of workers.
 RUNS_A_STEP = 2
+# Segments a second of the runs with a paced sender: fewer than the messages of a run.
+PACE = 4
 
 
 def main() -> int:
@@ -51,7 +54,7 @@ def main() -> int:
         whole = parts.enter_context(stack(url))
         for plan in track(plans, f"seed {arguments.seed}", console=console):
             found = crash(whole, plan, server.restart)
-            table[plan.step, plan.workers] += found
+            table[plan.step + " (paced sender)" * bool(plan.pace), plan.workers] += found
             for violation in found.violations:
                 console.print(violation, soft_wrap=True)
         rewritten = _rewritten(url, console)
@@ -109,7 +112,9 @@ def _plans(seed: int, runs: int) -> list[Plan]:
     rng, rare = Random(seed), AT_ANY_MOMENT if os.environ.get("LOCAL_DATABASE_URL") else WITH_A_RESTART
     steps = [(step, workers) for _ in range(RUNS_A_STEP) for step in STEPS for workers in (1, 2, 3, 4)]
     steps += [(AT_ANY_MOMENT if n % 10 else rare, 1 + n // 10 % 4) for n in range(runs)]
-    return [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20)) for step, workers in steps]
+    plans = [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20)) for step, workers in steps]
+    paced = [(step, workers) for step in (*STEPS, *(AT_ANY_MOMENT,) * 5) for workers in (1, 2, 4)]
+    return plans + [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20), PACE) for step, workers in paced]
 
 
 def _rendered(table: Mapping[tuple[str, int], Found]) -> Table:
