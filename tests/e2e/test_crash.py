@@ -29,9 +29,9 @@ def test_workers_killed_at_one_step_lose_nothing_and_send_nothing_twice(whole: S
     assert found.exactly_once == 10
 
 
-@pytest.mark.parametrize("step", ["after the claim", "during the POST", AT_ANY_MOMENT])
-def test_killed_workers_cost_a_paced_sender_no_segments_for_longer_than_a_minute(whole: Stack, step: str) -> None:
-    found = crash(whole, Plan(step, workers=2, seed=3, messages=12, pace=4))
+@pytest.mark.parametrize("step", ["after the claim", "during the POST", "after Twilio accepted"])
+def test_a_killed_worker_costs_a_paced_sender_no_segments_for_longer_than_a_minute(whole: Stack, step: str) -> None:
+    found = crash(whole, Plan(step, workers=1, seed=3, messages=12, pace=4))
 
     assert not found.violations
     assert found.kills

@@ -1,6 +1,6 @@
 """One week of the whole stack, minute by minute, with the real handlers and SQL and a simulated clock.
 
-The clock skips minutes in which nothing is due. While a message of a paced sender is due, it moves by a second, and
+The clock skips minutes in which nothing is due. While a message of a paced sender is due, it moves by half a second, and
 each look of a lingering worker is a run of process_retries. The daily clean-up does not run, because the checks read
 all rows.
 """
@@ -36,7 +36,6 @@ from tests.simulation.plan import (
     MINUTE,
     OUTAGE,
     ROUGH_DAY,
-    SECOND,
     SHOP_STOPPING,
     STARTS,
     STOPS,
@@ -49,6 +48,8 @@ from tests.simulation.plan import (
 )
 from tests.simulation.senders import LINGERS, OF_DEPLOYMENT, OWN, SHOP
 
+# A worker looks four times a second while messages wait for a pace. Here it looks half as often.
+BETWEEN_LOOKS = timedelta(seconds=0.5)
 # Every message must have ended by then.
 LONGEST = timedelta(days=16)
 # During the flood: Twilio's latency, and the timeout of a worker, which leaves little time to send (seconds).
@@ -143,8 +144,8 @@ class _Simulation:
         at: datetime | None = self.plan.start
         while at and at - self.plan.start < LONGEST:
             self.clock.set(at)
-            if at.second:
-                self._second(at)
+            if at.second or at.microsecond:
+                self._look(at)
             else:
                 self._minute(at)
             at = self._next(at)
@@ -162,9 +163,9 @@ class _Simulation:
         replace(self.functions, now=at - MINUTE, _minutes=since_1970 - 1).advance()
         self._record(at)
 
-    def _second(self, at: datetime) -> None:
+    def _look(self, at: datetime) -> None:
         """What is queued now waits for the next look."""
-        if at.second <= LINGERS / SECOND:
+        if _lingers(at):
             self._invoke("process_retries", {})
         self._queue_due(at)
 
@@ -273,17 +274,21 @@ class _Simulation:
         # `reconcile` runs every five minutes.
         minutes = [_ceiling(instant, MINUTE) for instant in due if instant]
         minutes += [_ceiling(to_ask, 5 * MINUTE)] if to_ask else []
-        following = _ceiling(at + SECOND, MINUTE)
-        looks = [max(_look(to_pace), _look(at + SECOND))] if to_pace else []
-        queued = [max(self.texts[-1].at, at + SECOND)] if self.texts else []
+        following = _ceiling(at + BETWEEN_LOOKS, MINUTE)
+        looks = [_look(max(to_pace, at + BETWEEN_LOOKS))] if to_pace else []
+        queued = [max(self.texts[-1].at, at + BETWEEN_LOOKS)] if self.texts else []
         instants = [*(max(each, following) for each in minutes), *looks, *queued]
         return min(instants, default=None)
 
 
 def _look(instant: datetime) -> datetime:
-    """The first second from `instant` on in which a worker looks."""
-    second = _ceiling(instant, SECOND)
-    return second if second.second <= LINGERS / SECOND else _ceiling(second, MINUTE)
+    """The first instant from `instant` on at which a worker looks."""
+    look = _ceiling(instant, BETWEEN_LOOKS)
+    return look if _lingers(look) else _ceiling(look, MINUTE)
+
+
+def _lingers(at: datetime) -> bool:
+    return at - at.replace(second=0, microsecond=0) <= LINGERS
 
 
 def _ceiling(instant: datetime, step: timedelta) -> datetime:
