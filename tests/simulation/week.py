@@ -1,8 +1,8 @@
 """One week of the whole stack, minute by minute, with the real handlers and SQL and a simulated clock.
 
-The clock skips minutes in which nothing is due. While a message of a paced sender is due, it moves by half a second, and
-each look of a lingering worker is a run of process_retries. The daily clean-up does not run, because the checks read
-all rows.
+The clock skips minutes in which nothing is due. While a message of a paced sender is due, it moves by half a second,
+and each look of a lingering worker is a run of process_retries. The daily clean-up does not run, because the checks
+read all rows.
 """
 
 from __future__ import annotations
