@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from local.stack import OPERATOR, Stack
-from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset
+from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset, always
 from local.waiting import let_time_pass
 from sms_retry.console import csrf
 from sms_retry.operate import masked
@@ -278,6 +278,19 @@ def test_a_sender_is_recorded_and_listed(stack: Stack, visitor: Visitor) -> None
     another = visitor.post("/do/sender", sender="+15005550002", business_id="acme")
     assert another.status == 400
     assert "business_id has another sender already" in another.words
+
+
+def test_an_unknown_message_and_the_list_of_unknowns_show_the_sender(stack: Stack, visitor: Visitor) -> None:
+    stack.twilio.behave(default=always(Reset(accepted=None)))
+    own = stack.invoke("send_sms", message(1, sender="+15005550101", batch="spring"))["message_id"]
+    other = stack.invoke("send_sms", message(2))["message_id"]
+
+    assert "Sender +15005550101 Batch spring Segments 1" in visitor.get(f"/messages/{own}").words
+    assert "Sender that of the deployment Segments 1" in visitor.get(f"/messages/{other}").words
+    for page in ("/", "/stuck"):
+        seen = visitor.get(page).words
+        assert f"{own} default · otp · from +15005550101" in seen
+        assert f"{other} default · otp {masked(number(2))}" in seen
 
 
 def test_a_person_opts_out_by_a_message_and_opts_in_by_number(stack: Stack, visitor: Visitor) -> None:

@@ -38,6 +38,7 @@ def answer(event: Mapping[str, Any], context: Any, store: Store) -> dict[str, An
 def overview() -> Page:
     store = request().store
     found, last_day, holds = health.check(store), store.last_day(), store.current_holds()
+    stuck = store.stuck(3)
     return page(
         "overview.html",
         here="/",
@@ -47,7 +48,8 @@ def overview() -> Page:
         codes=plots.codes(last_day),
         reasons=store.waiting_for(),
         holds=holds,
-        stuck=store.stuck(3),
+        stuck=stuck,
+        senders=_senders(stuck),
         why=_why(holds),
     )
 
@@ -61,7 +63,9 @@ def waiting() -> Page:
 @app.get("/stuck")
 def stuck() -> Page:
     store = request().store
-    return page("stuck.html", here="/stuck", rows=store.stuck(ROWS), why=_why(store.current_holds()))
+    rows = store.stuck(ROWS)
+    why = _why(store.current_holds())
+    return page("stuck.html", here="/stuck", rows=rows, senders=_senders(rows), why=why)
 
 
 @app.get("/ended")
@@ -163,7 +167,15 @@ def _message(id: int, shown: NumberAndText | None = None) -> Page:
     store, details = request().store, _details(id)
     done = store.recorded_actions(f"message {id}", LAST_ID, ROWS)
     events = story(store.message_story(id), done, details, request().now)
-    return page("message.html", here="", message=details, story=events, shown=shown, can=actions.possible(details))
+    return page(
+        "message.html",
+        here="",
+        message=details,
+        origin=store.message_origin(id),
+        story=events,
+        shown=shown,
+        can=actions.possible(details),
+    )
 
 
 def _details(id: int) -> MessageDetails:
@@ -171,6 +183,10 @@ def _details(id: int) -> MessageDetails:
     if details is None:
         raise fields.NoSuchMessage
     return details
+
+
+def _senders(rows: Sequence[ListedMessage]) -> dict[int, str]:
+    return request().store.senders_of([row.message_id for row in rows])
 
 
 def _why(holds: Sequence[CurrentHold]) -> Callable[[ListedMessage], str]:
