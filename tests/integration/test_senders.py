@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from local.waiting import let_time_pass
+from sms_retry import health
 from sms_retry.store import Store
 from sms_retry.values import Claim, Hold, Message, Report
 from tests.integration.examples import accepted, assert_state, finish, in_parallel, number, one, sid
@@ -62,6 +63,16 @@ def test_a_quiet_sender_saves_the_segments_of_one_second(db: psycopg.Connection,
     let_time_pass(db, minutes=10)
     assert len(let_go(store)) == 5
     assert let_go(store) == []
+
+
+def test_senders_without_a_segment_left_are_counted(db: psycopg.Connection, store: Store) -> None:
+    set_sender(db, segments_per_second=1)
+    set_sender(db, B)
+    let_time_pass(db, minutes=1)
+    assert health.gauges(health.check(store))["SendersAtPace"] == 0
+    queue(store, 1)
+    let_go(store)
+    assert health.gauges(health.check(store))["SendersAtPace"] == 1
 
 
 def test_a_text_of_three_segments_takes_three_tokens(db: psycopg.Connection, store: Store) -> None:

@@ -30,6 +30,7 @@ FIGURES = {
         "unknown": "unknown",
         "parked": "held_unknowns",
         "holds": "holds",
+        "senders without a segment left": "senders_at_pace",
     },
     "Last 24 hours": {
         "success rate": "success_rate",
