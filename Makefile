@@ -43,7 +43,7 @@ check: setup ## check format, lint, words, types, floors, migrations, template, 
 	build/policy/bin/checkov --config-file .checkov.yaml
 	build/policy/bin/zizmor --offline --quiet --persona=auditor .github/workflows
 
-chaos: setup ## kill workers at every step, and let Twilio rewrite and lag; takes about 6 minutes
+chaos: setup ## kill workers at every step, and let Twilio rewrite and lag; takes about 7 minutes
 	@python -m tests.chaos
 
 simulate: setup ## simulate four weeks in which clocks change, and check every guarantee; takes 2 minutes
