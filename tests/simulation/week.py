@@ -164,7 +164,7 @@ class _Simulation:
         self._record(at)
 
     def _look(self, at: datetime) -> None:
-        """What is queued now waits for the next look."""
+        """A text that is queued now waits for the next look."""
         if _lingers(at):
             self._invoke("process_retries", {})
         self._queue_due(at)
@@ -275,13 +275,13 @@ class _Simulation:
         minutes = [_ceiling(instant, MINUTE) for instant in due if instant]
         minutes += [_ceiling(to_ask, 5 * MINUTE)] if to_ask else []
         following = _ceiling(at + BETWEEN_LOOKS, MINUTE)
-        looks = [_look(max(to_pace, at + BETWEEN_LOOKS))] if to_pace else []
+        looks = [_next_look(max(to_pace, at + BETWEEN_LOOKS))] if to_pace else []
         queued = [max(self.texts[-1].at, at + BETWEEN_LOOKS)] if self.texts else []
         instants = [*(max(each, following) for each in minutes), *looks, *queued]
         return min(instants, default=None)
 
 
-def _look(instant: datetime) -> datetime:
+def _next_look(instant: datetime) -> datetime:
     """The first instant from `instant` on at which a worker looks."""
     look = _ceiling(instant, BETWEEN_LOOKS)
     return look if _lingers(look) else _ceiling(look, MINUTE)
