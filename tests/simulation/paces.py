@@ -78,7 +78,7 @@ def no_otp_waits_for_a_campaign(sent: Sequence[Sent]) -> Check:
             yield "no otp was queued while a campaign waited"
 
     waits = [(otp.at - otp.text.at) / SECOND for otp in behind]
-    seen = f"{len(otps)}, {len(behind)} of them behind a campaign: sent within {max(waits, default=0):.0f} s"
+    seen = f"{len(otps)}, {len(behind)} of them behind a campaign: sent within {max(waits, default=0):.1f} s"
     return Check("No otp waits for a campaign", seen, tuple(faults()))
 
 
