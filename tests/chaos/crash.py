@@ -189,7 +189,9 @@ def _callbacks_posted(stack: Stack, *, early: bool) -> Iterator[None]:
 
 def _kill_at_a_step(stack: Stack, plan: Plan, rng: Random) -> list[BaseProcess]:
     """Kill every worker when it reaches the step, then let the same number of workers run to the end."""
-    killed = [_start(stack, Kill(plan.step, rng.choice((1, 1, 2)))) for _ in range(plan.workers)]
+    # A worker of a paced sender may reach a step only once.
+    turns = (1,) if plan.pace else (1, 1, 2)
+    killed = [_start(stack, Kill(plan.step, rng.choice(turns))) for _ in range(plan.workers)]
     _wait_for(killed)
     others = [_start(stack) for _ in range(plan.workers)]
     _wait_for(others)
