@@ -23,7 +23,7 @@ CALLBACKS = 3
 # Gigabytes: the lines of webhook and API for one callback, and those of one scheduled run.
 LOG_OF_CALLBACK, LOG_OF_RUN = 1e-6, 3e-6
 # The names of all metrics that the functions can send; each that was sent in an hour is paid for that hour.
-METRICS = 51
+METRICS = 52
 SECRETS = 2
 RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 HOURS_OF = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}

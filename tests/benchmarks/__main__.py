@@ -1,6 +1,6 @@
 """`make bench`: our rates and times beside those of peers and beside the limit, in one run.
 
-    python -m tests.benchmarks                     all subjects except the long ones, in about twelve minutes
+    python -m tests.benchmarks                     all subjects except the long ones, in about fifteen minutes
     python -m tests.benchmarks queue drain         only these subjects
     python -m tests.benchmarks growth strain       the long subjects, with up to five million messages
     python -m tests.benchmarks --publish ...       also write the tables into docs/performance.md, and the plots
@@ -25,6 +25,7 @@ SUBJECTS = {
     "start": "start",
     "memory": "memory",
     "workers": "workers",
+    "latency": "latency",
     "senders": "senders",
     "batches": "batches",
     "growth": "growth",

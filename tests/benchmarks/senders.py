@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -18,8 +19,8 @@ from tests.benchmarks.measure import Row, rate, side_by_side
 from tests.benchmarks.stage import Stage, claim_and_finish, fill, sid
 
 COUNT = 10_000
-# Segments a second, and how long a pace is measured (seconds).
-PACE, SECONDS = 20, 20
+# Segments a second, how long a pace is measured, and the window that it is checked in (seconds).
+PACE, SECONDS, WINDOW = 20, 20, 10
 WORKERS = (1, 2, 4, 8)
 # Every second row has the next rank and its own sender.
 SPREAD = """with moved as (
@@ -43,38 +44,15 @@ def rows(stage: Stage) -> Iterator[Row]:
         name = f"claim and finish, {senders:,} businesses: ranks, senders and paces in use"
         yield Row("senders", name, "messages/s", found["with"], "without", found["without"], ("at least", 0.9))
     for workers in WORKERS:
-        used = [_used(stage.url, workers)]
-        yield Row(
-            "senders", f"a pace, {workers} workers", "segments/s", used, "the pace", [float(PACE)], ("at least", 0.95)
-        )
-    latencies = sorted(_latencies(stage.url))
-    name = "from the commit of queue_sms_retry to the POST, lingering: median, and 95th percentile"
-    yield Row("senders", name, "s", [latencies[len(latencies) // 2]], "one second", [1.0], ("at most", 1.0))
-    yield Row("senders", name, "s", [latencies[int(len(latencies) * 0.95)]], "two seconds", [2.0], ("at most", 1.0))
+        sent = _sent(stage.url, workers)
+        used, most = [len(sent) / SECONDS], [float(_most_in_a_window(sent))]
+        of, allowed = f"a pace, {workers} workers", [float(PACE * (WINDOW + 1))]
+        yield Row("senders", f"{of}: used", "segments/s", used, "the pace", [float(PACE)], ("at least", 0.95))
+        name = f"{of}: the most in ten seconds"
+        yield Row("senders", name, "segments", most, "eleven seconds of the pace", allowed, ("at most", 1.0))
     waits = [_otp_behind_a_campaign(stage.url) for _ in range(5)]
     name = "an otp behind 100,000 marketing messages of a paced sender, from commit to POST"
     yield Row("senders", name, "s", waits, "two seconds", [2.0] * 5, ("at most", 1.0))
-
-
-def _latencies(url: str, messages: int = 20) -> list[float]:
-    """Seconds from the commit of a message that SQL queued to its POST, while one worker lingers."""
-    fill(url, 0)
-    posted: dict[int, float] = {}
-    committed: dict[int, float] = {}
-    ends = time.monotonic() + 1.3 * messages + 2
-
-    def send(claim: Claim, _valid_for: timedelta) -> Answer:
-        posted[claim.message_id] = time.monotonic()
-        return Accepted(sid(claim.id), 201, None)
-
-    with ThreadPoolExecutor(1) as background, closing(Store(lambda: url)) as store:
-        working = background.submit(_work, url, 1, send, ends)
-        for _ in range(messages):
-            time.sleep(1.3)
-            message_id = store.queue(Message("+4917600000001", "Your code is 123456.", kind="otp"))
-            committed[message_id] = time.monotonic()
-        working.result()
-    return [posted[message_id] - at for message_id, at in committed.items()]
 
 
 def _pace_all(url: str, senders: int) -> None:
@@ -103,8 +81,8 @@ def _campaign(url: str, count: int) -> None:
         db.execute("vacuum analyze")
 
 
-def _used(url: str, workers: int) -> float:
-    """Segments a second that `workers` lingering workers send while messages wait."""
+def _sent(url: str, workers: int) -> list[float]:
+    """The instants of the POSTs of `workers` lingering workers in SECONDS, while messages of one segment wait."""
     _campaign(url, 2 * PACE * SECONDS)
     sent: list[float] = []
 
@@ -114,7 +92,12 @@ def _used(url: str, workers: int) -> float:
 
     ends = time.monotonic() + SECONDS
     _work(url, workers, send, ends)
-    return len(sent) / SECONDS
+    return sorted(sent)
+
+
+def _most_in_a_window(sent: list[float]) -> int:
+    """A sender saves the segments of one second, so that ten seconds may have those of eleven."""
+    return max(bisect_right(sent, at + WINDOW) - n for n, at in enumerate(sent))
 
 
 def _otp_behind_a_campaign(url: str) -> float:

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import psycopg
 
-from local.postgres.server import postgres
+from local.postgres.server import Server, postgres
 from local.twilio.stand_in import ACCOUNT_SID, AUTH_TOKEN
 from sms_retry import twilio
 from sms_retry.migrate import migrate
@@ -32,6 +32,7 @@ HOUR = timedelta(hours=1)
 class Stage:
     """`url` is the database with this release; each of `peers` has its own database on the same server."""
 
+    server: Server
     url: str
     twilio_url: str
     peers: dict[str, Rate]
@@ -42,7 +43,7 @@ def stage() -> Iterator[Stage]:
     with postgres() as server, twilio_process(LATENCY) as twilio_url:
         url = server.create_database("bench")
         migrate(url)
-        yield Stage(url, twilio_url, peers(server))
+        yield Stage(server, url, twilio_url, peers(server))
 
 
 @contextmanager

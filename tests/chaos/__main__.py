@@ -1,6 +1,7 @@
 """`make chaos`: kills workers and publishers at random moments, and lets Twilio rewrite messages and its list lag.
 
-It checks that no message is lost or sent twice, and that every ending becomes an event.
+It checks that no message is lost or sent twice, that every ending becomes an event, and that a killed worker costs a paced
+sender no segments for longer than a minute.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ COLUMNS = ("runs", "messages", "kills", "recovered", "by_callback", "by_list", "
 RUNS_A_STEP = 2
 # Runs with kills at random moments for each run in which publishers are killed too.
 RUNS_A_PUBLISHER = 10
+# Segments a second of the runs with a paced sender: fewer than the messages of a run.
+PACE = 4
 
 
 def main() -> int:
@@ -55,18 +58,18 @@ def main() -> int:
         whole = parts.enter_context(stack(url))
         for plan in track(plans, f"seed {arguments.seed}", console=console):
             found = crash(whole, plan, server.restart)
-            table[plan.step, plan.workers] += found
+            table[plan.step + " (paced sender)" * bool(plan.pace), plan.workers] += found
             for violation in found.violations:
                 console.print(violation, soft_wrap=True)
-        told = _published(whole, arguments.seed, arguments.runs // RUNS_A_PUBLISHER, console)
+        published = _published(whole, arguments.seed, arguments.runs // RUNS_A_PUBLISHER, console)
         rewritten = _rewritten(url, console)
     console.print(_rendered(table))
     console.print(f"{len(ALONE) + len(PAIRS)} kinds of lists: {rewritten} violations")
     console.print(
-        f"{told.messages} messages with {told.kills} kills of workers and publishers: {told.events} events, "
-        f"{told.repeated} of them put again, {len(told.violations)} violations"
+        f"{published.messages} messages with {published.kills} kills of workers and publishers: {published.events} events, "
+        f"{published.repeated} of them put again, {len(published.violations)} violations"
     )
-    violations = rewritten + sum(len(found.violations) for found in (told, *table.values()))
+    violations = rewritten + sum(len(found.violations) for found in (published, *table.values()))
     console.print(f"{violations} violations · {time.monotonic() - started:.0f} s · seed {arguments.seed}")
     return 1 if violations else 0
 
@@ -134,7 +137,9 @@ def _plans(seed: int, runs: int) -> list[Plan]:
     rng, rare = Random(seed), AT_ANY_MOMENT if os.environ.get("LOCAL_DATABASE_URL") else WITH_A_RESTART
     steps = [(step, workers) for _ in range(RUNS_A_STEP) for step in STEPS for workers in (1, 2, 3, 4)]
     steps += [(AT_ANY_MOMENT if n % 10 else rare, 1 + n // 10 % 4) for n in range(runs)]
-    return [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20)) for step, workers in steps]
+    plans = [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20)) for step, workers in steps]
+    paced = [(step, workers) for step in (*STEPS, *(AT_ANY_MOMENT,) * 5) for workers in (1, 2, 4)]
+    return plans + [Plan(step, workers, rng.randrange(2**32), rng.randint(10, 20), PACE) for step, workers in paced]
 
 
 def _rendered(table: Mapping[tuple[str, int], Found]) -> Table:

@@ -26,6 +26,8 @@ from tests.tables import truncate_all
 AT_ANY_MOMENT, WITH_A_RESTART = "at any moment", "while Postgres restarts"
 # Minutes of the clock: between two runs of the functions; the minimum and the maximum until all messages are settled.
 EVERY, LEAST, MOST = 5, 45, 180
+# The sender of every message in a run with a pace.
+PACED = "+15005550101"
 # Longer than a worker waits for its database (seconds).
 LONGEST_DRAIN = 60.0
 
@@ -53,6 +55,13 @@ join sms_retry.sms_retry_queue q on q.message_id = m.id
 left join sms_retry.sms_attempts sent on sent.queue_id = q.id and sent.outcome = 'accepted'
 order by m.id
 """
+# The lock waits for the claim of a killed worker, if it is not committed yet.
+LEFT = """
+with sender as materialized (select * from sms_retry.sms_senders where sender = %s for update)
+select sms_retry.sms_tokens(s.segments_per_second, s.tokens, s.filled_at), (
+    select count(*) from sms_retry.sms_retry_queue where status = 'pending' and scheduled_for <= now())
+from sender s
+"""
 OPEN = """
 select exists (select from sms_retry.sms_retry_queue
     where status in ('pending', 'processing') or status = 'unknown' and finished_at is null)
@@ -61,12 +70,16 @@ select exists (select from sms_retry.sms_retry_queue
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: the moment of the kills (STEPS, AT_ANY_MOMENT or WITH_A_RESTART), the number of workers, the seed."""
+    """One run: the moment of the kills (STEPS, AT_ANY_MOMENT or WITH_A_RESTART), the number of workers, the seed.
+
+    With a `pace` (segments a second) all messages have one sender with this pace.
+    """
 
     step: str
     workers: int
     seed: int
     messages: int = 16
+    pace: int | None = None
 
 
 @dataclass
@@ -112,6 +125,8 @@ def crash(stack: Stack, plan: Plan, restart: Callable[[], None] | None = None) -
     urllib.request.urlopen(f"{stack.twilio.url}/stand-in/accepted", timeout=10).close()
     with psycopg.connect(stack.database_url, autocommit=True) as db:
         stack = replace(stack, db=db)
+        if plan.pace:
+            found.violations += _after_a_minute(stack, plan.pace)
         found.recovered = let_all_settle(stack, rng)
         _compare(stack, found)
     found.violations = [f"{plan}: {violation}" for violation in found.violations]
@@ -130,10 +145,14 @@ def _prepare(stack: Stack, plan: Plan, rng: Random) -> None:
     )
     with psycopg.connect(stack.database_url, autocommit=True) as db:
         truncate_all(db, restart_ids=False)
+        if plan.pace:
+            db.execute("select sms_retry.set_sms_sender(%s, segments_per_second => %s)", [PACED, plan.pace])
+            let_time_pass(db, minutes=1)
         db.execute(
-            """select sms_retry.queue_sms_retry('+49176' || lpad(n::text, 8, '0'), 'Your code is ' || n, kind => 'otp')
+            """select sms_retry.queue_sms_retry('+49176' || lpad(n::text, 8, '0'), 'Your code is ' || n, kind => 'otp',
+                sender => %s)
             from generate_series(1, %s) n""",
-            [plan.messages],
+            [PACED if plan.pace else None, plan.messages],
         )
 
 
@@ -170,7 +189,9 @@ def callbacks_posted(stack: Stack, *, early: bool) -> Iterator[None]:
 
 def _kill_at_a_step(stack: Stack, plan: Plan, rng: Random) -> list[BaseProcess]:
     """Kill every worker when it reaches the step, then let the same number of workers run to the end."""
-    killed = [_start(stack, Kill(plan.step, rng.choice((1, 1, 2)))) for _ in range(plan.workers)]
+    # A worker of a paced sender may reach a step only once.
+    turns = (1,) if plan.pace else (1, 1, 2)
+    killed = [_start(stack, Kill(plan.step, rng.choice(turns))) for _ in range(plan.workers)]
     wait_for(killed)
     others = [_start(stack) for _ in range(plan.workers)]
     wait_for(others)
@@ -201,6 +222,18 @@ def wait_for(workers: list[BaseProcess]) -> None:
     give_up = time.monotonic() + LONGEST_DRAIN
     for worker in workers:
         worker.join(max(0.0, give_up - time.monotonic()))
+
+
+def _after_a_minute(stack: Stack, pace: int) -> Iterator[str]:
+    """A minute after the kills, the sender has all the segments of its pace, and sends them."""
+    let_time_pass(stack.db, minutes=1)
+    stack.twilio.let_time_pass(60)
+    tokens, due = stack.db.execute(LEFT, [PACED]).fetchone() or (0, 0)
+    if tokens != pace:
+        yield f"a minute after the kills, a sender with a pace of {pace} has {tokens} segments"
+    sent = stack.invoke("process_retries")["processed"]
+    if sent < min(due, pace):
+        yield f"a minute after the kills, {due} messages waited for a pace of {pace}, and {sent} were claimed"
 
 
 def let_all_settle(stack: Stack, rng: Random) -> int:

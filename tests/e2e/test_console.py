@@ -10,7 +10,7 @@ import pytest
 
 from local.aws.triggers import http_api_event
 from local.stack import OPERATOR, Stack, session_of
-from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset
+from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset, always
 from local.waiting import let_time_pass
 from sms_retry.console import csrf
 from sms_retry.operate import masked
@@ -323,9 +323,22 @@ def test_a_message_shows_the_number_of_its_media_and_their_addresses_on_request(
     id = stack.invoke("send_sms", message(1, media_urls=[photo, f"{photo}?2"]))["message_id"]
     seen = visitor.get(f"/messages/{id}")
     assert "Media 2 of 10" in seen.words
-    assert "Sender of the deployment Segments 1" in seen.words
+    assert "Sender that of the deployment Segments 1" in seen.words
     assert photo not in seen.text
     assert photo in visitor.post("/do/show", message_id=id).text
+
+
+def test_an_unknown_message_and_the_list_of_unknowns_show_the_sender(stack: Stack, visitor: Visitor) -> None:
+    stack.twilio.behave(default=always(Reset(accepted=None)))
+    own = stack.invoke("send_sms", message(1, sender="+15005550101", batch="spring"))["message_id"]
+    other = stack.invoke("send_sms", message(2))["message_id"]
+
+    assert "Sender +15005550101 Segments 1" in visitor.get(f"/messages/{own}").words
+    assert "Sender that of the deployment Segments 1" in visitor.get(f"/messages/{other}").words
+    for page in ("/", "/stuck"):
+        seen = visitor.get(page).words
+        assert f"{own} default · otp · from +15005550101" in seen
+        assert f"{other} default · otp {masked(number(2))}" in seen
 
 
 def test_a_person_opts_out_by_a_message_and_opts_in_by_number(stack: Stack, visitor: Visitor) -> None:

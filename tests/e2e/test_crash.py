@@ -29,6 +29,15 @@ def test_workers_killed_at_one_step_lose_nothing_and_send_nothing_twice(whole: S
     assert found.exactly_once == 10
 
 
+@pytest.mark.parametrize("step", ["after the claim", "during the POST", "after Twilio accepted"])
+def test_a_killed_worker_costs_a_paced_sender_no_segments_for_longer_than_a_minute(whole: Stack, step: str) -> None:
+    found = crash(whole, Plan(step, workers=1, seed=4, messages=12, pace=4))
+
+    assert not found.violations
+    assert found.kills
+    assert found.exactly_once == 12
+
+
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_killed_at_random_lose_nothing_and_send_nothing_twice(whole: Stack, workers: int) -> None:
     found = crash(whole, Plan(AT_ANY_MOMENT, workers, seed=workers, messages=10))

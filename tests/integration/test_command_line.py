@@ -97,14 +97,15 @@ def test_status_shows_the_figures_of_the_queue(store: Store, run: Run) -> None:
 def test_status_lists_parked_messages_and_holds(store: Store, run: Run) -> None:
     unknown(store, 1)
     unknown(store, 2, on_unknown="hold")
+    unknown(store, 3, on_unknown="hold", sender="+15005550001")
     store.set_hold(Hold("country", "+44", MINUTE, "error_21408"))
     store.set_hold(Hold("recipient", number(7), MINUTE, "by hand"))
 
     output, facts = run("status"), facts_of(run("status", "--json"))
 
-    assert output.out.split("Parked")[1].split() == ["message", "2"]
+    assert output.out.split("Parked")[1].split() == ["message", "sender", "2", "*", "3", "+15005550001"]
     assert re.search(r"country +\+44 .* error_21408", output.out)
-    assert facts["held_messages"] == [2]
+    assert facts["held_messages"] == [2, 3]
     assert [hold["key"] for hold in facts["open_holds"]] == ["+44", "+4917*******07"]
     assert number(7) not in output.out
 

@@ -10,12 +10,18 @@ import psycopg
 import pytest
 
 from local.waiting import let_time_pass
+from sms_retry import health
 from sms_retry.store import Store
 from sms_retry.values import Claim, Hold, Message, Report
 from tests.integration.examples import accepted, assert_state, finish, in_parallel, number, one, sid
 
 A, B = "+15005550001", "+15005550002"
 HOUR = timedelta(hours=1)
+# due_sms_lanes, in a database in which every sender has enough segments.
+LANES_BEFORE = """create or replace function sms_retry.due_sms_lanes(lows bigint[], highs bigint[], limit_count int,
+    before timestamptz, has_numbers boolean, concerned text) returns int[] language sql"""
+LANES = """select array_agg(distinct q.lane) from sms_retry.sms_retry_queue q
+    where q.lane between lows[1] and highs[cardinality(highs)]"""
 
 
 def set_sender(db: psycopg.Connection, sender: str = A, **given: object) -> None:
@@ -57,6 +63,16 @@ def test_a_quiet_sender_saves_the_segments_of_one_second(db: psycopg.Connection,
     let_time_pass(db, minutes=10)
     assert len(let_go(store)) == 5
     assert let_go(store) == []
+
+
+def test_senders_without_a_segment_left_are_counted(db: psycopg.Connection, store: Store) -> None:
+    set_sender(db, segments_per_second=1)
+    set_sender(db, B)
+    let_time_pass(db, minutes=1)
+    assert health.gauges(health.check(store))["SendersAtPace"] == 0
+    queue(store, 1)
+    let_go(store)
+    assert health.gauges(health.check(store))["SendersAtPace"] == 1
 
 
 def test_a_text_of_three_segments_takes_three_tokens(db: psycopg.Connection, store: Store) -> None:
@@ -206,6 +222,18 @@ def test_an_otp_that_is_sent_at_once_may_borrow_ten_seconds(
     assert store.claim_due(50) == []
     let_time_pass(db, seconds=sent - 0.1)
     assert len(store.claim_due(50)) == 1
+
+
+def test_a_sender_whose_segments_others_draw_during_a_claim_gives_nothing(db: psycopg.Connection, store: Store) -> None:
+    set_sender(db, segments_per_second=1)
+    queue(store, 3)
+    others = set(queue(store, 2, first=50, sender=B))
+    db.execute("update sms_retry.sms_senders set tokens = -20")
+    with db.transaction(force_rollback=True):
+        # The claim looks for lanes before the others borrow the segments.
+        db.execute(f"{LANES_BEFORE} as $$ {LANES} $$")
+        found = db.execute("select message_id from sms_retry.claim_sms(10)").fetchall()
+    assert {message_id for (message_id,) in found} == others
 
 
 def test_waiting_messages_move_when_a_pace_begins_and_ends(db: psycopg.Connection, store: Store) -> None:

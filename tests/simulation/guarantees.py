@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from local.proof import Check, checks
-from local.twilio.stand_in import Post, Refuse
+from tests.simulation.paces import (
+    a_stop_concerns_the_business_of_its_sender,
+    every_message_has_its_sender,
+    no_otp_waits_for_a_campaign,
+    paces_are_kept,
+)
 from tests.simulation.plan import (
     CAPPED,
     DAY_CAP,
@@ -26,6 +29,8 @@ from tests.simulation.plan import (
     WITHDRAWALS,
     Text,
 )
+from tests.simulation.senders import BY_NAME
+from tests.simulation.sent import Sent, sent_in
 from tests.simulation.week import Week
 
 # The checks of `local.proof` that apply to a week as well.
@@ -56,24 +61,9 @@ REGION_HOURS: Mapping[str, tuple[Hours, Hours, Hours]] = {
 }
 
 
-@dataclass(frozen=True)
-class Sent:
-    """One POST of a message: our row, the planned text, and the simulated instant."""
-
-    message: Any
-    text: Text
-    post: Post
-    at: datetime
-
-    @property
-    def last_moment(self) -> datetime:
-        """The latest instant at which Twilio may deliver it."""
-        return self.at + timedelta(seconds=int(self.post.form["ValidityPeriod"]))
-
-
 def guarantees(week: Week) -> list[Check]:
     """One check per guarantee."""
-    sent = _sent(week)
+    sent = sent_in(week)
     return [
         *(check for check in checks(week.evidence, len(week.plan.texts), {}) if check.guarantee in SHARED),
         _quiet_hours_are_respected(sent),
@@ -85,17 +75,11 @@ def guarantees(week: Week) -> list[Check]:
         _retries_are_bounded(week, sent),
         _a_flood_delays_no_other_business(week),
         _holds_are_set_and_cleared(week, sent),
+        every_message_has_its_sender(sent),
+        paces_are_kept(sent),
+        no_otp_waits_for_a_campaign(sent),
+        a_stop_concerns_the_business_of_its_sender(week, sent),
         _every_message_ends(week),
-    ]
-
-
-def _sent(week: Week) -> list[Sent]:
-    texts = {(text.person.number, text.body): text for text in week.plan.texts}
-    messages = {(m.to_number, m.body): m for m in week.messages}
-    return [
-        Sent(messages[key], texts[key], post, datetime.fromtimestamp(post.at, UTC))
-        for post in week.posts
-        if (key := (post.to, post.form["Body"])) in texts
     ]
 
 
@@ -144,19 +128,21 @@ def _expiry_is_respected(sent: list[Sent]) -> Check:
 
 
 def _opt_outs_are_respected(week: Week, sent: list[Sent]) -> Check:
+    """By business and number. An opt-out at the sender of the deployment concerns every business, `*`."""
     start, plan = week.plan.start, week.plan
-    opted_out_at = dict.fromkeys(plan.stopping, start + STOPS)
+    opted_out_at = {("*", number): start + STOPS for number in plan.stopping}
     for each in sent:
-        if _code(each.post) == 21610:
-            opted_out_at.setdefault(each.post.to, each.at)
-    opted_in_at = dict.fromkeys(plan.returning, start + STARTS)
+        if each.code == 21610:
+            opted_out_at.setdefault((BY_NAME[each.sender].business_id or "*", each.post.to), each.at)
+    opted_in_at = {("*", number): start + STARTS for number in plan.returning}
 
     def faults() -> Iterator[str]:
         for each in sent:
-            opted_out, opted_in = opted_out_at.get(each.post.to), opted_in_at.get(each.post.to)
-            # A POST in the minute of the opt-out is not a fault.
-            if opted_out and opted_out < each.at and not (opted_in and opted_in <= each.at):
-                yield f"message {each.message.id} was sent to a person who had opted out"
+            for pair in (("*", each.post.to), each.text.pair):
+                opted_out, opted_in = opted_out_at.get(pair), opted_in_at.get(pair)
+                # A POST in the minute of the opt-out is not a fault.
+                if opted_out and opted_out < each.at and not (opted_in and opted_in <= each.at):
+                    yield f"message {each.message.id} was sent to a person who had opted out"
 
     unsent = sum(m.reason == "opted_out" for m in week.messages)
     by_twilio = len(opted_out_at) - len(plan.stopping)
@@ -205,7 +191,7 @@ def _the_queue_drains_after_an_outage(week: Week, sent: list[Sent]) -> Check:
 def _retries_are_bounded(week: Week, sent: list[Sent]) -> Check:
     tries: dict[int, int] = defaultdict(int, {m.id: int(m.failed_before) for m in week.messages})
     for each in sent:
-        tries[each.message.id] += _code(each.post) not in FREE_CODES
+        tries[each.message.id] += each.code not in FREE_CODES
 
     def faults() -> Iterator[str]:
         for m in week.messages:
@@ -214,7 +200,7 @@ def _retries_are_bounded(week: Week, sent: list[Sent]) -> Check:
             if m.retry_count > tries[m.id]:
                 yield f"message {m.id} has spent {m.retry_count} retries on {tries[m.id]} tries"
 
-    free = sum(_code(each.post) in FREE_CODES for each in sent)
+    free = sum(each.code in FREE_CODES for each in sent)
     seen = f"1 + 3 tries at most; {free} refusals did not concern the message"
     return Check("Retries are bounded", seen, tuple(faults()))
 
@@ -237,7 +223,7 @@ def _a_flood_delays_no_other_business(week: Week) -> Check:
 
 def _holds_are_set_and_cleared(week: Week, sent: list[Sent]) -> Check:
     start = week.plan.start
-    probes = sorted({each.at for each in sent if _code(each.post) == 21408})
+    probes = sorted({each.at for each in sent if each.code == 21408})
     midnight = _midnight_pacific(start + DAY_CAP)
     end = max(week.depth)
 
@@ -273,7 +259,3 @@ def _every_message_ends(week: Week) -> Check:
 def _midnight_pacific(after: datetime) -> datetime:
     pacific = ZoneInfo("America/Los_Angeles")
     return datetime.combine(after.astimezone(pacific).date() + timedelta(days=1), time(0), pacific).astimezone(UTC)
-
-
-def _code(post: Post) -> int | None:
-    return post.step.code if isinstance(post.step, Refuse) else None

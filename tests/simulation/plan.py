@@ -13,6 +13,7 @@ from phonenumbers import PhoneNumberType, timezone
 from local.twilio.plan import StepFor
 from local.twilio.stand_in import Accept, BadAnswer, Callbacks, Refuse, Reset, Step, mix
 from tests.simulation.clock import VirtualClock
+from tests.simulation.senders import BY_BUSINESS, BY_NAME, NEWS, OF_DEPLOYMENT, Sender
 
 WEEK = timedelta(days=7)
 # Each week begins on a Thursday at midnight UTC, and the clocks change on its Sunday.
@@ -23,7 +24,7 @@ WEEKS = {
     "autumn in the United States": datetime(2026, 10, 29, tzinfo=UTC),
 }
 THURSDAY, FRIDAY, SATURDAY, SUNDAY, MONDAY, TUESDAY, WEDNESDAY = (timedelta(days=n) for n in range(7))
-HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
 
 # Times since the beginning of the week: (from, until) or one moment.
 CONGESTION = THURSDAY + 12 * HOUR, THURSDAY + 13 * HOUR
@@ -32,6 +33,8 @@ STOPS = SATURDAY + 10 * HOUR
 WITHDRAWALS = SATURDAY + 12 * HOUR
 STARTS = MONDAY + 10 * HOUR
 FLOOD = MONDAY + 14 * HOUR, MONDAY + 14 * HOUR + 15 * MINUTE
+# From here on the paced sender of the news has an otp every minute, and one wave of its campaign after the other.
+CAMPAIGN, BETWEEN_WAVES = MONDAY + 16 * HOUR, 12 * MINUTE
 ENABLED = TUESDAY
 ROUGH_DAY = TUESDAY, WEDNESDAY
 # Two hours before midnight Pacific in winter, one in summer.
@@ -60,6 +63,8 @@ LIST_LAGS = dict(zip(WEEKS, (20, 1500, 5400, 600), strict=True))
 TEXTS = "Notice {}.", "Don’t miss “notice {}” — it’s due…", "Notice\N{NO-BREAK SPACE}{}: 10½ €"
 LOST = Accept(callbacks=Callbacks(lost=1))
 CALLBACKS = Callbacks(delay=20, late=0.08, late_by=7200, lost=0.05, repeated=0.1, out_of_order=0.1)
+# These reply STOP to the sender of the shop, and at the same time have messages of the shop and of the bank.
+SHOP_STOPPING = tuple(f"+44791112347{n}" for n in range(3))
 # Opts in to one business, and then opts out of all.
 OPTED_IN_AND_OUT = "+447911123460"
 # Special first POSTs: to CAPPED it is refused; to the numbers in UNANSWERED its answer and its callbacks are lost.
@@ -99,7 +104,10 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text of a business to a person, the instant at which it is queued, and its entry, one of ENTRIES."""
+    """A text of a business to a person, the instant at which it is queued, and its entry, one of ENTRIES.
+
+    `named` is the sender that it names.
+    """
 
     at: datetime
     person: Person
@@ -109,6 +117,11 @@ class Text:
     entry: str
     on_unknown: str = "resend"
     expires_at: datetime | None = None
+    named: str | None = None
+
+    @property
+    def sender(self) -> Sender:
+        return BY_NAME[self.named] if self.named else BY_BUSINESS.get(self.business_id, OF_DEPLOYMENT)
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -230,7 +243,23 @@ def _special(start: datetime, people: Sequence[Person], messages: int, rng: Rand
     for number, after in ((CAPPED, DAY_CAP), (CAPPED, BAD_CREDENTIALS[0]), *((each, TUESDAY) for each in UNANSWERED)):
         washington = _person_in(number, "America/New_York")
         yield Text(start + after, washington, f"Your card of {after}.", "otp", "bank", "sql")
+    yield from _campaign(start, messages, rng)
     yield from _edge_cases(start)
+
+
+def _campaign(start: datetime, messages: int, rng: Random) -> Iterator[Text]:
+    """An otp every minute, at any of its seconds; and waves of the news and the gym, with an otp behind each."""
+    minutes, waves = max(30, messages // 8), max(3, messages // 100)
+    for minute in range(minutes):
+        is_behind = minute % (BETWEEN_WAVES // MINUTE) == 0
+        at = start + CAMPAIGN + minute * MINUTE + rng.randrange(*((2, 10) if is_behind else (0, 60))) * SECOND
+        entry = "send_sms" if minute % 10 == 5 else "sql"
+        yield Text(at, _londoner(f"4{minute:03}"), f"Your pass is {minute:06}.", "otp", "news", entry)
+    for n in range(20 * waves):
+        at = start + CAMPAIGN + n // 20 * BETWEEN_WAVES
+        body = f"News {n}." + " Read more of it." * (10 if n % 3 == 0 else 1)
+        business, named = ("gym", NEWS.name) if n % 4 == 0 else ("news", None)
+        yield Text(at, _londoner(f"5{n:03}"), body, "marketing", business, "sql", named=named)
 
 
 def _edge_cases(start: datetime) -> Iterator[Text]:
@@ -251,9 +280,17 @@ def _edge_cases(start: datetime) -> Iterator[Text]:
     for n in range(3):
         londoner = _person_in(f"+44791112345{n}", "Europe/London")
         yield Text(start + SATURDAY + 9 * HOUR, londoner, "Come to us!", "marketing", "club", "scheduled")
+    for number in SHOP_STOPPING:
+        for business in ("shop", "bank"):
+            londoner, body = _person_in(number, "Europe/London"), f"The {business} is open."
+            yield Text(start + SATURDAY + 8 * HOUR, londoner, body, "transactional", business, "scheduled")
     for n, day in enumerate((THURSDAY, SUNDAY)):
         londoner = _person_in(OPTED_IN_AND_OUT, "Europe/London")
         yield Text(start + day + 12 * HOUR, londoner, f"Offer {n}.", "marketing", "shop", "sql")
+
+
+def _londoner(digits: str) -> Person:
+    return _person_in(f"+44791112{digits}", "Europe/London")
 
 
 def _person_in(number: str, zone: str) -> Person:

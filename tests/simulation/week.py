@@ -1,6 +1,8 @@
 """One week of the whole stack, minute by minute, with the real handlers and SQL and a simulated clock.
 
-The clock skips minutes in which nothing is due. The clean-up does not run, because the checks read all rows.
+The clock skips minutes in which nothing is due. While a message of a paced sender is due, it moves by half a second,
+and each look of a lingering worker is a run of process_retries. The clean-up does not run, because the checks read all
+rows.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tests.simulation.clock import VirtualClock
 from tests.simulation.plan import (
     BAD_CREDENTIALS,
     CALLBACKS,
+    CAMPAIGN,
     CONGESTION,
     DAY_CAP,
     ENABLED,
@@ -33,6 +36,7 @@ from tests.simulation.plan import (
     MINUTE,
     OUTAGE,
     ROUGH_DAY,
+    SHOP_STOPPING,
     STARTS,
     STOPS,
     WEEKS,
@@ -42,7 +46,10 @@ from tests.simulation.plan import (
     plan_week,
     step_for,
 )
+from tests.simulation.senders import LINGERS, OF_DEPLOYMENT, OWN, SHOP
 
+# A worker looks four times a second while messages wait for a pace. Here it looks half as often.
+BETWEEN_LOOKS = timedelta(seconds=0.5)
 # Every message must have ended by then.
 LONGEST = timedelta(days=16)
 # During the flood: Twilio's latency, and the timeout of a worker, which leaves little time to send (seconds).
@@ -51,11 +58,18 @@ SLOW, SHORT_TIMEOUT = 0.25, 40.3
 UNFINISHED = "select id, attempt, status, reason from sms_retry.sms_retry_queue where finished_at is null"
 HOLDS = "select scope, key, reason from sms_retry.sms_holds"
 SPENT = "select m.id, m.retry_count from sms_retry.sms_messages m"
-# The instants of the next send and of the next question to Twilio.
+# The instants of the next send, of the next send of a paced sender, and of the next question to Twilio. For a message
+# that has been due for an hour, the clock moves by a minute, so that a fault cannot make a week too long.
 DUE = """
-select (select greatest(min(scheduled_for),
-            (select max(until) from sms_retry.sms_holds where scope in ('account', 'sender')))
-        from sms_retry.sms_retry_queue where status = 'pending'),
+with waiting as (
+    select q.message_id, greatest(q.scheduled_for,
+        (select max(until) from sms_retry.sms_holds where scope in ('account', 'sender') and key = '*')) as at
+    from sms_retry.sms_retry_queue q where q.status = 'pending')
+select (select min(at) from waiting),
+    (select min(w.at) from waiting w
+        join sms_retry.sms_messages m on m.id = w.message_id
+        join sms_retry.sms_senders s on s.sender = m.sender and s.segments_per_second is not null
+        where w.at > %s - interval '1 hour'),
     least((select min(scheduled_for) from sms_retry.sms_retry_queue where status = 'unknown' and finished_at is null),
         (select min(ask_at) from sms_retry.sms_messages where status = 'sent'))
 """
@@ -121,13 +135,19 @@ class _Simulation:
         self.functions = replace(parts.clock, schedules=functions, invoke=self._invoke)
 
     def run(self) -> None:
+        for sender in OWN:
+            given = [sender.name, sender.business_id, sender.pace]
+            self.parts.db.execute("select sms_retry.set_sms_sender(%s, %s, %s::numeric)", given)
         self._set_consent(self.plan.opted_in, "opted_in")
         for number, step in FIRST_STEPS.items():
             self.parts.twilio.plan(number, step)
         at: datetime | None = self.plan.start
         while at and at - self.plan.start < LONGEST:
             self.clock.set(at)
-            self._minute(at)
+            if at.second or at.microsecond:
+                self._look(at)
+            else:
+                self._minute(at)
             at = self._next(at)
         self.week.over = at is None
 
@@ -136,13 +156,22 @@ class _Simulation:
             _, name, act = self.events.pop()
             self.week.news.append((at, name))
             act()
-        while self.texts and self.texts[-1].at <= at:
-            self._queue(self.texts.pop())
+        self._queue_due(at)
         if not self.plan.during(OUTAGE, at):
             self.parts.twilio.deliver_callbacks()
         since_1970 = int(at.timestamp()) // 60
         replace(self.functions, now=at - MINUTE, _minutes=since_1970 - 1).advance()
         self._record(at)
+
+    def _look(self, at: datetime) -> None:
+        """A text that is queued now waits for the next look."""
+        if _lingers(at):
+            self._invoke("process_retries", {})
+        self._queue_due(at)
+
+    def _queue_due(self, at: datetime) -> None:
+        while self.texts and self.texts[-1].at <= at:
+            self._queue(self.texts.pop())
 
     def _events(self) -> list[tuple[timedelta, str, Callable[[], object]]]:
         twilio, stopping, returning = self.parts.twilio, sorted(self.plan.stopping), sorted(self.plan.returning)
@@ -155,6 +184,10 @@ class _Simulation:
             self._note_spent()
             twilio.start()
 
+        def stops() -> None:
+            self._reply(stopping, "STOP")
+            self._reply(SHOP_STOPPING, "STOP", SHOP.name)
+
         def by_the_clock() -> None:
             """`step_for` in the plan reads the clock."""
 
@@ -163,11 +196,12 @@ class _Simulation:
             (CONGESTION[1], "the congestion is over", by_the_clock),
             (OUTAGE[0], "Twilio is down: no connection", outage),
             (OUTAGE[1], "Twilio is up again", recovery),
-            (STOPS, f"{len(stopping)} people reply STOP", lambda: self._reply(stopping, "STOP")),
+            (STOPS, f"{len(stopping)} people reply STOP", stops),
             (WITHDRAWALS, "some withdraw consent", lambda: self._set_consent(self.plan.withdrawing, "unknown")),
             (STARTS, f"{len(returning)} of them reply START", lambda: self._reply(returning, "START")),
             (FLOOD[0], "one business sends a flood", lambda: twilio.behave(latency=SLOW)),
             (FLOOD[1], "the flood is over", lambda: twilio.behave(latency=0.0)),
+            (CAMPAIGN, "a campaign of a paced sender", by_the_clock),
             (ENABLED, "a country is enabled; a day with many failures", by_the_clock),
             (ROUGH_DAY[1], "the day with many failures is over", by_the_clock),
             (DAY_CAP, "T-Mobile's cap is used up", by_the_clock),
@@ -184,6 +218,7 @@ class _Simulation:
             "on_unknown": text.on_unknown,
             "time_zone": text.person.stated,
             "expires_at": text.expires_at and text.expires_at.isoformat(),
+            "sender": text.named,
         }
         match text.entry:
             case "send_sms":
@@ -195,7 +230,7 @@ class _Simulation:
                 self.parts.db.execute(
                     """select sms_retry.queue_sms_retry(to_number => %(to)s, body => %(body)s, kind => %(kind)s,
                         business_id => %(business_id)s, on_unknown => %(on_unknown)s, time_zone => %(time_zone)s,
-                        expires_at => %(expires_at)s, scheduled_for => %(scheduled_for)s)""",
+                        expires_at => %(expires_at)s, scheduled_for => %(scheduled_for)s, sender => %(sender)s)""",
                     event | {"scheduled_for": text.at + 6 * HOUR if text.entry == "scheduled" else None},
                 )
 
@@ -203,10 +238,10 @@ class _Simulation:
         for business_id, number in sorted(pairs):
             self.parts.db.execute("select sms_retry.set_sms_consent(%s, %s, %s)", [business_id, number, consent])
 
-    def _reply(self, numbers: list[str], word: str) -> None:
+    def _reply(self, numbers: Iterable[str], word: str, to: str = OF_DEPLOYMENT.name) -> None:
         twilio, url = self.parts.twilio, ENVIRONMENT["PUBLIC_WEBHOOK_URL"] + "/twilio/inbound"
         for number in numbers:
-            assert twilio.reply(url, number, ENVIRONMENT["TWILIO_SENDER"], word) == (200,)
+            assert twilio.reply(url, number, to, word) == (200,)
 
     def _invoke(self, function: str, event: object) -> Any:
         if function != "process_retries":
@@ -230,16 +265,30 @@ class _Simulation:
             self.week.holds.setdefault(hold, []).append(at)
 
     def _next(self, at: datetime) -> datetime | None:
-        """The next minute in which something is due; None if nothing is due any more."""
-        to_send, to_ask = self.parts.db.execute(DUE).fetchone() or (None, None)
+        """The next minute in which something is due, or the next look of a lingering worker; None if nothing is due."""
+        to_send, to_pace, to_ask = self.parts.db.execute(DUE, [at]).fetchone() or (None, None, None)
         leaving = self.parts.twilio._next_due()
-        due = [self.texts[-1].at if self.texts else None, self.events[-1][0] if self.events else None, to_send]
+        due = [self.events[-1][0] if self.events else None, to_send]
         if leaving is not None and not self.plan.during(OUTAGE, at):
             due.append(datetime.fromtimestamp(leaving, at.tzinfo))
-        minutes = [_ceiling(instant, MINUTE) for instant in due if instant]
         # `reconcile` runs every five minutes.
+        minutes = [_ceiling(instant, MINUTE) for instant in due if instant]
         minutes += [_ceiling(to_ask, 5 * MINUTE)] if to_ask else []
-        return max(min(minutes), at + MINUTE) if minutes else None
+        following = _ceiling(at + BETWEEN_LOOKS, MINUTE)
+        looks = [_next_look(max(to_pace, at + BETWEEN_LOOKS))] if to_pace else []
+        queued = [max(self.texts[-1].at, at + BETWEEN_LOOKS)] if self.texts else []
+        instants = [*(max(each, following) for each in minutes), *looks, *queued]
+        return min(instants, default=None)
+
+
+def _next_look(instant: datetime) -> datetime:
+    """The first instant from `instant` on at which a worker looks."""
+    look = _ceiling(instant, BETWEEN_LOOKS)
+    return look if _lingers(look) else _ceiling(look, MINUTE)
+
+
+def _lingers(at: datetime) -> bool:
+    return at - at.replace(second=0, microsecond=0) <= LINGERS
 
 
 def _ceiling(instant: datetime, step: timedelta) -> datetime:

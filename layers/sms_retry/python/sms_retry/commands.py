@@ -48,7 +48,7 @@ def status(_given: Namespace) -> Result:
         hold["reason"] = operate.without_numbers(hold["reason"])
     spent = [budget._asdict() for budget in store.budgets() if budget.spent >= budget.segments]
     facts = {**figures, "open_holds": listed, "held_messages": parked, "spent_budgets": spent}
-    shown: terminal.Shown = terminal.status(figures, holds, parked)
+    shown: terminal.Shown = terminal.status(figures, holds, parked, store.senders_of(parked))
     return Result(facts, terminal.together(shown, terminal.budgets(spent)) if spent else shown)
 
 

@@ -19,6 +19,7 @@ GAUGES = {
     "UnsettledMessages": "unknown",
     "HeldUnknowns": "held_unknowns",
     "OpenHolds": "holds",
+    "SendersAtPace": "senders_at_pace",
     "RetriesPerMessage": "retries_per_message",
     "SentLastHour": "sent_last_hour",
     "CallbacksLastHour": "callbacks_last_hour",
@@ -36,9 +37,10 @@ NEW: dict[str, Any] = {"delivery_rate": None, "delivery_seconds": None}
 
 
 def check(store: Store) -> dict[str, Any]:
-    """The figures of SQL's sms_retry_health, waiting events, and `health_status`: healthy, warning or critical."""
+    """The figures of sms_retry_health, of events and senders, and `health_status`: healthy, warning or critical."""
     waiting, oldest_seconds = store.waiting_events()
     figures = NEW | store.health() | {"waiting_events": waiting, "oldest_event_seconds": oldest_seconds}
+    figures["senders_at_pace"] = store.senders_at_pace()
     return {**figures, "health_status": status(figures["success_rate"])}
 
 

@@ -5,6 +5,7 @@ The fields of a NamedTuple are the columns of its function, and are selected by 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
@@ -303,6 +304,10 @@ class Readings:
 
     def message_parts(self, message_id: int) -> Parts | None:
         return next(iter(self._rows(Parts, "sms_message_parts", message_id)), None)
+
+    def senders_of(self, message_ids: Sequence[int]) -> dict[int, str]:
+        """The senders of these messages, without the messages that have the sender of the deployment."""
+        return dict(self._again("select message_id, sender from sms_retry.sms_named_senders(%s)", [list(message_ids)]))
 
     def senders(self) -> list[KnownSender]:
         return self._rows(KnownSender, "sms_senders_known")

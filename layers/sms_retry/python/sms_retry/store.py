@@ -215,6 +215,11 @@ class Store(Readings):
         rows = _if_defined(self._again, "select waiting, oldest_seconds from sms_retry.waiting_sms_events()", [])
         return (int(rows[0][0]), int(rows[0][1])) if rows else (0, 0)
 
+    def senders_at_pace(self) -> int:
+        """The number of senders that have no segment left at this moment."""
+        rows = _if_defined(self._again, "select sms_retry.sms_senders_at_pace()", [])
+        return int(rows[0][0]) if rows else 0
+
     def cleanup_events(self) -> int:
         """Remove one batch of events that no consumer confirmed within a week; their number, 0 when none is left."""
         rows = _if_defined(self._once, "select sms_retry.cleanup_sms_events()", [])

@@ -32,6 +32,7 @@ FIGURES = {
         "unknown": "unknown",
         "parked": "held_unknowns",
         "holds": "holds",
+        "senders without a segment left": "senders_at_pace",
     },
     "Last 24 hours": {
         "success rate": "success_rate",
@@ -75,7 +76,10 @@ def budgets(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def status(figures: dict[str, Any], holds: Sequence[CurrentHold], parked: Sequence[int]) -> Group:
+def status(
+    figures: dict[str, Any], holds: Sequence[CurrentHold], parked: Sequence[int], senders: Mapping[int, str]
+) -> Group:
+    """`senders` has the parked messages that do not have the sender of the deployment."""
     word = figures["health_status"]
     tables = [_figures(title, names, figures) for title, names in FIGURES.items()]
     errors = sorted(figures["errors_last_day"].items(), key=lambda error: -error[1])[:10]
@@ -85,7 +89,8 @@ def status(figures: dict[str, Any], holds: Sequence[CurrentHold], parked: Sequen
         rows = [(hold.scope, hold.masked_key, instant(hold.until), hold.reason) for hold in holds]
         tables.append(_table("Holds", ("scope", "key", "until (UTC)", "reason"), rows))
     if parked:
-        tables.append(_table("Parked", ("message",), [(str(message_id),) for message_id in parked[:10]]))
+        of = [(str(message_id), senders.get(message_id, "*")) for message_id in parked[:10]]
+        tables.append(_table("Parked", ("message", "sender"), of))
     return Group(Text(f"The queue is {word}.", COLOURS[word]), *tables)
 
 

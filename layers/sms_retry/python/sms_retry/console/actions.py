@@ -199,8 +199,7 @@ def erase(store: Store, actor: str, fields: Fields) -> Done | Question:
 
 
 FORMS: dict[str, Callable[[Store, str, Fields], Done | Question]] = {
-    form.__name__: form
-    for form in (retry, cancel, cancel_batch, requeue, hold, clear, sender, budget, consent, erase)
+    form.__name__: form for form in (retry, cancel, cancel_batch, requeue, hold, clear, sender, budget, consent, erase)
 }
 
 

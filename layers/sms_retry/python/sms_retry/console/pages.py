@@ -43,6 +43,7 @@ def answer(event: Mapping[str, Any], context: Any, store: Store, access: Access)
 def overview() -> Page:
     store = request().store
     found, last_day, holds = health.check(store), store.last_day(), store.current_holds()
+    stuck = store.stuck(3)
     return page(
         "overview.html",
         here="/",
@@ -52,7 +53,8 @@ def overview() -> Page:
         codes=plots.codes(last_day),
         reasons=store.waiting_for(),
         holds=holds,
-        stuck=store.stuck(3),
+        stuck=stuck,
+        senders=_senders(stuck),
         why=_why(holds),
     )
 
@@ -66,7 +68,9 @@ def waiting() -> Page:
 @app.get("/stuck")
 def stuck() -> Page:
     store = request().store
-    return page("stuck.html", here="/stuck", rows=store.stuck(ROWS), why=_why(store.current_holds()))
+    rows = store.stuck(ROWS)
+    why = _why(store.current_holds())
+    return page("stuck.html", here="/stuck", rows=rows, senders=_senders(rows), why=why)
 
 
 @app.get("/ended")
@@ -229,6 +233,10 @@ def _details(id: int) -> MessageDetails:
     if details is None:
         raise fields.NoSuchMessage
     return details
+
+
+def _senders(rows: Sequence[ListedMessage]) -> dict[int, str]:
+    return request().store.senders_of([row.message_id for row in rows])
 
 
 def _why(holds: Sequence[CurrentHold]) -> Callable[[ListedMessage], str]:
