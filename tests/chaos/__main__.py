@@ -1,7 +1,7 @@
 """`make chaos`: kills workers and publishers at random moments, and lets Twilio rewrite messages and its list lag.
 
-It checks that no message is lost or sent twice, that every ending becomes an event, and that a killed worker costs a paced
-sender no segments for longer than a minute.
+It checks that no message is lost or sent twice, that every ending becomes an event, and that a killed worker costs a
+paced sender no segments for longer than a minute.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def main() -> int:
     console.print(_rendered(table))
     console.print(f"{len(ALONE) + len(PAIRS)} kinds of lists: {rewritten} violations")
     console.print(
-        f"{published.messages} messages with {published.kills} kills of workers and publishers: {published.events} events, "
+        f"{published.messages} messages with {published.kills} kills of workers and publishers: "
+        f"{published.events} events, "
         f"{published.repeated} of them put again, {len(published.violations)} violations"
     )
     violations = rewritten + sum(len(found.violations) for found in (published, *table.values()))
