@@ -1,5 +1,6 @@
 -- Whether the reason of a queue row forbids every further send: an operator called the message off, or its person opted
--- out. The reason stays through every later status until a person replaces it with retry_sms_now or requeue_failed_sms.
+-- out. The reason stays through every later status. retry_sms_now replaces it, and requeue_failed_sms replaces only
+-- `opted_out`.
 create or replace function sms_retry.sms_resend_forbidden(reason text) returns boolean
 language sql immutable
 as $$

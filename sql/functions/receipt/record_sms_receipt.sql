@@ -1,6 +1,5 @@
--- Records one delivery receipt, as record_sms_delivery, which release 0.1 calls, but by its To (told_to) and its subaccount
--- too: the ticket counts only for the message that went there from that account. A ticket is used again after the database
--- was set back to an earlier time.
+-- Records one delivery receipt. Unlike record_sms_delivery, which release 0.1 calls, it also checks the recipient (told_to)
+-- and the subaccount: a ticket counts only for its own message. After a restore of the database a ticket is given again.
 create or replace function sms_retry.record_sms_receipt(
     message_sid text,
     status      text,

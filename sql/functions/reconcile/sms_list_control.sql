@@ -1,6 +1,6 @@
 -- Returns the control for the list of the main account or of a subaccount: the newest message that Twilio accepted within
 -- four days, at least a minute ago, and that still has its text and media. The text of a content template is Twilio's, so
--- such a message is no control. An unknown message is asked about for 72 hours, so four days reach to the day before its
+-- such a message is no control. An unknown message is asked about for 72 hours: four days include the day before its
 -- claim. Only an answer to our POST proves the time of an acceptance: the list and a receipt may tell of one that is hours
 -- old. The POST was made after posted_after, because a claim counts as stuck after ten minutes.
 create or replace function sms_retry.sms_list_control(account text = null)
