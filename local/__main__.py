@@ -14,7 +14,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("demo", help="send 200 messages through a failing Twilio stand-in, in under a minute")
-    commands.add_parser("dev", help="run the stack at real speed until Ctrl-C (the default)")
+    running = commands.add_parser("dev", help="run the stack at real speed until Ctrl-C (the default)")
+    running.add_argument("--sign-in", action="store_true", help="let people sign in to the console at a local provider")
     commands.add_parser("doctor", help="check the settings of the stack that dev runs")
     commands.add_parser("deploy", help="run sam deploy to an AWS account on this machine, until Ctrl-C")
     send = commands.add_parser("send", help="send a message through the stack that dev runs")
@@ -47,7 +48,7 @@ def main() -> int:
         case _:
             from local.commands.dev import dev
 
-            return dev()
+            return dev(signs_in=getattr(arguments, "sign_in", False))
 
 
 def _ignore_the_database_of_the_service() -> None:

@@ -78,18 +78,23 @@ class Stack:
 
 
 @contextmanager
-def stack(database_url: str, behaviour: Behaviour | None = None, *, real_time: bool = False) -> Iterator[Stack]:
+def stack(
+    database_url: str, behaviour: Behaviour | None = None, *, real_time: bool = False, issuer: str | None = None
+) -> Iterator[Stack]:
     """The stack over an empty or migrated database, on free ports. Time passes only in `let_minutes_pass`.
 
-    With `real_time` it uses its fixed ports, and Twilio posts callbacks when they are due. OSError: a port is taken.
+    With `real_time` it uses its fixed ports, and Twilio posts callbacks when they are due. With an `issuer` people sign
+    in to the console there; without one every browser is OPERATOR's. OSError: a port is taken.
     """
     with ExitStack() as parts:
-        parts.enter_context(environment(DATABASE_URL=database_url))
+        signing_in = {"CONSOLE_ISSUER": issuer} if issuer else {}
+        parts.enter_context(environment(DATABASE_URL=database_url, **signing_in))
         own = {"PUBLIC_WEBHOOK_URL": f"https://{API_HOST}"}
         front = parts.enter_context(http_front(routes(TEMPLATE), FRONT_PORT if real_time else 0, stage=own))
         pages = routes(TEMPLATE, "ConsoleApi")
         port = CONSOLE_PORT if real_time else 0
-        console = parts.enter_context(http_front(pages, port, is_console=True, session=lambda: session_of(OPERATOR)))
+        everyone = None if issuer else lambda: session_of(OPERATOR)
+        console = parts.enter_context(http_front(pages, port, is_console=True, session=everyone))
         twilio = TwilioStandIn(
             behaviour,
             account_sid=ENVIRONMENT["TWILIO_ACCOUNT_SID"],

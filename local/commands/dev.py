@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from local.aws.triggers import load
+from local.openid import openid_provider
 from local.postgres.server import postgres
 from local.stack import ENVIRONMENT, POSTGRES_PORT, TWILIO_PORT, Stack, environment, stack
 from local.twilio.stand_in import Behaviour, Callbacks
@@ -50,8 +51,11 @@ In Lambda's own container, after `make build ARCHITECTURE={architecture}`:
 """  # noqa: E501
 
 
-def dev() -> int:
-    """Run until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if a port is taken."""
+def dev(*, signs_in: bool = False) -> int:
+    """Run until SIGINT or SIGTERM. Returns the exit code: 0, or 1 if a port is taken.
+
+    With `signs_in` people sign in to the console at a provider on this machine.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     # Write each line of the log at once, also into a pipe.
@@ -60,11 +64,14 @@ def dev() -> int:
         with (
             contextlib.suppress(KeyboardInterrupt),
             postgres(port=POSTGRES_PORT) as server,
-            stack(server.url, BEHAVIOUR, real_time=True) as parts,
+            openid_provider() if signs_in else contextlib.nullcontext() as provider,
+            stack(server.url, BEHAVIOUR, real_time=True, issuer=provider and provider.issuer) as parts,
             _reachable_from_containers(),
             parts.clock.running(),
         ):
             print(_help(parts))
+            if provider:
+                print(f"Sign in to the console as anna, an operator, or as vera, a viewer: {parts.console.url}")
             while True:
                 signal.pause()
     except (OSError, RuntimeError) as error:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 import requests
 from playwright.sync_api import Browser, expect
-from werkzeug.serving import make_server
 
 from local.aws.triggers import http_front, routes
 from local.browser import CHROMIUM
+from local.openid import Provider, openid_provider
 from local.stack import ENVIRONMENT, OPERATOR, TEMPLATE, Stack
 from sms_retry.console import actions, pages, session
 from sms_retry.console.session import Person
@@ -26,52 +24,15 @@ from tests.e2e.visitor import FROM_HERE, Seen, Visitor
 
 # Authlib warns of its own old modules, which the provider uses.
 pytestmark = pytest.mark.filterwarnings("ignore")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import oidc_provider_mock
 
 PUBLIC = {"/sign-in", "/sign-in/done", "/signed-out", "/style.css"}
-CLAIMS = {
-    "anna": {"email": "anna@example.com", "email_verified": True, "groups": ["staff", "sms-operators"]},
-    "vera": {"email": "vera@example.com", "email_verified": False, "groups": ["staff"]},
-}
-
-
-class Provider:
-    """The OpenID provider of PyPI's `oidc-provider-mock` behind real HTTP. `claims` overwrite those of a token."""
-
-    def __init__(self) -> None:
-        users = [oidc_provider_mock.User(sub=sub, claims=claims) for sub, claims in CLAIMS.items()]
-        self.app = oidc_provider_mock.app(user_claims=users)
-        self.posted: list[dict[str, str]] = []
-        self.app.before_request(self._note)
-        self._server = make_server("localhost", 0, self.app, threaded=True)
-        self.issuer = f"http://localhost:{self._server.server_port}"
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def sign_in(self, address: str, person: str) -> str:
-        """The address to which the provider sends the browser of this person."""
-        answered = requests.post(address, {"sub": person}, allow_redirects=False, timeout=10)
-        assert answered.status_code == 302, answered.text
-        return answered.headers["location"]
-
-    def _note(self) -> None:
-        from flask import request
-
-        if request.path == "/oauth2/token":
-            self.posted.append(request.form.to_dict())
 
 
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
-    found = Provider()
-    monkeypatch.setenv("CONSOLE_ISSUER", found.issuer)
-    yield found
-    found.close()
+    with openid_provider() as found:
+        monkeypatch.setenv("CONSOLE_ISSUER", found.issuer)
+        yield found
 
 
 @pytest.fixture
@@ -86,6 +47,13 @@ def visitor(console: str) -> Visitor:
     return Visitor(console)
 
 
+def authorized(address: str, person: str) -> str:
+    """The address to which the provider sends the browser of this person."""
+    answered = requests.post(address, {"sub": person}, allow_redirects=False, timeout=10)
+    assert answered.status_code == 302, answered.text
+    return answered.headers["location"]
+
+
 def path(address: str) -> str:
     parts = urlsplit(address)
     return parts.path + (f"?{parts.query}" if parts.query else "")
@@ -94,7 +62,7 @@ def path(address: str) -> str:
 def sign_in(visitor: Visitor, provider: Provider, person: str, to: str = "/") -> Seen:
     begun = visitor.get(f"/sign-in?to={to}")
     assert begun.status == 303, begun.words
-    done = visitor.get(path(provider.sign_in(begun.location, person)))
+    done = visitor.get(path(authorized(begun.location, person)))
     assert done.status == 303, done.words
     return done
 
@@ -225,7 +193,7 @@ def test_an_attempt_is_no_session(console: str) -> None:
 def test_the_provider_gets_a_challenge_and_then_its_verifier(visitor: Visitor, provider: Provider) -> None:
     begun = visitor.get("/sign-in")
     asked = dict(parse_qsl(urlsplit(begun.location).query))
-    visitor.get(path(provider.sign_in(begun.location, "anna")))
+    visitor.get(path(authorized(begun.location, "anna")))
     [posted] = provider.posted
     digest = hashlib.sha256(posted["code_verifier"].encode()).digest()
     assert asked["code_challenge"] == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -235,7 +203,7 @@ def test_the_provider_gets_a_challenge_and_then_its_verifier(visitor: Visitor, p
 
 def test_the_answer_to_another_browser_or_attempt_is_refused(visitor: Visitor, provider: Provider) -> None:
     begun = visitor.get("/sign-in")
-    answer = path(provider.sign_in(begun.location, "anna"))
+    answer = path(authorized(begun.location, "anna"))
     assert Visitor(visitor.url).get(answer).status == 403
     visitor.get("/sign-in")
     assert visitor.get(answer).status == 403
