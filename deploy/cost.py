@@ -24,7 +24,8 @@ CALLBACKS = 3
 LOG_OF_CALLBACK, LOG_OF_RUN = 1e-6, 3e-6
 # The names of all metrics that the functions can send; each that was sent in an hour is paid for that hour.
 METRICS = 52
-SECRETS = 2
+# Of the database, of Twilio, and the key of the console's sessions.
+SECRETS = 3
 RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 HOURS_OF = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}
 

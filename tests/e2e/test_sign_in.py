@@ -13,7 +13,7 @@ import pytest
 import requests
 from playwright.sync_api import Browser, expect
 
-from local.aws.triggers import http_front, routes
+from local.aws.triggers import http_api_event, http_front, routes
 from local.browser import CHROMIUM
 from local.openid import Provider, openid_provider
 from local.stack import ENVIRONMENT, OPERATOR, TEMPLATE, Stack
@@ -112,6 +112,23 @@ def test_a_person_signs_in_clears_a_hold_and_signs_out_with_a_browser(
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("You are signed out")
     page.close()
+
+
+def test_no_script_and_no_other_host_can_read_the_cookies_of_a_sign_in(stack: Stack, provider: Provider) -> None:
+    at = {"stageVariables": {"CONSOLE_URL": "https://console.example.com"}}
+
+    def cookies(path: str, query: str = "", cookie: str = "") -> list[str]:
+        event = http_api_event("GET", path, query, {"cookie": cookie}, b"")
+        return stack.handlers["console"](event | at)["cookies"]
+
+    event = http_api_event("GET", "/sign-in", "", {}, b"")
+    begun = stack.handlers["console"](event | at)
+    answer = urlsplit(authorized(begun["headers"]["location"], "anna"))
+    kept = "; ".join(cookie.partition(";")[0] for cookie in begun["cookies"])
+    made = begun["cookies"] + cookies(answer.path, answer.query, kept)
+    assert {cookie.partition("=")[0] for cookie in made} == {"__Host-console", "__Host-attempt", "__Host-session"}
+    for cookie in made:
+        assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
 
 
 def test_a_viewer_looks_and_searches_and_may_not_act(stack: Stack, visitor: Visitor, provider: Provider) -> None:

@@ -15,7 +15,10 @@ from local.stack import ENVIRONMENT
 ROOT = Path(__file__).parents[2]
 HANDLERS = sorted(path.parent.name for path in (ROOT / "functions").glob("*/app.py"))
 # Expensive to import, and used by some events only.
-LATER = {"aiohttp", "boto3", "jinja2", "phonenumbers", "requests", "sqlparse", "twilio", "urllib3"}
+LATER = {
+    *("aiohttp", "boto3", "jinja2", "phonenumbers", "requests", "sqlparse", "twilio", "urllib3"),
+    *("authlib", "joserfc", "cryptography"),
+}
 ONLY_FOR = {"migrate": {"sqlparse"}, "console": {"jinja2", "joserfc", "cryptography"}}
 
 SIGNED = """

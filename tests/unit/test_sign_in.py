@@ -110,6 +110,13 @@ def test_the_claims_of_a_token_make_a_person(
     assert signed_in(issuer) == Person("anna", issuer.url, email, is_operator)
 
 
+@pytest.mark.parametrize(("is_verified", "is_operator"), [(True, True), (False, False), ("true", False), (None, False)])
+def test_only_a_verified_address_makes_an_operator(issuer: Issuer, is_verified: object, is_operator: bool) -> None:
+    issuer.claims = {"email": "boss@example.com", "email_verified": is_verified}
+    by_email = Provider(issuer.url, "console", "the-client's-secret", "email", "boss@example.com")
+    assert signed_in(issuer, by_email).is_operator is is_operator
+
+
 @pytest.mark.parametrize(
     "claims",
     [

@@ -139,6 +139,9 @@ class Provider:
         """Whether the claim that the deployment names is, or contains, its value; without such a claim nobody is."""
         if not self.operator_claim or not self.operator_value:
             return False
+        # Some providers let people enter any address.
+        if self.operator_claim == "email" and claims.get("email_verified") is not True:
+            return False
         found = claims.get(self.operator_claim)
         return self.operator_value in (found if isinstance(found, list) else [found])
 
