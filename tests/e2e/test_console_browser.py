@@ -99,7 +99,7 @@ def test_everything_works_without_a_script(stack: Stack, open_page: Open) -> Non
     stack.invoke("send_sms", message(1, message_key="booking-1"))
     page = open_page("/", java_script_enabled=False)
 
-    page.get_by_label("Search by id, key, number or SID").fill("booking-1")
+    page.get_by_label("Search by id, key, batch, number or SID").fill("booking-1")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("Message 1")
     page.get_by_role("button", name="Send now").click()

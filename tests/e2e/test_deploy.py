@@ -224,12 +224,14 @@ def test_the_doctor_of_the_stack_finds_a_stale_alias_and_a_disabled_schedule(
     kept = ("ScheduleExpression", "FlexibleTimeWindow", "Target", "Name")
     settings = {name: found[name] for name in kept}
     here.aws.client("scheduler").update_schedule(**settings, State="DISABLED")
-    client.update_alias(FunctionName=alias, Name="live", FunctionVersion="1")
+    live = client.get_alias(FunctionName=alias, Name="live")["FunctionVersion"]
+    newest = client.publish_version(FunctionName=alias)["Version"]
     try:
         assert wrong() - before >= {"aws: alias of HealthCheck", f"aws: schedule {schedule['Name']}"}
     finally:
-        client.update_alias(FunctionName=alias, Name="live", FunctionVersion="2")
+        client.delete_function(FunctionName=alias, Qualifier=newest)
         here.aws.client("scheduler").update_schedule(**settings, State="ENABLED")
+    assert newest != live
     # The stand-in has no number, and the topic no subscriber.
     assert before == {"aws: alarms", f"twilio: sender {ENVIRONMENT['TWILIO_SENDER']}"}
 

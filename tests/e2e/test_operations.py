@@ -45,7 +45,7 @@ def real(server: Server) -> str:
         ("health_check", {}, DATABASE),
         ("cleanup_retries", {}, DATABASE),
         ("migrate", {}, DATABASE),
-        ("console", {}, DATABASE),
+        ("console", {}, {"CONSOLE_ISSUER", "CONSOLE_CLIENT_ID", "CONSOLE_SESSION_KEY"}),
     ],
 )
 def test_every_missing_variable_is_named_at_once_and_only_those(
@@ -55,7 +55,7 @@ def test_every_missing_variable_is_named_at_once_and_only_those(
         monkeypatch.delenv(name)
     with pytest.raises(Exception, match="the environment is not complete") as raised:
         load(function)(event)
-    alternatives = {"DATABASE_SECRET_ARN", "TWILIO_SECRET_ARN"}
+    alternatives = {"DATABASE_SECRET_ARN", "TWILIO_SECRET_ARN", "CONSOLE_SESSION_SECRET_ARN"}
     assert {name for name in ENVIRONMENT if name in str(raised.value)} - alternatives == needed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import psycopg
 import pytest
@@ -29,12 +29,16 @@ FUNCTIONS = {
     readings.WaitingFor: "sms_waiting_for",
     readings.FailedSince: "failed_sms_since",
     readings.Budget: "sms_budgets_now",
+    readings.Usage: "sms_usage_by",
+    readings.Sold: "sms_segments_by",
+    readings.Parts: "sms_message_parts",
 }
 TYPES = {
     "bool": bool,
     "int4": int,
     "int8": int,
     "interval": timedelta,
+    "jsonb": dict,
     "numeric": Decimal,
     "text": str,
     "timestamptz": datetime,
@@ -47,7 +51,7 @@ def test_a_reading_has_the_columns_of_its_function(db: psycopg.Connection, shape
     arguments = one(db, "select pronargs from pg_proc where oid = to_regproc(%s)", [f"sms_retry.{function}"])
     description = db.execute(f"select * from sms_retry.{function}({', '.join(['null'] * arguments)})").description
     assert description
-    columns = [(column.name, TYPES[psycopg.adapters.types[column.type_code].name]) for column in description]
+    columns = [(column.name, python_type(column.type_code)) for column in description]
     assert columns == [(name, without_none(hint)) for name, hint in get_type_hints(shape).items()]
 
 
@@ -62,6 +66,11 @@ def test_erased_has_the_keys_of_its_function(db: psycopg.Connection, store: Stor
     assert erased.keys() == set(readings.Erased._fields)
 
 
+def python_type(type_code: int) -> type:
+    found = psycopg.adapters.types[type_code]
+    return list if type_code == found.array_oid else TYPES[found.name]
+
+
 def without_none(hint: Any) -> Any:
-    [kind] = [each for each in get_args(hint) or (hint,) if each is not NoneType]
-    return kind
+    [kind] = [each for each in (get_args(hint) if NoneType in get_args(hint) else [hint]) if each is not NoneType]
+    return get_origin(kind) or kind
