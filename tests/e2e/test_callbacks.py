@@ -176,7 +176,7 @@ def test_a_repeated_start_does_not_end_a_later_stop(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("channel", ["rcs:", "whatsapp:"])
-def test_a_stop_on_another_channel_is_heeded(stack: Stack, channel: str) -> None:
+def test_a_stop_on_another_channel_counts(stack: Stack, channel: str) -> None:
     assert reply(stack, "STOP", From=channel + number(0), OptOutType="STOP") == (200,)
     assert status_of(stack, "shop", "otp") == "failed"
 

@@ -253,13 +253,13 @@ def test_the_error_for_an_invalid_event_has_no_private_data(stack: Stack, start:
 
 def test_a_process_killed_in_mid_batch_loses_nothing_and_sends_nothing_twice(stack: Stack, start: Start) -> None:
     queue_all(stack, 10)
-    weather = seldom_answered()
+    usual = seldom_answered()
     with start(stack) as worker:
 
         def dies_at_the_fourth(to: str, nth: int) -> Step:
             if len(stack.twilio.posts()) == 3:
                 worker.kill()
-            return weather(to, nth)
+            return usual(to, nth)
 
         stack.twilio.behave(default=dies_at_the_fourth)
         outcome = worker.invoke()

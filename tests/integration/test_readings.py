@@ -30,7 +30,7 @@ FUNCTIONS = {
     readings.FailedSince: "failed_sms_since",
     readings.Budget: "sms_budgets_now",
     readings.Usage: "sms_usage_by",
-    readings.Sold: "sms_segments_by",
+    readings.CountrySegments: "sms_segments_by",
     readings.Parts: "sms_message_parts",
 }
 TYPES = {

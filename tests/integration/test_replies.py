@@ -109,7 +109,7 @@ def test_a_reply_that_comes_twice_at_the_same_moment_counts_once(
     assert sorted(map(str, ended)) == ["0", "None", "None", "None"]
 
 
-def test_a_reply_that_was_not_stored_is_heeded_when_it_comes_again(
+def test_a_reply_that_was_not_stored_counts_when_it_comes_again(
     db: psycopg.Connection, store: Store, database_url: str
 ) -> None:
     with psycopg.connect(database_url) as interrupted:
@@ -231,7 +231,7 @@ def test_a_start_ends_an_opt_out_of_release_0_1_without_granting_consent(of_rele
         assert consent(db) == "unknown"
 
 
-def test_with_the_functions_of_release_0_1_a_stop_is_heeded_and_a_start_grants_nothing(
+def test_with_the_functions_of_release_0_1_a_stop_counts_and_a_start_grants_nothing(
     of_release_0_1: str, tmp_path: Path
 ) -> None:
     url = of_release_0_1

@@ -168,7 +168,9 @@ def usage(given: Namespace) -> Result:
             raise CannotBeDone(str(fault)) from None
     store = _store()
     found = store.usage(given.by, given.since)
-    estimated, unpriced = prices.estimates(store.sold(given.by, given.since), table) if table else ({}, set[str]())
+    estimated, unpriced = (
+        prices.estimates(store.segments_by_country(given.by, given.since), table) if table else ({}, set[str]())
+    )
     facts = [row._asdict() | {"delivery_rate": row.delivery_rate} for row in found]
     if table:
         facts = [row | {"estimated_price": estimated.get(row["name"])} for row in facts]

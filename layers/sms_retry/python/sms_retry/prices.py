@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from sms_retry.readings import Sold
+from sms_retry.readings import CountrySegments
 
 Prices = Mapping[str, Decimal]
 
@@ -40,11 +40,11 @@ def read(path: Path) -> Prices:
     return prices
 
 
-def estimates(sold: Sequence[Sold], prices: Prices) -> tuple[dict[str, Decimal], set[str]]:
+def estimates(counts: Sequence[CountrySegments], prices: Prices) -> tuple[dict[str, Decimal], set[str]]:
     """The estimated price by name, and the countries without a price. The longest prefix of a country counts."""
     found: dict[str, Decimal] = {}
     missing = set()
-    for each in sold:
+    for each in counts:
         prefix = max((known for known in prices if each.country.startswith(known)), key=len, default=None)
         if prefix is None:
             missing.add(each.country)

@@ -208,7 +208,7 @@ class Usage(NamedTuple):
         return self.delivered / known if known else None
 
 
-class Sold(NamedTuple):
+class CountrySegments(NamedTuple):
     """The accepted segments to one country under one name of `Usage`."""
 
     name: str
@@ -316,9 +316,9 @@ class Readings:
         """The usage since then by day (UTC), business, sender, country, kind or code."""
         return self._rows(Usage, "sms_usage_by", by, datetime.now(UTC) - since)
 
-    def sold(self, by: str, since: timedelta) -> list[Sold]:
+    def segments_by_country(self, by: str, since: timedelta) -> list[CountrySegments]:
         """The accepted segments since then by a dimension of `usage` and by country."""
-        return self._rows(Sold, "sms_segments_by", by, datetime.now(UTC) - since)
+        return self._rows(CountrySegments, "sms_segments_by", by, datetime.now(UTC) - since)
 
     def message_story(self, message_id: int) -> list[StoryStep]:
         return self._rows(StoryStep, "sms_message_story", message_id)
