@@ -225,11 +225,14 @@ def test_the_doctor_of_the_stack_finds_a_stale_alias_and_a_disabled_schedule(
     settings = {name: found[name] for name in kept}
     here.aws.client("scheduler").update_schedule(**settings, State="DISABLED")
     live = client.get_alias(FunctionName=alias, Name="live")["FunctionVersion"]
+    described = client.get_function_configuration(FunctionName=alias)["Description"]
+    client.update_function_configuration(FunctionName=alias, Description="Changed since.")
     newest = client.publish_version(FunctionName=alias)["Version"]
     try:
         assert wrong() - before >= {"aws: alias of HealthCheck", f"aws: schedule {schedule['Name']}"}
     finally:
         client.delete_function(FunctionName=alias, Qualifier=newest)
+        client.update_function_configuration(FunctionName=alias, Description=described)
         here.aws.client("scheduler").update_schedule(**settings, State="ENABLED")
     assert newest != live
     # The stand-in has no number, and the topic no subscriber.
