@@ -122,7 +122,7 @@ def test_a_migration_reads_event_types_and_the_roles_of_applications() -> None:
 @pytest.mark.parametrize(
     ("reader", "name", "wrong"),
     [
-        (settings.working, "LINGER_SECONDS", "56"),
+        (settings.working, "LINGER_SECONDS", "61"),
         (settings.cleaning_up, "KEEP_MESSAGES_DAYS", "6"),
         # An entry that is lost to a slip must not open a list to everybody.
         (settings.sending, "ONLY_TO", ","),

@@ -346,4 +346,4 @@ def _addresses(read: _Reader, stage: Mapping[str, str] | None) -> tuple[str, ...
 
 
 def _linger(read: _Reader) -> int:
-    return read.number("LINGER_SECONDS", 0, 0, 55)
+    return read.number("LINGER_SECONDS", 0, 0, 60)
