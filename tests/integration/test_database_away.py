@@ -282,7 +282,7 @@ def _fails_twice(db: psycopg.Connection) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_fails_twice")
-@pytest.mark.parametrize("code", ["40001", "40P01", "55P03", "25006"])
+@pytest.mark.parametrize("code", ["40001", "40P01", "55P03", "25006", "57P05"])
 def test_an_error_that_proves_that_nothing_happened_is_repeated(store: Store, code: str) -> None:
     assert store._connection.once("select public.fails_twice(%s)", [code]) == [("done",)]
 

@@ -58,8 +58,9 @@ class LoginFailed(psycopg.OperationalError):
 
 # Another transaction was in the way: this one was undone, and its connection still works.
 CONFLICT = (errors.SerializationFailure, errors.DeadlockDetected, errors.LockNotAvailable)
-# After a failover a pooler may still lead to a standby, which changes nothing.
-NOTHING_HAPPENED = (*CONFLICT, NotConnected, errors.ReadOnlySqlTransaction)
+# After a failover a pooler may still lead to a standby, which changes nothing. A server ends a session as idle only
+# while it has no statement to run.
+NOTHING_HAPPENED = (*CONFLICT, NotConnected, errors.ReadOnlySqlTransaction, errors.IdleSessionTimeout)
 AWAY = (psycopg.OperationalError, errors.ReadOnlySqlTransaction)
 
 
