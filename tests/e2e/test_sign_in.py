@@ -37,7 +37,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
 
 @pytest.fixture
 def console(stack: Stack) -> Iterator[str]:
-    """The address of a console that gives nobody a session."""
+    """The address of a console to which each person must sign in."""
     with http_front(routes(TEMPLATE, "ConsoleApi"), is_console=True) as front:
         yield front.url
 
@@ -151,7 +151,7 @@ def forms(seen: Seen) -> list[str]:
 @pytest.mark.parametrize(
     ("claim", "value"), [("", "sms-operators"), ("groups", ""), ("groups", "sms"), ("email", "anna")]
 )
-def test_without_its_claim_and_value_nobody_is_an_operator(
+def test_without_its_claim_and_value_every_person_is_a_viewer(
     visitor: Visitor, provider: Provider, monkeypatch: pytest.MonkeyPatch, claim: str, value: str
 ) -> None:
     monkeypatch.setenv("CONSOLE_OPERATOR_CLAIM", claim)

@@ -141,7 +141,7 @@ def test_a_token_for_another_purpose_is_refused(issuer: Issuer, claims: dict[str
 
 @pytest.mark.parametrize("header", [{"alg": "HS256"}, {"alg": "none"}])
 @pytest.mark.filterwarnings("ignore")
-def test_a_token_that_the_client_or_anybody_could_make_is_refused(issuer: Issuer, header: dict[str, str]) -> None:
+def test_a_token_without_a_signature_of_the_provider_is_refused(issuer: Issuer, header: dict[str, str]) -> None:
     issuer.header = header
     with pytest.raises(NotSignedIn):
         signed_in(issuer)

@@ -1,4 +1,4 @@
--- What a report that is believed changes in the counts of its message. Each attempt counts as accepted once, and has one last
+-- The changes that a believed report makes in the counts of its message. Each attempt counts as accepted once, and has one last
 -- receipt: a later receipt, which names the cause of a failure (explains) or says that the message was delivered after all,
 -- takes the earlier one back. A count that is taken back keeps its time.
 create or replace function sms_retry.sms_usage_changes(

@@ -136,7 +136,7 @@ class Provider:
         return Person(str(claims["sub"]), self.issuer, email, self._is_operator(claims))
 
     def _is_operator(self, claims: Mapping[str, Any]) -> bool:
-        """Whether the claim that the deployment names is, or contains, its value; without such a claim nobody is."""
+        """Whether the claim that the deployment names is, or contains, its value. Without a claim all are viewers."""
         if not self.operator_claim or not self.operator_value:
             return False
         # Some providers let people enter any address.

@@ -32,7 +32,7 @@ HEADERS = {
 }
 
 
-# The addresses for people without a session, and the forms for those who may only look.
+# The addresses that need no session, and the forms that a viewer may send.
 PUBLIC = frozenset({"/sign-in", "/sign-in/done", "/signed-out", "/style.css"})
 FOR_VIEWERS = frozenset({"/do/search", "/do/sign-out"})
 

@@ -17,7 +17,7 @@ from sms_retry.doctor import aws, database, look_at_aws, look_at_database, look_
 from sms_retry.doctor.finding import CANNOT_LOOK, Finding, reason
 from sms_retry.settings import SettingsError
 
-# What a fault of the environment, a secret or a network raises.
+# The exceptions of a fault in the environment, a secret or the network.
 FAULTS = (*CANNOT_LOOK, GetParameterError, SettingsError)
 
 

@@ -15,7 +15,7 @@ from sms_retry.twilio import AnswerLost, NotSent
 Level = Literal["ok", "warning", "wrong"]
 Fact = TypeVar("Fact")
 
-# What a world that cannot be looked at raises. Every other exception is a fault of the program.
+# The exceptions of a world that cannot be looked at. Every other exception is a fault of the program.
 CANNOT_LOOK = (psycopg.Error, BotoCoreError, ClientError, TwilioException, NotSent, AnswerLost, OSError)
 
 

@@ -14,7 +14,7 @@ from sms_retry.doctor.aws import Function, Schedule, Stack
 from sms_retry.doctor.finding import seen
 
 ALIAS = "live"
-# What a version has of its function. Each version has these as they were when it was published.
+# The parts of a function that each of its versions keeps, as they were when it was published.
 CONTENT = ("CodeSha256", "Environment", "Layers", "Handler", "Runtime", "Timeout", "MemorySize")
 TIMEOUT = 10.0
 RECENTLY = timedelta(minutes=5)
