@@ -79,16 +79,23 @@ class Stack:
 
 @contextmanager
 def stack(
-    database_url: str, behaviour: Behaviour | None = None, *, real_time: bool = False, issuer: str | None = None
+    database_url: str,
+    behaviour: Behaviour | None = None,
+    *,
+    real_time: bool = False,
+    issuer: str | None = None,
+    runtime_url: str | None = None,
 ) -> Iterator[Stack]:
     """The stack over an empty or migrated database, on free ports. Time passes only in `let_minutes_pass`.
 
     With `real_time` it uses its fixed ports, and Twilio posts callbacks when they are due. With an `issuer` people sign
-    in to the console there; without one every browser is OPERATOR's. OSError: a port is taken.
+    in to the console there; without one every browser is OPERATOR's. With a `runtime_url` only `migrate` signs in by
+    `database_url`, and all other functions by `runtime_url`. OSError: a port is taken.
     """
     with ExitStack() as parts:
-        signing_in = {"CONSOLE_ISSUER": issuer} if issuer else {}
-        parts.enter_context(environment(DATABASE_URL=database_url, **signing_in))
+        given = {"CONSOLE_ISSUER": issuer, "MIGRATION_URL": database_url if runtime_url else None}
+        changes = {name: value for name, value in given.items() if value}
+        parts.enter_context(environment(DATABASE_URL=runtime_url or database_url, **changes))
         own = {"PUBLIC_WEBHOOK_URL": f"https://{API_HOST}"}
         front = parts.enter_context(http_front(routes(TEMPLATE), FRONT_PORT if real_time else 0, stage=own))
         pages = routes(TEMPLATE, "ConsoleApi")
