@@ -8,7 +8,7 @@ Without a runtime role the owner calls the functions, and they run with the righ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import psycopg
 from psycopg import errors, sql
@@ -124,14 +124,32 @@ class WrongRole(Exception):
 
 def grant(connection: psycopg.Connection, applications: Sequence[str], runtime_role: str | None) -> None:
     """Grant each role its entries. The functions are as this transaction has just written them."""
+    # Before the first change of rights, because a change writes the function of another program too.
+    for_applications, for_runtime = (
+        _signatures(connection, APPLICATION_ENTRIES),
+        _signatures(connection, RUNTIME_ENTRIES),
+    )
     connection.execute("revoke execute on all functions in schema sms_retry from public")
     for role in applications:
-        _grant(connection, role, APPLICATION_ENTRIES)
+        _grant(connection, role, for_applications)
     if runtime_role:
         _refuse_owner(connection, runtime_role)
-        for signature in _signatures(connection, RUNTIME_ENTRIES):
+        for signature in for_runtime:
             connection.execute(sql.SQL("alter function {} security definer").format(sql.SQL(signature)))
-        _grant(connection, runtime_role, RUNTIME_ENTRIES)
+        _grant(connection, runtime_role, for_runtime)
+
+
+def _signatures(connection: psycopg.Connection, entries: Sequence[str]) -> list[str]:
+    return [signature for (signature,) in connection.execute(SIGNATURES, [list(entries)])]
+
+
+def _grant(connection: psycopg.Connection, role: str, signatures: Sequence[str]) -> None:
+    name, functions = sql.Identifier(role), sql.SQL(", ").join(map(sql.SQL, signatures))
+    try:
+        connection.execute(sql.SQL("grant usage on schema sms_retry to {}").format(name))
+    except errors.UndefinedObject:
+        raise WrongRole(f"the role {name.as_string()} of APPLICATION_ROLES does not exist: create it") from None
+    connection.execute(sql.SQL("grant execute on function {} to {}").format(functions, name))
 
 
 def _refuse_owner(connection: psycopg.Connection, role: str) -> None:
@@ -141,17 +159,3 @@ def _refuse_owner(connection: psycopg.Connection, role: str) -> None:
             f"{role} has all rights of {owner}, the owner of the schema sms_retry: give DatabaseSecretArn or"
             f" DatabaseUrl a role that is no superuser and no member of {owner}, or leave MigrationSecretArn out"
         )
-
-
-def _grant(connection: psycopg.Connection, role: str, entries: Iterable[str]) -> None:
-    name = sql.Identifier(role)
-    try:
-        connection.execute(sql.SQL("grant usage on schema sms_retry to {}").format(name))
-    except errors.UndefinedObject:
-        raise WrongRole(f"the role {name.as_string()} of APPLICATION_ROLES does not exist: create it") from None
-    functions = sql.SQL(", ").join(map(sql.SQL, _signatures(connection, entries)))
-    connection.execute(sql.SQL("grant execute on function {} to {}").format(functions, name))
-
-
-def _signatures(connection: psycopg.Connection, entries: Iterable[str]) -> list[str]:
-    return [signature for (signature,) in connection.execute(SIGNATURES, [list(entries)])]
