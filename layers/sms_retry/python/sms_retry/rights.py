@@ -1,8 +1,9 @@
 """The rights inside the schema. PUBLIC has none, applications have a few entries, and the runtime role has its own.
 
 The runtime role is the role of the worker, the webhook and all other functions but `migrate`, where the stack has a
-second database secret. It reads and changes no table: it may execute the functions that Python calls, and each of them
-runs with the rights of its owner. So it adds to the log of actions by `note_sms_action`, and can change no row of it.
+second database secret. It changes no table and reads a few columns. It may execute the functions that Python calls, and
+each of them runs with the rights of its owner. So it adds to the log of actions by `note_sms_action`, and can change no
+row of it.
 Without a runtime role the owner calls the functions, and they run with the rights of their caller.
 """
 
@@ -48,6 +49,7 @@ RUNTIME_ENTRIES = (
     "failed_sms_of_reason_since",
     "failed_sms_since",
     "finish_sms_retries",
+    "fold_sms_usage",
     "found_sms",
     "held_sms",
     "known_sms_reports",
@@ -84,8 +86,10 @@ RUNTIME_ENTRIES = (
     "sms_list_control",
     "sms_message_details",
     "sms_message_origin",
+    "sms_message_parts",
     "sms_message_state",
     "sms_message_story",
+    "sms_named_senders",
     "sms_number_of",
     "sms_of_batch",
     "sms_of_same_person",
@@ -94,7 +98,10 @@ RUNTIME_ENTRIES = (
     "sms_overrides",
     "sms_policy_overrides",
     "sms_retry_health",
+    "sms_segments_by",
+    "sms_senders_at_pace",
     "sms_senders_known",
+    "sms_usage_by",
     "sms_waiting_for",
     "stuck_sms",
     "take_sms_events",
@@ -105,6 +112,8 @@ RUNTIME_ENTRIES = (
     "waiting_sms",
     "waiting_sms_events",
 )
+# The columns that the doctor reads.
+RUNTIME_COLUMNS = {"schema_migrations": ("name",), "sms_senders": ("sender", "account")}
 
 # The functions of these names that this transaction has written: an overload of another program keeps its rights.
 SIGNATURES = """
@@ -137,6 +146,9 @@ def grant(connection: psycopg.Connection, applications: Sequence[str], runtime_r
         for signature in for_runtime:
             connection.execute(sql.SQL("alter function {} security definer").format(sql.SQL(signature)))
         _grant(connection, runtime_role, for_runtime)
+        for table, columns in RUNTIME_COLUMNS.items():
+            allowed = sql.SQL(f"grant select ({', '.join(columns)}) on sms_retry.{table} to {{}}")
+            connection.execute(allowed.format(sql.Identifier(runtime_role)))
 
 
 def _signatures(connection: psycopg.Connection, entries: Sequence[str]) -> list[str]:
