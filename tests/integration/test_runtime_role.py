@@ -11,6 +11,8 @@ from psycopg.errors import InsufficientPrivilege
 
 from local.postgres.server import Server
 from local.stack import stack as local_stack
+from sms_retry.doctor import look_at_database
+from sms_retry.doctor.database import judge
 from sms_retry.migrate import MigrationError, migrate, role_of
 from sms_retry.rights import RUNTIME_COLUMNS, RUNTIME_ENTRIES
 from sms_retry.store import Store
@@ -129,14 +131,41 @@ def test_the_role_adds_to_the_log_of_actions_by_its_function(runtime_url: str, o
     assert rows == [("anna", "search", "a number", "1")]
 
 
+def test_the_doctor_finds_nothing_wrong_as_the_role(runtime_url: str) -> None:
+    found = look_at_database.look(runtime_url, wanted=1)
+    findings = {each.check: each.level for each in judge(found)}
+    assert {findings[f"database: {check}"] for check in ("owner", "rights", "migrations")} == {"ok"}
+    assert look_at_database.senders(runtime_url) == []
+
+
+def test_the_doctor_names_functions_that_the_role_may_not_execute(runtime_url: str, owner: psycopg.Connection) -> None:
+    role = role_of(runtime_url)
+    owner.execute(f"revoke execute on function sms_retry.count_due_sms from {role}")
+    findings = {each.check: each for each in judge(look_at_database.look(runtime_url, wanted=1))}
+    owner.execute(f"grant execute on function sms_retry.count_due_sms to {role}")
+    assert "execute on 1 functions of sms_retry" in findings["database: rights"].fact
+    assert findings["database: owner"].level == "warning"
+
+
 def test_the_role_cannot_migrate(runtime_url: str, owner: psycopg.Connection) -> None:
     with pytest.raises(MigrationError, match="its tables belong to"):
         migrate(runtime_url)
 
 
-def test_a_role_with_the_rights_of_the_owner_is_refused(server: Server, worker_id: str) -> None:
+@pytest.mark.parametrize(
+    "granted", ["{owner}", "pg_write_all_data", "update on sms_retry.sms_actions", "delete on sms_retry.sms_messages"]
+)
+def test_a_role_that_may_change_a_table_is_refused(url: str, owner: psycopg.Connection, granted: str) -> None:
+    right = granted.format(owner=owner.info.user)
+    with runtime_login(url) as login:
+        owner.execute(f"grant {right} to {role_of(login)}")
+        with pytest.raises(MigrationError, match="may change the tables of"):
+            migrate(url, runtime_role=role_of(login))
+
+
+def test_the_owner_as_the_runtime_role_is_refused_and_nothing_changes(server: Server, worker_id: str) -> None:
     url = server.create_database(f"runtime_owner_{worker_id}")
-    with pytest.raises(MigrationError, match="the owner of the schema sms_retry"):
+    with pytest.raises(MigrationError, match="may change the tables of"):
         migrate(url, runtime_role=role_of(url))
     with psycopg.connect(url) as connection:
         assert connection.execute("select to_regnamespace('sms_retry')").fetchone() == (None,)

@@ -362,6 +362,14 @@ def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
         assert readable[name.removesuffix("Function") + "Role"] == wanted
 
 
+def test_only_migrate_has_the_secret_of_the_owner(expanded: dict[str, Any]) -> None:
+    owner = {"Ref": "MigrationSecretArn"}
+    assert [role for role, each in statements(expanded) if each["Resource"] == owner] == ["MigrateRole"]
+    functions = of_type(expanded, "AWS::Lambda::Function").items()
+    given = {name: its["Environment"]["Variables"].get("MIGRATION_SECRET_ARN") for name, its in functions}
+    assert {name: arn for name, arn in given.items() if arn} == {"MigrateFunction": owner}
+
+
 def test_only_migrate_may_read_the_password_of_the_master_user(expanded: dict[str, Any]) -> None:
     master = {"Fn::GetAtt": ["DatabaseCluster", "MasterUserSecret.SecretArn"]}
     password = {"Fn::GetAtt": ["DatabasePassword", "Id"]}

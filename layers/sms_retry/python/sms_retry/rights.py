@@ -123,8 +123,12 @@ where pronamespace = 'sms_retry'::regnamespace and proname = any (%s) and prokin
 order by 1
 """
 
-# A superuser is a member of every role.
-MAY_ACT_AS_OWNER = "select current_user::text, pg_has_role(%s, current_user, 'member')"
+# A superuser is a member of every role. A member of `pg_write_all_data` may change every table.
+MAY_CHANGE_TABLES = """
+select current_user::text, pg_has_role(%(role)s, current_user, 'member') or exists (
+    select from pg_class where relnamespace = 'sms_retry'::regnamespace and relkind = 'r'
+        and has_table_privilege(%(role)s, oid, 'insert, update, delete, truncate'))
+"""
 
 
 class WrongRole(Exception):
@@ -142,7 +146,7 @@ def grant(connection: psycopg.Connection, applications: Sequence[str], runtime_r
     for role in applications:
         _grant(connection, role, for_applications)
     if runtime_role:
-        _refuse_owner(connection, runtime_role)
+        _refuse_powerful(connection, runtime_role)
         for signature in for_runtime:
             connection.execute(sql.SQL("alter function {} security definer").format(sql.SQL(signature)))
         _grant(connection, runtime_role, for_runtime)
@@ -164,10 +168,11 @@ def _grant(connection: psycopg.Connection, role: str, signatures: Sequence[str])
     connection.execute(sql.SQL("grant execute on function {} to {}").format(functions, name))
 
 
-def _refuse_owner(connection: psycopg.Connection, role: str) -> None:
-    [(owner, is_member)] = connection.execute(MAY_ACT_AS_OWNER, [role]).fetchall()
-    if is_member:
+def _refuse_powerful(connection: psycopg.Connection, role: str) -> None:
+    [(owner, is_powerful)] = connection.execute(MAY_CHANGE_TABLES, {"role": role}).fetchall()
+    if is_powerful:
         raise WrongRole(
-            f"{role} has all rights of {owner}, the owner of the schema sms_retry: give DatabaseSecretArn or"
-            f" DatabaseUrl a role that is no superuser and no member of {owner}, or leave MigrationSecretArn out"
+            f"{role} may change the tables of {owner} in the schema sms_retry: give DatabaseSecretArn or DatabaseUrl a"
+            f" role that is no superuser, no member of {owner} and has no right to these tables, or leave"
+            " MigrationSecretArn out"
         )
