@@ -5,19 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 
 @contextmanager
 def runtime_login(database_url: str) -> Iterator[str]:
-    """The connection string of a new role in the database, which is dropped at the end."""
+    """The URL of a new role in the database, which is dropped at the end."""
     role = f"runtime_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute(f"create role {role} login")
         try:
-            yield make_conninfo(database_url, user=role)
+            parts = urlsplit(database_url)
+            yield parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}").geturl()
         finally:
             owner.execute(f"drop owned by {role}")
             owner.execute(f"drop role {role}")
