@@ -44,6 +44,7 @@ def check(session: Any, parameters: Mapping[str, str], built: Path) -> Findings:
     senders = _with_token_or_key if parameters["TwilioWebhookSecretArn"] else _with_token
     checks: tuple[tuple[str, Callable[[], Iterator[str]]], ...] = (
         ("DatabaseSecretArn", lambda: secret(session, "DatabaseSecretArn", parameters, _database_secret)),
+        ("MigrationSecretArn", lambda: secret(session, "MigrationSecretArn", parameters, _database_secret)),
         ("TwilioSecretArn", lambda: secret(session, "TwilioSecretArn", parameters, senders)),
         ("TwilioWebhookSecretArn", lambda: secret(session, "TwilioWebhookSecretArn", parameters, _with_token)),
         ("ReservedWorkers", lambda: concurrency(session, parameters)),

@@ -47,7 +47,10 @@ def session_of(person: Person) -> str:
 
 @dataclass(frozen=True)
 class Stack:
-    """The running parts. `db` is a connection for queries; `handlers` are keyed by the names of their folders."""
+    """The running parts. `db` is the owner's connection, for queries.
+
+    `handlers` are keyed by the names of their folders. `urls` are their variables for database and Twilio.
+    """
 
     database_url: str
     db: psycopg.Connection
@@ -56,6 +59,7 @@ class Stack:
     console: Front
     clock: Clock
     handlers: Mapping[str, Handler]
+    urls: Mapping[str, str]
 
     def invoke(self, function: str, event: object = None) -> Any:
         """Invoke a function and return its answer; the default event is `{}`."""
@@ -79,16 +83,22 @@ class Stack:
 
 @contextmanager
 def stack(
-    database_url: str, behaviour: Behaviour | None = None, *, real_time: bool = False, issuer: str | None = None
+    database_url: str,
+    behaviour: Behaviour | None = None,
+    *,
+    real_time: bool = False,
+    issuer: str | None = None,
+    runtime_url: str | None = None,
 ) -> Iterator[Stack]:
     """The stack over an empty or migrated database, on free ports. Time passes only in `let_minutes_pass`.
 
     With `real_time` it uses its fixed ports, and Twilio posts callbacks when they are due. With an `issuer` people sign
-    in to the console there; without one every browser is OPERATOR's. OSError: a port is taken.
+    in to the console there; without one every browser is OPERATOR's. With a `runtime_url` only `migrate` signs in by
+    `database_url`, and all other functions by `runtime_url`. OSError: a port is taken.
     """
     with ExitStack() as parts:
-        signing_in = {"CONSOLE_ISSUER": issuer} if issuer else {}
-        parts.enter_context(environment(DATABASE_URL=database_url, **signing_in))
+        urls = {"DATABASE_URL": runtime_url or database_url, "MIGRATION_URL": database_url if runtime_url else ""}
+        parts.enter_context(environment(**urls, **({"CONSOLE_ISSUER": issuer} if issuer else {})))
         own = {"PUBLIC_WEBHOOK_URL": f"https://{API_HOST}"}
         front = parts.enter_context(http_front(routes(TEMPLATE), FRONT_PORT if real_time else 0, stage=own))
         pages = routes(TEMPLATE, "ConsoleApi")
@@ -107,14 +117,14 @@ def stack(
         twilio.senders.numbers[ENVIRONMENT["TWILIO_SENDER"]] = OwnNumber(
             f"{ENVIRONMENT['PUBLIC_WEBHOOK_URL']}/twilio/inbound"
         )
-        os.environ["TWILIO_API_URL"] = twilio.url
+        os.environ["TWILIO_API_URL"] = urls["TWILIO_API_URL"] = twilio.url
         handlers = {function: load(function) for function in FUNCTIONS}
         for handler in handlers.values():
             parts.callback(handler.close)
         handlers["migrate"]({})
         db = parts.enter_context(psycopg.connect(database_url, autocommit=True))
         clock = Clock(schedules(TEMPLATE), lambda function, event: handlers[function](event))
-        yield Stack(database_url, db, twilio, front, console, clock, handlers)
+        yield Stack(database_url, db, twilio, front, console, clock, handlers, urls)
 
 
 @contextmanager

@@ -31,7 +31,13 @@ def _migrate(event: dict[str, Any], context: Any) -> dict[str, Any]:
     from sms_retry import migrate, runtime, settings
 
     given = settings.migrating(os.environ)
-    done = migrate.migrate(runtime.database(), roles=given.application_roles, event_types=given.event_types)
+    owner, others = runtime.owner(), runtime.database()
+    done = migrate.migrate(
+        owner or others,
+        roles=given.application_roles,
+        event_types=given.event_types,
+        runtime_role=migrate.role_of(others) if owner else None,
+    )
     runtime.logger.info("migrated", extra=asdict(done))
     counts = {"migrations": len(done.migrations), "functions": done.functions, "dropped": len(done.dropped)}
     return {**counts, "repairs": len(done.repairs)}

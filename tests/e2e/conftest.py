@@ -18,6 +18,7 @@ from local.postgres.server import Server
 from local.stack import Stack
 from local.stack import stack as local_stack
 from tests.e2e.messages import private_lines
+from tests.runtime_role import runtime_login
 from tests.tables import truncate_all
 
 
@@ -30,7 +31,7 @@ def log() -> io.StringIO:
 @pytest.fixture(scope="package")
 def stack_of_the_session(server: Server, worker_id: str, log: io.StringIO) -> Iterator[Stack]:
     url = server.create_database(f"sms_retry_e2e_{worker_id}_{uuid.uuid4().hex[:8]}")
-    with redirect_stdout(log), local_stack(url) as stack:
+    with runtime_login(url) as runtime_url, redirect_stdout(log), local_stack(url, runtime_url=runtime_url) as stack:
         yield stack
 
 

@@ -186,6 +186,6 @@ def test_a_callback_that_failed_without_a_database_is_applied_when_it_is_repeate
             webhook(event)
         assert statuses(stack) == {"sent": 1}
 
-        monkeypatch.setenv("DATABASE_URL", stack.database_url)
+        monkeypatch.setenv("DATABASE_URL", stack.urls["DATABASE_URL"])
         assert webhook(event)["statusCode"] == 204
     assert statuses(stack) == {"delivered": 1}

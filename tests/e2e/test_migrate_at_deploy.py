@@ -51,6 +51,7 @@ def empty(server: Server, stack: Stack, monkeypatch: pytest.MonkeyPatch, worker_
     """The database of a first deployment."""
     url = server.create_database(f"sms_retry_first_{worker_id}")
     monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("MIGRATION_URL", "")
     return url
 
 

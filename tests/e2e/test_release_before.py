@@ -28,8 +28,10 @@ from local.postgres.server import Server
 from local.stack import ENVIRONMENT, TEMPLATE, Stack
 from local.stack import stack as local_stack
 from local.twilio.stand_in import Accept, Callbacks, Refuse, Reset, mix
+from sms_retry.migrate import migrate, role_of
 from tests import released
 from tests.e2e.messages import BODY, call_back, message, number, queue
+from tests.runtime_role import runtime_login
 
 BEFORE = "0.1.0"
 LOST = Callbacks(lost=1)
@@ -204,6 +206,19 @@ def test_messages_in_every_state_survive_an_upgrade_and_a_rollback(
     go_on(stack)
 
     report(stack, capsys, f"from {first} to {then}")
+    assert arrived(stack) == {number(n): int(n != STOPPED) for n in range(DEAD + 1)}
+
+
+def test_the_release_before_serves_as_the_owner_where_this_release_has_a_runtime_role(
+    both: Both, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with runtime_login(both.parts.database_url) as login:
+        migrate(both.parts.database_url, runtime_role=role_of(login))
+        stack = both.running(both.before, both.now)
+        begin(stack)
+        go_on(stack)
+
+    report(stack, capsys, "as the owner beside a runtime role")
     assert arrived(stack) == {number(n): int(n != STOPPED) for n in range(DEAD + 1)}
 
 

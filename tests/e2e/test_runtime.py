@@ -88,7 +88,8 @@ def out_of_time(
         account = {"account_sid": ENVIRONMENT["TWILIO_ACCOUNT_SID"], "auth_token": ENVIRONMENT["TWILIO_AUTH_TOKEN"]}
         twilio = parts.enter_context(TwilioStandIn(callbacks="manual", **account))
         db = parts.enter_context(psycopg.connect(url, autocommit=True))
-        stack = replace(stack_of_the_session, database_url=url, db=db, twilio=twilio)
+        urls = {"DATABASE_URL": url, "TWILIO_API_URL": twilio.url}
+        stack = replace(stack_of_the_session, database_url=url, db=db, twilio=twilio, urls=urls)
         with start(stack, "migrate") as migrator:
             answer(migrator.invoke())
         worker = parts.enter_context(start(stack, timeout=int(attempt.SLOWEST_SEND) + 2))
@@ -102,8 +103,7 @@ def out_of_time(
 
 
 def variables(stack: Stack) -> dict[str, str]:
-    urls = {"DATABASE_URL": stack.database_url, "TWILIO_API_URL": stack.twilio.url}
-    return ENVIRONMENT | urls | {"SEND_CONCURRENCY": str(CONCURRENCY)}
+    return ENVIRONMENT | stack.urls | {"SEND_CONCURRENCY": str(CONCURRENCY)}
 
 
 def answer(outcome: Outcome) -> Any:

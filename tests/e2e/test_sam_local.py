@@ -51,8 +51,8 @@ def engine() -> None:
 def local(engine: None, built: Path, stack_of_the_session: Stack) -> Iterator[list[str]]:
     """The arguments of every `sam local`, with which its containers reach this stack."""
     parts = stack_of_the_session
-    reached = {"DATABASE_URL": f"{parts.database_url}?sslmode=disable", "TWILIO_API_URL": parts.twilio.url}
-    variables = ENVIRONMENT | {name: url.replace("127.0.0.1", THIS_MACHINE) for name, url in reached.items()}
+    urls = {name: url + "?sslmode=disable" * url.startswith("postgresql") for name, url in parts.urls.items()}
+    variables = ENVIRONMENT | {name: url.replace("127.0.0.1", THIS_MACHINE) for name, url in urls.items()}
     (built / "env.json").write_text(json.dumps({"Parameters": variables}))
     given = ["--template", str(built / "template.yaml"), "--env-vars", str(built / "env.json"), *PARAMETERS]
     postgres_port = urlsplit(parts.database_url).port

@@ -11,7 +11,8 @@ from psycopg.errors import InsufficientPrivilege
 
 from local.aws.container import ROOT
 from local.postgres.server import Server
-from sms_retry.migrate import APPLICATION_ENTRIES, MigrationError, migrate
+from sms_retry.migrate import MigrationError, migrate
+from sms_retry.rights import APPLICATION_ENTRIES
 
 ALLOWED = {
     "queue_sms_retry": "sms_retry.queue_sms_retry('+14155550123', 'Hello.')",

@@ -45,6 +45,8 @@ ALLOWED = [
     OWN_DATABASE,
     {**BY_IAM, "DatabaseUser": "prx-0a"},
     {"EventBusName": "a", "EventTypes": "reply"},
+    {"MigrationSecretArn": FILLED_IN["DatabaseSecretArn"]},
+    {**BY_IAM, "DatabaseUser": "prx-0a", "MigrationSecretArn": FILLED_IN["DatabaseSecretArn"]},
 ]
 # Parameters that break a rule of the template, and words of its sentence.
 BROKEN = [
@@ -53,6 +55,10 @@ BROKEN = [
     (BY_IAM, "Give DatabaseUrl and DatabaseUser"),
     ({"DatabaseUser": "db-0a"}, "Give DatabaseUrl and DatabaseUser"),
     ({**OWN_DATABASE, "VpcId": ""}, "CreateDatabase needs VpcId"),
+    (
+        {**OWN_DATABASE, "MigrationSecretArn": FILLED_IN["DatabaseSecretArn"]},
+        "The database of CreateDatabase has one role, so leave MigrationSecretArn empty",
+    ),
     (
         {**OWN_DATABASE, "VpcSubnetIds": ""},
         "CreateDatabase needs VpcId and, in two availability zones of it, VpcSubnetIds",
@@ -302,6 +308,12 @@ def test_a_database_secret_with_missing_fields_is_refused_without_its_values(
     [fault] = found.faults
     assert words in fault
     assert "s3cret" not in fault
+
+
+def test_the_secret_of_the_owner_is_checked_like_that_of_the_database(session: Any, tmp_path: Path) -> None:
+    owner = keep(session, "owner", {"username": "app", "password": "s3cret"})
+    [fault] = findings(session, tmp_path, MigrationSecretArn=owner).faults
+    assert fault.startswith("MigrationSecretArn: the secret has no host, port, dbname.")
 
 
 def test_the_check_requires_the_fields_that_the_functions_read() -> None:

@@ -120,6 +120,14 @@ def test_a_migration_reads_event_types_and_the_roles_of_applications() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "owner"),
+    [("MIGRATION_URL", Database("of the owner", None)), ("MIGRATION_SECRET_ARN", Database(None, "of the owner"))],
+)
+def test_a_migration_may_sign_in_as_another_role_than_the_other_functions(name: str, owner: Database) -> None:
+    assert settings.migrating({**DATABASE, name: "of the owner"}) == Migrating(READ_DATABASE, (), (), owner)
+
+
+@pytest.mark.parametrize(
     ("reader", "name", "wrong"),
     [
         (settings.working, "LINGER_SECONDS", "61"),

@@ -42,7 +42,7 @@ ENVIRONMENT = {
     "health_check": DATABASE,
     "publish_events": DATABASE | {"EVENT_BUS_NAME", "LINGER_SECONDS"},
     "cleanup_retries": DATABASE | {"ERASE_BODY_AFTER_DAYS", "KEEP_MESSAGES_DAYS"},
-    "migrate": DATABASE | {"EVENT_TYPES", "APPLICATION_ROLES"},
+    "migrate": DATABASE | {"EVENT_TYPES", "APPLICATION_ROLES", "MIGRATION_SECRET_ARN", "MIGRATION_URL"},
     "console": DATABASE
     | {f"CONSOLE_{name}" for name in ("ISSUER", "CLIENT_ID", "URL", "OPERATOR_CLAIM", "OPERATOR_VALUE")}
     | {f"CONSOLE_{name}" for name in ("CLIENT_SECRET", "CLIENT_SECRET_ARN", "SESSION_KEY", "SESSION_SECRET_ARN")},
@@ -58,6 +58,7 @@ SCHEDULES = {
 ALWAYS = {"SETTINGS", "POWERTOOLS_SERVICE_NAME"}
 FOR_BOTO3 = {"migrate": {"AWS_MAX_ATTEMPTS"}}
 ONLY_FOR_SAM_LOCAL = {
+    "MIGRATION_URL",
     "TWILIO_ACCOUNT_SID",
     "TWILIO_AUTH_TOKEN",
     "CONSOLE_CLIENT_ID",
@@ -353,10 +354,20 @@ def test_a_function_may_read_the_secrets_that_it_uses_and_no_other(
             wanted.append(webhook if folder == "twilio_webhook" else twilio)
             variables = of_type(expanded, "AWS::Lambda::Function")[name]["Environment"]["Variables"]
             assert variables["TWILIO_SECRET_ARN"] == wanted[-1]
+        if folder == "migrate":
+            wanted.append({"Ref": "MigrationSecretArn"})
         if folder == "console":
             client = {"Fn::If": ["HasConsoleClientSecret", {"Ref": "ConsoleClientSecretArn"}, {"Ref": "AWS::NoValue"}]}
             wanted.insert(0, [{"Ref": "ConsoleSessionKey"}, client])
         assert readable[name.removesuffix("Function") + "Role"] == wanted
+
+
+def test_only_migrate_has_the_secret_of_the_owner(expanded: dict[str, Any]) -> None:
+    owner = {"Ref": "MigrationSecretArn"}
+    assert [role for role, each in statements(expanded) if each["Resource"] == owner] == ["MigrateRole"]
+    functions = of_type(expanded, "AWS::Lambda::Function").items()
+    given = {name: its["Environment"]["Variables"].get("MIGRATION_SECRET_ARN") for name, its in functions}
+    assert {name: arn for name, arn in given.items() if arn} == {"MigrateFunction": owner}
 
 
 def test_only_migrate_may_read_the_password_of_the_master_user(expanded: dict[str, Any]) -> None:

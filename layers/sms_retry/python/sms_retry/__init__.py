@@ -11,7 +11,7 @@ The modules stand on floors. A module imports only from lower floors; import-lin
     4  attempt · listing · database_role
     3  policy · store · twilio · callback · intake · conninfo · deployment · prices
     2  readings · hours · matching · migrate
-    1  values · numbers · replies · codes · zones · holidays · settings · secrets · connection
+    1  values · numbers · replies · codes · zones · holidays · settings · rights · secrets · connection
 
 Floors 10 to 7 face a person or AWS: the command line, the browser's console, and the state of a Lambda container.
 The `doctor` checks the settings of a deployment.
@@ -22,5 +22,5 @@ receipts and replies.
 and the `holidays` of its region; `entry` refuses a message that finds no such time. `store` calls the database
 over its `connection`; `readings` has the shapes that people look at, and `prices` the estimate of usage. `twilio`
 sends; `callback` and `intake` read the events of Twilio and of applications. `database_role` creates the role of the
-service in a database of the stack. The other modules exchange `values`.
+service in a database of the stack, and `rights` has the rights of each role. The other modules exchange `values`.
 """

@@ -19,6 +19,7 @@ import psycopg
 import sqlparse
 from psycopg import errors, sql
 
+from sms_retry import rights
 from sms_retry.connection import CONFLICT, open_session
 
 # Any number that no other program uses for a lock in this database.
@@ -69,23 +70,6 @@ RECORD = "insert into sms_retry.schema_migrations (name) values (%s) on conflict
 # Repairs of a later release, which was rolled back. Release 0.1 does not forget them, but drops their functions.
 FORGET = "delete from sms_retry.schema_migrations where starts_with(name, 'repairs/') and name <> all (%s)"
 
-# Each runs with the rights of its owner (security definer), so its caller needs no other right.
-APPLICATION_ENTRIES = (
-    "queue_sms_retry",
-    "queue_sms_retries",
-    "cancel_sms_retry",
-    "cancel_sms_batch",
-    "sms_batch",
-    "set_sms_consent",
-    "sms_message_state",
-    "take_sms_events",
-    "done_sms_events",
-)
-SIGNATURES = """
-select oid::regprocedure::text from pg_proc
-where pronamespace = 'sms_retry'::regnamespace and proname = any (%s) and prosecdef
-"""
-
 DEFINED = "select proname from pg_proc where pronamespace = 'sms_retry'::regnamespace"
 
 # White space and comments before the first word of a statement.
@@ -115,11 +99,16 @@ def sql_folder() -> Path:
 
 
 def migrate(
-    database_url: str, release: Path | None = None, roles: Sequence[str] = (), event_types: Sequence[str] = ()
+    database_url: str,
+    release: Path | None = None,
+    roles: Sequence[str] = (),
+    event_types: Sequence[str] = (),
+    runtime_role: str | None = None,
 ) -> Migrated:
     """Apply the SQL of a folder (default: this release's); a second run at the same time waits for the first.
 
-    `roles` are the applications' roles. `event_types`, if any, are the types of events that are written from now on.
+    `roles` are the applications' roles. `runtime_role` is the role of all other functions, if they are not the owner.
+    `event_types`, if any, are the types of events that are written from now on.
     """
     folder, give_up = release or sql_folder(), time.monotonic() + PATIENCE
     while True:
@@ -129,16 +118,25 @@ def migrate(
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
                 migrated = _migrate(connection, folder)
                 if (folder / "functions" / "events").is_dir():
-                    _allow(connection, roles)
+                    rights.grant(connection, roles, runtime_role)
                     if event_types:
                         connection.execute("select sms_retry.subscribe_sms_events(%s)", [list(event_types)])
                 return migrated
+        except rights.WrongRole as error:
+            raise MigrationError(str(error)) from error
         except (MigrationError, *CONFLICT) as error:
             in_the_way = isinstance(error, CONFLICT) or isinstance(error.__cause__, CONFLICT)
             if not in_the_way or time.monotonic() > give_up:
                 raise
             # The statements that waited for this transaction go on in the pause.
             time.sleep(random.uniform(0.2, 1))  # noqa: S311
+
+
+def role_of(database_url: str) -> str:
+    """The role of a login. The name of a login at a pooler may be another one, so the database is asked."""
+    with open_session(database_url, connect_timeout=CONNECT_TIMEOUT) as connection:
+        [(role,)] = connection.execute("select current_user::text").fetchall()
+    return str(role)
 
 
 def _migrate(connection: psycopg.Connection, folder: Path) -> Migrated:
@@ -229,21 +227,6 @@ def _drop(connection: psycopg.Connection, names: set[str], folder: Path) -> list
             continue
         dropped.append(signature)
     return dropped
-
-
-def _allow(connection: psycopg.Connection, roles: Sequence[str]) -> None:
-    """Let each role call the entries of applications; PUBLIC may call nothing."""
-    connection.execute("revoke execute on all functions in schema sms_retry from public")
-    entries = [name for (name,) in connection.execute(SIGNATURES, [list(APPLICATION_ENTRIES)])]
-    for role in map(sql.Identifier, roles):
-        try:
-            connection.execute(sql.SQL("grant usage on schema sms_retry to {}").format(role))
-        except errors.UndefinedObject:
-            raise MigrationError(
-                f"the role {role.as_string()} of APPLICATION_ROLES does not exist: create it"
-            ) from None
-        functions = sql.SQL(", ").join(map(sql.SQL, entries))
-        connection.execute(sql.SQL("grant execute on function {} to {}").format(functions, role))
 
 
 def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:

@@ -69,8 +69,13 @@ def store(patience: timedelta = PATIENCE) -> Store:
 
 def database() -> str:
     """The connection string of Postgres."""
-    where = settings.database(os.environ)
-    return conninfo.from_url(where.url) if where.url else conninfo.from_secret(_secret(where.secret_arn or "").value())
+    return _conninfo(settings.database(os.environ))
+
+
+def owner() -> str | None:
+    """The connection string of the owner of the schema; None if the functions sign in as the owner."""
+    where = settings.migrating(os.environ).owner
+    return _conninfo(where) if where else None
 
 
 def secret(arn: str) -> dict[str, Any]:
@@ -144,6 +149,10 @@ def newer_signers(event: dict[str, Any]) -> Signers | None:
     given = settings.listening(os.environ, event.get("stageVariables"))
     newer = _newer_credentials(given.account)
     return _signers(given, newer) if newer else None
+
+
+def _conninfo(where: settings.Database) -> str:
+    return conninfo.from_url(where.url) if where.url else conninfo.from_secret(_secret(where.secret_arn or "").value())
 
 
 def _signers(given: settings.Listening, main: settings.Credentials) -> Signers:

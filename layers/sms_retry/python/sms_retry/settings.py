@@ -175,11 +175,15 @@ class Publishing:
 
 @dataclass(frozen=True, slots=True)
 class Migrating:
-    """The settings of migrate: the types of the events that are written, and the database roles of applications."""
+    """The settings of migrate: the types of the events that are written, and the database roles of applications.
+
+    `owner` signs in as the owner of the schema, where the other functions sign in as another role.
+    """
 
     database: Database
     event_types: tuple[str, ...]
     application_roles: tuple[str, ...]
+    owner: Database | None = None
 
 
 def database(environ: Mapping[str, str]) -> Database:
@@ -264,7 +268,8 @@ def migrating(environ: Mapping[str, str]) -> Migrating:
     read = _Reader(environ)
     types = read.listed("EVENT_TYPES", EVENT_TYPE, f"any of {EVENT_TYPE.pattern.replace('|', ', ')}")
     roles = read.listed("APPLICATION_ROLES", ROLE, "roles of the database, and not public")
-    return read.checked(Migrating(_database(read), types, roles))
+    owner = Database(read.optional("MIGRATION_URL"), read.optional("MIGRATION_SECRET_ARN"))
+    return read.checked(Migrating(_database(read), types, roles, owner if owner.url or owner.secret_arn else None))
 
 
 class _Reader:

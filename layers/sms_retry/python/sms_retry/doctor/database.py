@@ -96,7 +96,8 @@ def _schema(found: Database) -> Iterator[Finding]:
 def _owner(found: Database, schema: Schema) -> Finding:
     check, fact = "database: owner", f"The tables belong to {schema.owner}, and the user is {found.user}."
     if not schema.is_owner:
-        return Finding(check, "warning", fact, f"migrate must sign in as {schema.owner}, or as a member of it.")
+        do = f"migrate must sign in as {schema.owner}, or as a member of it: MigrationSecretArn."
+        return Finding(check, "warning" if schema.missing_rights else "ok", fact, do)
     if found.is_superuser:
         return Finding(
             check, "warning", f"{found.user} is a superuser.", "Give the service a role without such rights."
@@ -107,7 +108,7 @@ def _owner(found: Database, schema: Schema) -> Finding:
 def _rights(found: Database, schema: Schema) -> Finding:
     check = "database: rights"
     if not schema.missing_rights:
-        return Finding(check, "ok", f"{found.user} may read and write the tables.")
+        return Finding(check, "ok", f"{found.user} has the rights that the functions need.")
     fact = f"{found.user} lacks: {', '.join(schema.missing_rights)}."
     return Finding(check, "wrong", fact, f"Grant these as {schema.owner}, or sign in as {schema.owner}.")
 

@@ -12,6 +12,7 @@ from sms_retry import migrate
 from sms_retry.connection import CONNECTION, open_session
 from sms_retry.doctor.database import Database, Pooler, Schema
 from sms_retry.doctor.finding import seen
+from sms_retry.rights import RUNTIME_ENTRIES
 
 ABOUT = """
 select current_database()::text, current_setting('server_version_num')::int, current_setting('server_encoding'),
@@ -23,13 +24,20 @@ OWNER = """
 select tableowner::text, pg_has_role(tableowner, 'member') from pg_tables
 where schemaname = 'sms_retry' and tablename = 'schema_migrations'
 """
-# A right on a column is enough: a role with exactly its rights has no more.
+# The runtime role needs no table: its functions have the rights of their owner. Where one has not, its caller needs
+# them, and a right on a column is enough.
 MISSING_RIGHTS = """
+with entries as (
+    select prosecdef, has_function_privilege(oid, 'execute') may_execute from pg_proc
+    where pronamespace = 'sms_retry'::regnamespace and proname = any (%s))
 select 'usage on schema sms_retry' where not has_schema_privilege('sms_retry', 'usage')
+union all
+select format('execute on %%s functions of sms_retry', count(*)) from entries where not may_execute having count(*) > 0
 union all
 select needed || ' on ' || tablename from pg_tables, unnest(array['select', 'insert', 'update']) needed
 where schemaname = 'sms_retry' and tablename in ('sms_messages', 'sms_retry_queue', 'sms_recipients', 'sms_holds')
-    and not has_any_column_privilege(format('%I.%I', schemaname, tablename), needed)
+    and exists (select from entries where not prosecdef)
+    and not has_any_column_privilege(format('%%I.%%I', schemaname, tablename), needed)
 """
 DEFINED = "select proname::text from pg_proc where pronamespace = to_regnamespace('sms_retry')"
 APPLIED = "select name from sms_retry.schema_migrations where name not like 'repairs/%'"
@@ -84,7 +92,7 @@ def _schema(session: psycopg.Connection) -> Schema | None:
     folder = migrate.sql_folder()
     migrations = {path.stem for path in (folder / "migrations").glob("*.sql")}
     functions = {path.stem for path in (folder / "functions").rglob("*.sql")}
-    missing = tuple(right for (right,) in session.execute(MISSING_RIGHTS))
+    missing = tuple(right for (right,) in session.execute(MISSING_RIGHTS, [list(RUNTIME_ENTRIES)]))
     defined = {name for (name,) in session.execute(DEFINED)}
     applied = {name for (name,) in session.execute(APPLIED)}
     return Schema(
