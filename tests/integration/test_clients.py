@@ -19,7 +19,8 @@ from clients.__main__ import FILES
 from clients.entries import ENTRIES, Argument, Entry
 from local.aws.container import ROOT
 from local.postgres.server import Server
-from sms_retry.migrate import APPLICATION_ENTRIES, migrate
+from sms_retry.migrate import migrate
+from sms_retry.rights import APPLICATION_ENTRIES
 from tests.tables import truncate_all
 
 NODE_MODULES = os.pathsep.join([str(ROOT / "build/node/node_modules"), "/usr/share/nodejs"])
