@@ -21,19 +21,27 @@ begin
             using errcode = 'invalid_parameter_value';
     end if;
 
-    with given as (
+    with elements as materialized (
+        select e.message, e.place from jsonb_array_elements(messages) with ordinality e (message, place)
+    ),
+    -- Nearly all numbers of a batch begin alike.
+    codes as materialized (
+        select each.start, sms_calling_code(each.start) as code
+        from (select distinct left(e.message ->> 'to', 4) as start from elements e) each
+    ),
+    given as (
         select e.place,
             -- Nearly every message has valid fields only: one look is faster than the list of its faults.
             case when (jsonb_typeof(e.message) = 'object'
                     and e.message - '{to,body,message_key,kind,expires_at,scheduled_for}'::text[] = '{}'
                     and jsonb_typeof(e.message -> 'to') = 'string' and jsonb_typeof(e.message -> 'body') = 'string'
-                    and coalesce(jsonb_typeof(e.message -> 'kind'), 'string') = 'string'
-                    and coalesce(jsonb_typeof(e.message -> 'message_key'), 'string') = 'string'
-                    and coalesce(jsonb_typeof(e.message -> 'expires_at'), 'string') = 'string'
-                    and coalesce(jsonb_typeof(e.message -> 'scheduled_for'), 'string') = 'string'
+                    and coalesce(jsonb_typeof(e.message -> 'kind'), 'null') in ('string', 'null')
+                    and coalesce(jsonb_typeof(e.message -> 'message_key'), 'null') in ('string', 'null')
+                    and coalesce(jsonb_typeof(e.message -> 'expires_at'), 'null') in ('string', 'null')
+                    and coalesce(jsonb_typeof(e.message -> 'scheduled_for'), 'null') in ('string', 'null')
                     and coalesce(char_length(e.message ->> 'message_key'), 1) between 1 and 255) is not true
                 then sms_field_faults(e.message) end as fault,
-            sms_number(e.message ->> 'to') as to_number,
+            sms_number_under(e.message ->> 'to', c.code) as to_number,
             coalesce(sms_text(e.message ->> 'body'),
                 case when coalesce(e.message ->> 'media_urls', e.message ->> 'content_sid') is not null then '' end) as body,
             e.message ->> 'message_key' as message_key,
@@ -54,7 +62,8 @@ begin
             end as media_urls,
             e.message ->> 'content_sid' as content_sid,
             nullif(e.message -> 'content_variables', 'null') as content_variables
-        from jsonb_array_elements(messages) with ordinality e (message, place)
+        from elements e
+        left join codes c on c.start = left(e.message ->> 'to', 4)
         offset 0
     ),
     checked as materialized (
@@ -87,7 +96,8 @@ begin
         ) stored on c.message_key is not null
         where c.why is null
         window same as (
-            partition by c.business_id, c.message_key, case when c.message_key is null then c.place end order by c.place)
+            partition by c.business_id collate "C", c.message_key collate "C", case when c.message_key is null then c.place end
+            order by c.place)
     ),
     fresh as materialized (
         select nextval('sms_messages_id_seq') as id, k.*, coalesce(
@@ -117,7 +127,7 @@ begin
             f.origin, f.batch, sms_segments(f.body), f.media_urls, f.content_sid, f.content_variables
         from fresh f
         -- Two calls with the same keys insert them in the same order, so that they do not deadlock.
-        order by f.business_id, f.message_key, f.place
+        order by f.business_id collate "C", f.message_key collate "C", f.place
         on conflict (business_id, message_key) where message_key is not null do nothing
         returning sms_messages.id, sms_messages.status
     ),
@@ -149,6 +159,10 @@ begin
     left join fresh f on f.place = k.first_place
     left join inserted i on i.id = f.id;
 
+    if array_position(ids, null) is null then
+        return query select * from unnest(places, ids, statuses, faults);
+        return;
+    end if;
     return query
     select t.place,
         case when coalesce(t.fault, late.fault) is null then coalesce(t.id, late.id) end,

@@ -6,16 +6,23 @@ create or replace function sms_retry.sms_segments(body text) returns int
 language plpgsql immutable
 as $$
 declare
-    is_gsm  boolean := body ~ E'^[@£$¥èéùìòÇ\\n\\f\\rØøÅåΔ_ΦΓΛΩΠΨΣΘΞ^{}\\[~\\]|€\\\\ÆæßÉ !"#¤%&\'()*+,\\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà]*$';
-    doubles text := case when is_gsm then E'[\f^{}\\[\\]~\\\\|€]' else E'[\U00010000-\U0010ffff]' end;
-    single  int := case when is_gsm then 160 else 70 end;
-    several int := case when is_gsm then 153 else 67 end;
+    is_gsm  boolean;
+    doubles text;
+    single  int;
+    several int;
     units   int := coalesce(char_length(body), 0);
     twos    int;
     used    int := 0;
     counted int := 1;
 begin
-    -- Most texts end here: a text of so few characters has one segment, even if each counts two.
+    -- Most texts end here: so few characters have one segment in either alphabet, even if each counts two.
+    if units <= 35 then
+        return 1;
+    end if;
+    is_gsm := body ~ E'^[@£$¥èéùìòÇ\\n\\f\\rØøÅåΔ_ΦΓΛΩΠΨΣΘΞ^{}\\[~\\]|€\\\\ÆæßÉ !"#¤%&\'()*+,\\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà]*$';
+    doubles := case when is_gsm then E'[\f^{}\\[\\]~\\\\|€]' else E'[\U00010000-\U0010ffff]' end;
+    single := case when is_gsm then 160 else 70 end;
+    several := case when is_gsm then 153 else 67 end;
     if 2 * units <= single then
         return 1;
     end if;
