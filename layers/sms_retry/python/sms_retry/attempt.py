@@ -108,10 +108,6 @@ class Attempts:
         age = time.time() - claimed
         if not 0 <= age < OLDEST_CLAIM or self._seconds_left() < SLOWEST_SEND:
             return Report.given_back(claim.ticket)
-        if self._held and not self._held.isdisjoint(
-            (("account", claim.account or "*"), ("sender", claim.sender or "*"))
-        ):
-            return Report.deferred(claim.ticket, timedelta(0), reason="hold")
         if isinstance(claim, UnreadableClaim):
             _log_broken(claim, claim.error)
             return Report.deferred(claim.ticket, BROKEN_FOR, reason="error")
@@ -122,6 +118,11 @@ class Attempts:
             _log_broken(claim, error)
             return Report.deferred(claim.ticket, BROKEN_FOR, reason="error")
         match checked:
+            case Go() if not self._held.isdisjoint(
+                (("account", claim.account or "*"), ("sender", claim.sender or "*"))
+            ):
+                # The claim does not know the hold yet: the next one does, and defers the message for the hold's time.
+                return Report.deferred(claim.ticket, timedelta(0), reason="hold")
             case Go(valid_for=valid_for):
                 return self._judged(claim, self._send(claim, valid_for))
             case Deferred(wait=wait, reason=reason):
