@@ -187,6 +187,18 @@ def test_a_claim_locks_few_rows_more_than_it_takes(db: psycopg.Connection, store
     assert len(free) >= 160
 
 
+@pytest.mark.parametrize(("waiting", "senders"), [(5, 4), (1, 20)])
+def test_a_claim_visits_few_senders_unless_each_has_little(
+    db: psycopg.Connection, store: Store, waiting: int, senders: int
+) -> None:
+    for n in range(20):
+        set_sender(db, f"+1500555{n:04}", segments_per_second=1000)
+        queue(store, waiting, first=1 + waiting * n, sender=f"+1500555{n:04}")
+    let_time_pass(db, minutes=1)
+    visited = Counter(claim.sender for claim in store.claim_due(20))
+    assert (visited.total(), len(visited)) == (20, senders)
+
+
 @pytest.mark.parametrize("outcome", ["deferred", "expired", "opted_out", "not_sent"])
 def test_what_is_not_sent_gives_its_segments_back(db: psycopg.Connection, store: Store, outcome: str) -> None:
     set_sender(db, segments_per_second=2)
@@ -216,8 +228,12 @@ def test_an_otp_that_is_sent_at_once_may_borrow_ten_seconds(
     db: psycopg.Connection, store: Store, kind: str, sent: int
 ) -> None:
     set_sender(db, segments_per_second=1)
-    let_time_pass(db, minutes=1)
-    claims = [store.queue_and_claim(Message(number(n), "Hello.", kind=kind, sender=A))[1] for n in range(1, 20)]
+    db.execute("update sms_retry.sms_senders set tokens = 1")
+    claims = []
+    for n in range(1, 20):
+        # The time that the test takes gives no tokens.
+        db.execute("update sms_retry.sms_senders set filled_at = now()")
+        claims.append(store.queue_and_claim(Message(number(n), "Hello.", kind=kind, sender=A))[1])
     assert sum(claim is not None for claim in claims) == sent
     assert store.claim_due(50) == []
     let_time_pass(db, seconds=sent - 0.1)

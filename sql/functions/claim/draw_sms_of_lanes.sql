@@ -1,19 +1,16 @@
--- Locks at most `places` rows of senders with a number, as due_sms_of_lanes, and takes their segments from the tokens of their
--- senders. A sender from which another worker draws at this moment is passed over.
+-- Locks at most `places` rows of these lanes of senders with a number, in equal shares as due_sms_of_lanes, and takes their
+-- segments from the tokens of their senders. A sender from which another worker draws at this moment is passed over.
 create or replace function sms_retry.draw_sms_of_lanes(
-    lows      bigint[],
-    highs     bigint[],
-    places    int,
-    before    timestamptz,
-    taken     bigint[],
-    concerned text
+    lanes  int[],
+    places int,
+    before timestamptz,
+    taken  bigint[]
 ) returns bigint[]
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off set jit = off
 as $$
 declare
-    lanes int[] := due_sms_lanes(lows, highs, places, before, true, concerned);
     ids   bigint[] := '{}';
     share int;
     more  bigint[];

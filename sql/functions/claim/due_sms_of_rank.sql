@@ -1,5 +1,6 @@
 -- Locks at most `places` rows of one rank that were due at `before` and are not among `taken`. The rows of senders with a
--- number are at most half, while other rows want the rest.
+-- number are at most half, while other rows want the rest. Few of their lanes give about five rows each, so that a claim
+-- updates few senders; where these have less, more lanes give.
 create or replace function sms_retry.due_sms_of_rank(
     rank        int,
     places      int,
@@ -19,6 +20,10 @@ declare
     halves bigint := case when only_former then 1 else 2 end;
     free   bigint[] := '{}';
     drawn  bigint[] := '{}';
+    lows   bigint[] := (array[first + 131072, own + 131072])[:halves];
+    highs  bigint[] := (array[own - 1, last])[:halves];
+    wanted int;
+    lanes  int[];
 begin
     if places <= 0 then
         return free;
@@ -29,8 +34,13 @@ begin
         free := due_sms_of_lanes((array[first, own])[:halves], (array[first + 131071, own + 131071])[:halves], places, before,
             taken);
     end if;
-    drawn := draw_sms_of_lanes((array[first + 131072, own + 131072])[:halves], (array[own - 1, last])[:halves],
-        greatest(places - cardinality(free), floor(places / 2.0 + random() / 2)::int), before, taken, concerned);
+    wanted := greatest(places - cardinality(free), floor(places / 2.0 + random() / 2)::int);
+    lanes := due_sms_lanes(lows, highs, ceil(wanted / 5.0)::int, before, true, concerned);
+    drawn := draw_sms_of_lanes(lanes, wanted, before, taken);
+    if cardinality(lanes) = ceil(wanted / 5.0) and cardinality(drawn) < wanted then
+        lanes := due_sms_lanes(lows, highs, wanted, before, true, concerned);
+        drawn := drawn || draw_sms_of_lanes(lanes, wanted - cardinality(drawn), before, taken || drawn);
+    end if;
     return drawn || free[:places - cardinality(drawn)];
 end
 $$;
