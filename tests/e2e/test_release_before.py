@@ -255,7 +255,7 @@ class Load:
     def queue(self) -> None:
         statement = "select sms_retry.queue_sms_retry(%s, %s, message_key => %s, kind => 'otp')"
         with psycopg.connect(self.both.parts.database_url, autocommit=True) as db:
-            while not self.is_over.is_set():
+            while not self.is_over.wait(PAUSE):
                 n = next(self.numbers)
                 while not self.attempt(
                     "queue_sms_retry", partial(db.execute, statement, [number(n), BODY, f"key-{n}"])

@@ -62,7 +62,7 @@ def main(words: list[str]) -> int:
         original = Path(scratch, "original")
         shutil.copytree(ROOT, original, symlinks=True, ignore=NOT_COPIED)
         tests = sorted({test for each in chosen for test in each.noticed_by})
-        match _test(original, tests, TOO_LONG * 4):
+        match _test(original, ["-n", str(AT_ONCE), "--dist", "loadgroup", *tests], TOO_LONG * 6):
             case Caught(by=reason) | Broken(reason=reason):
                 console.print(f"no bug was planted, because the tests fail without one: {reason}", style="red")
                 return 1
@@ -86,9 +86,9 @@ def _plant(mutation: Mutation, original: Path, copy: Path) -> Outcome:
     return outcome
 
 
-def _test(tree: Path, tests: list[str] | tuple[str, ...], seconds: int) -> Outcome:
+def _test(tree: Path, arguments: list[str] | tuple[str, ...], seconds: int) -> Outcome:
     # `-m pytest` puts the working folder first on the path, so that the tree's own tests and package are used.
-    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", *arguments]
     try:
         done = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=seconds)
     except subprocess.TimeoutExpired:
