@@ -136,7 +136,7 @@ def test_the_demo_ends_with_all_guarantees_held(server: Server) -> None:
     demo = [sys.executable, "-m", "local", "demo"]
     environ = {**os.environ, "LOCAL_DATABASE_URL": server.url}
     environ.pop("DATABASE_URL", None)
-    done = subprocess.run(demo, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(demo, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing is sent twice       kept" in done.stdout
@@ -148,7 +148,7 @@ def test_a_message_of_the_local_stack_leaves_the_database_of_the_service_as_it_i
     send = [sys.executable, "-m", "local", "send", "+4917612345678", "Your table is ready."]
     with psycopg.connect(real, autocommit=True) as db:
         before = rows(db)
-        done = subprocess.run(send, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(send, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
 
         assert rows(db) == before
     assert IGNORED in done.stderr

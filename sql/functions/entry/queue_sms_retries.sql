@@ -159,7 +159,7 @@ begin
     left join fresh f on f.place = k.first_place
     left join inserted i on i.id = f.id;
 
-    if array_position(ids, null) is null then
+    if num_nulls(variadic ids) = 0 and num_nonnulls(variadic faults) = 0 then
         return query select * from unnest(places, ids, statuses, faults);
         return;
     end if;
