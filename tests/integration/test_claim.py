@@ -14,7 +14,7 @@ import pytest
 
 from local.waiting import let_time_pass
 from sms_retry.store import Store
-from sms_retry.values import Claim, Hold, Message
+from sms_retry.values import Claim, Hold, Message, Report
 from tests.integration.examples import (
     MINUTE,
     assert_state,
@@ -24,6 +24,7 @@ from tests.integration.examples import (
     in_parallel,
     number,
     one,
+    sid,
     take_in,
 )
 from tests.integration.plans import nodes, plan
@@ -287,6 +288,47 @@ def test_an_opt_out_ends_the_waiting_messages_of_that_person(db: psycopg.Connect
     assert count(db, "sms_recipients") == 2
 
 
+@pytest.mark.parametrize(("begins_at_the_oldest", "least", "most"), [(True, 10, 40), (False, 400, 450)])
+def test_a_claim_passes_over_the_index_entries_that_an_open_snapshot_keeps(
+    db: psycopg.Connection, store: Store, database_url: str, begins_at_the_oldest: bool, least: int, most: int
+) -> None:
+    fill(db, 420, due="now() - interval '1 hour' + n * interval '1 second'")
+    with psycopg.connect(database_url) as report:
+        report.execute("set transaction isolation level repeatable read")
+        report.execute("select from sms_retry.sms_retry_queue")
+        for claim in store.claim_due(400):
+            store.finish([Report.accepted(claim.ticket, sid(), 201)])
+        since = store.take_stock(1).since if begins_at_the_oldest else None
+        with db.transaction():
+            assert len(db.execute("select from sms_retry.claim_sms(10, %s)", [since]).fetchall()) == 10
+            read = sum(
+                one(db, f"select pg_stat_get_xact_tuples_returned('sms_retry.sms_retry_queue_{index}'::regclass)")
+                for index in ("due", "lanes")
+            )
+    assert least <= read <= most
+
+
+def test_a_row_that_becomes_due_before_the_oldest_waits_for_the_next_run(db: psycopg.Connection, store: Store) -> None:
+    take_in(store)
+    let_time_pass(db, hours=1)
+    since = store.take_stock(1).since
+    late = take_in(store, 2)
+    db.execute(
+        "update sms_retry.sms_retry_queue set scheduled_for = now() - interval '2 hours' where message_id = %s", [late]
+    )
+    assert late not in [claim.message_id for claim in store.claim_due(10, since)]
+    assert [claim.message_id for claim in store.claim_due(10, store.take_stock(1).since)] == [late]
+
+
+def test_a_message_of_a_transaction_that_began_before_the_run_is_claimed_in_it(
+    db: psycopg.Connection, store: Store
+) -> None:
+    since = store.take_stock(1).since
+    message_id = take_in(store)
+    let_time_pass(db, seconds=50)
+    assert [claim.message_id for claim in store.claim_due(10, since)] == [message_id]
+
+
 def _rows_read(db: psycopg.Connection) -> dict[str, int]:
     """The rows that this transaction has read so far, by table and through the due index."""
     read: dict[str, int] = {}
@@ -304,12 +346,18 @@ def _plan_of_the_claim(db: psycopg.Connection, limit: int) -> dict[str, Any]:
         found = re.search(r"with due as .*?;", source, re.DOTALL)
         assert found
         statement = found[0].replace(" into more, lanes", "")
-        values = {"lanes": "'{0}'::int[]", "ids": "'{}'::bigint[]", "taken": "'{}'::bigint[]", "before": "now()"}
+        values = {
+            "lanes": "'{0}'::int[]",
+            "ids": "'{}'::bigint[]",
+            "taken": "'{}'::bigint[]",
+            "before": "now()",
+            "since": "'-infinity'",
+        }
         for variable, value in (values | {"places": str(limit), "share": str(limit)}).items():
             statement = re.sub(rf"(?<!\.)\b{variable}\b", value, statement)
         return statement
 
-    return plan(db, "due_sms_of_lanes(bigint[],bigint[],int,timestamptz,bigint[])", statement)
+    return plan(db, "due_sms_of_lanes(bigint[],bigint[],int,timestamptz,timestamptz,bigint[])", statement)
 
 
 @pytest.mark.parametrize(

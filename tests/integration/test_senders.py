@@ -19,7 +19,7 @@ A, B = "+15005550001", "+15005550002"
 HOUR = timedelta(hours=1)
 # due_sms_lanes, in a database in which every sender has enough segments.
 LANES_BEFORE = """create or replace function sms_retry.due_sms_lanes(lows bigint[], highs bigint[], limit_count int,
-    before timestamptz, has_numbers boolean, concerned text) returns int[] language sql"""
+    since timestamptz, before timestamptz, has_numbers boolean, concerned text) returns int[] language sql"""
 LANES = """select array_agg(distinct q.lane) from sms_retry.sms_retry_queue q
     where q.lane between lows[1] and highs[cardinality(highs)]"""
 

@@ -177,7 +177,12 @@ def test_a_misspelled_region_cannot_be_stored(db: psycopg.Connection, region: st
 def test_messages_are_claimed_after_the_migrator_of_release_0_1_removed_the_new_functions(
     db: psycopg.Connection, store: Store
 ) -> None:
-    names = ("claim_sms(int)", "claim_one_sms(bigint)", "sms_overrides()", "sms_known_before(text, text, text)")
+    names = (
+        "claim_sms(int, timestamptz)",
+        "claim_one_sms(bigint)",
+        "sms_overrides()",
+        "sms_known_before(text, text, text)",
+    )
     texts = [one(db, f"select pg_get_functiondef('sms_retry.{name}'::regprocedure)") for name in names]
     try:
         for name in names:

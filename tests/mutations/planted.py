@@ -42,8 +42,15 @@ MUTATIONS = [
     Mutation(
         "a claim takes rows that are not due yet",
         f"{SQL}/claim/due_sms_of_lanes.sql",
-        " and q.scheduled_for <= before\n",
-        "\n",
+        " and q.scheduled_for between since and before\n",
+        " and q.scheduled_for >= since\n",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a claim reads the index entries of all earlier claims that an open snapshot keeps",
+        f"{SQL}/claim/due_sms.sql",
+        "scheduled_for >= coalesce(since, '-infinity')",
+        "true",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(

@@ -3,6 +3,7 @@
 create or replace function sms_retry.draw_sms_of_lanes(
     lanes  int[],
     places int,
+    since  timestamptz,
     before timestamptz,
     taken  bigint[]
 ) returns bigint[]
@@ -46,7 +47,7 @@ begin
                 select q.id, q.message_id, row_number() over () as turn
                 from (
                     select q.id, q.message_id from sms_retry_queue q
-                    where q.status = 'pending' and q.lane between l.lane and l.lane and q.scheduled_for <= before
+                    where q.status = 'pending' and q.lane between l.lane and l.lane and q.scheduled_for between since and before
                         and q.id <> all (taken) and q.id <> all (ids)
                     order by q.lane, q.scheduled_for, q.id
                     limit l.share

@@ -2,8 +2,13 @@
 -- claiming. By rank: emergency and otp, then transactional, then marketing. Of each lower rank, messages that have been due
 -- for ten minutes have one place in ten before that. In a rank, senders with a pace give as many as their tokens allow: at
 -- most half of the places while other messages want the rest. `only_former` leaves out the messages that release 0.1 cannot
--- send, `concerned` (main, subaccounts) the senders of other accounts.
-create or replace function sms_retry.due_sms(places int, only_former boolean, concerned text = null) returns bigint[]
+-- send, `concerned` (main, subaccounts) the senders of other accounts, `since` the rows that were due earlier.
+create or replace function sms_retry.due_sms(
+    places      int,
+    only_former boolean,
+    concerned   text = null,
+    since       timestamptz = null
+) returns bigint[]
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- pinned, see sql/README.md
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
@@ -11,7 +16,9 @@ as $$
 declare
     has_numbers boolean := exists (select from sms_senders where number > 0);
     oldest      timestamptz := (
-                    select scheduled_for from sms_retry_queue where status = 'pending' order by scheduled_for, id limit 1);
+                    select scheduled_for from sms_retry_queue
+                    where status = 'pending' and scheduled_for >= coalesce(since, '-infinity')
+                    order by scheduled_for, id limit 1);
     late_1      bigint[] := '{}';
     late_2      bigint[] := '{}';
     ids         bigint[] := '{}';
@@ -21,15 +28,15 @@ begin
     end if;
     if oldest < now() - interval '10 minutes' then
         -- On average one place in ten of a claim of a few rows too.
-        late_1 := due_sms_of_rank(1, floor(places / 10.0 + random())::int, now() - interval '10 minutes', '{}',
+        late_1 := due_sms_of_rank(1, floor(places / 10.0 + random())::int, oldest, now() - interval '10 minutes', '{}',
             has_numbers, only_former, concerned);
         late_2 := due_sms_of_rank(2, least(floor(places / 10.0 + random())::int, places - cardinality(late_1)),
-            now() - interval '10 minutes', '{}', has_numbers, only_former, concerned);
+            oldest, now() - interval '10 minutes', '{}', has_numbers, only_former, concerned);
     end if;
-    ids := due_sms_of_rank(0, places - cardinality(late_1) - cardinality(late_2), now(), '{}',
+    ids := due_sms_of_rank(0, places - cardinality(late_1) - cardinality(late_2), oldest, now(), '{}',
         has_numbers, only_former, concerned) || late_1;
-    ids := ids || due_sms_of_rank(1, places - cardinality(ids) - cardinality(late_2), now(), late_1,
+    ids := ids || due_sms_of_rank(1, places - cardinality(ids) - cardinality(late_2), oldest, now(), late_1,
         has_numbers, only_former, concerned) || late_2;
-    return ids || due_sms_of_rank(2, places - cardinality(ids), now(), late_2, has_numbers, only_former, concerned);
+    return ids || due_sms_of_rank(2, places - cardinality(ids), oldest, now(), late_2, has_numbers, only_former, concerned);
 end
 $$;

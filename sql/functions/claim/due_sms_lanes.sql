@@ -1,10 +1,11 @@
--- The lanes from lows[n] to highs[n] that have a row that was due at `before`, at most limit_count, in circular order from a
--- random start, so that every lane has its turn. It visits at most a thousand lanes more. A lane whose sender has no tokens,
+-- The lanes from lows[n] to highs[n] that have a row that became due from `since` to `before`, at most limit_count, in circular
+-- order from a random start, so that every lane has its turn. It visits at most a thousand lanes more. A lane whose sender has no tokens,
 -- or is of the other accounts than `concerned` (main, subaccounts), does not count.
 create or replace function sms_retry.due_sms_lanes(
     lows        bigint[],
     highs       bigint[],
     limit_count int,
+    since       timestamptz,
     before      timestamptz,
     has_numbers boolean,
     concerned   text
@@ -38,6 +39,7 @@ begin
                     offset 0)) as is_due
                 from sms_retry_queue q
                 where q.status = 'pending' and q.lane > w.lane and q.lane <= highs[w.part]
+                    and q.scheduled_for >= since
                 order by q.lane, q.scheduled_for, q.id
                 limit 1
             ) next on true

@@ -1,9 +1,10 @@
--- Locks at most `places` rows of the lanes from lows[n] to highs[n] that were due at `before` and are not among `taken`. The
--- lanes give equal shares of their longest due rows; if a lane has fewer rows, the others give more.
+-- Locks at most `places` rows of the lanes from lows[n] to highs[n] that became due from `since` to `before` and are not among
+-- `taken`. The lanes give equal shares of their longest due rows; if a lane has fewer rows, the others give more.
 create or replace function sms_retry.due_sms_of_lanes(
     lows   bigint[],
     highs  bigint[],
     places int,
+    since  timestamptz,
     before timestamptz,
     taken  bigint[]
 ) returns bigint[]
@@ -12,7 +13,7 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
 declare
-    lanes int[] := due_sms_lanes(lows, highs, places, before, false, null);
+    lanes int[] := due_sms_lanes(lows, highs, places, since, before, false, null);
     ids   bigint[] := '{}';
     share int;
     more  bigint[];
@@ -25,7 +26,7 @@ begin
             cross join lateral (
                 -- `between` leaves only the index of lanes: in the index of due rows a million others may come first.
                 select q.id from sms_retry_queue q
-                where q.status = 'pending' and q.lane between l.lane and l.lane and q.scheduled_for <= before
+                where q.status = 'pending' and q.lane between l.lane and l.lane and q.scheduled_for between since and before
                     and q.id <> all (taken) and q.id <> all (ids)
                 order by q.lane, q.scheduled_for, q.id
                 limit share

@@ -1,9 +1,10 @@
--- Locks at most `places` rows of one rank that were due at `before` and are not among `taken`. The rows of senders with a
--- number are at most half, while other rows want the rest. Few of their lanes give about five rows each, so that a claim
+-- Locks at most `places` rows of one rank that became due from `since` to `before` and are not among `taken`. The rows of
+-- senders with a number are at most half, while other rows want the rest. Few of their lanes give about five rows each, so that a claim
 -- updates few senders; where these have less, more lanes give.
 create or replace function sms_retry.due_sms_of_rank(
     rank        int,
     places      int,
+    since       timestamptz,
     before      timestamptz,
     taken       bigint[],
     has_numbers boolean,
@@ -28,18 +29,19 @@ begin
     if places <= 0 then
         return free;
     elsif not has_numbers then
-        return due_sms_of_lanes(array[first], array[case when only_former then own - 1 else last end], places, before, taken);
-    end if;
-    if concerned is distinct from 'subaccounts' then
-        free := due_sms_of_lanes((array[first, own])[:halves], (array[first + 131071, own + 131071])[:halves], places, before,
+        return due_sms_of_lanes(array[first], array[case when only_former then own - 1 else last end], places, since, before,
             taken);
     end if;
+    if concerned is distinct from 'subaccounts' then
+        free := due_sms_of_lanes((array[first, own])[:halves], (array[first + 131071, own + 131071])[:halves], places, since,
+            before, taken);
+    end if;
     wanted := greatest(places - cardinality(free), floor(places / 2.0 + random() / 2)::int);
-    lanes := due_sms_lanes(lows, highs, ceil(wanted / 5.0)::int, before, true, concerned);
-    drawn := draw_sms_of_lanes(lanes, wanted, before, taken);
+    lanes := due_sms_lanes(lows, highs, ceil(wanted / 5.0)::int, since, before, true, concerned);
+    drawn := draw_sms_of_lanes(lanes, wanted, since, before, taken);
     if cardinality(lanes) = ceil(wanted / 5.0) and cardinality(drawn) < wanted then
-        lanes := due_sms_lanes(lows, highs, wanted, before, true, concerned);
-        drawn := drawn || draw_sms_of_lanes(lanes, wanted - cardinality(drawn), before, taken || drawn);
+        lanes := due_sms_lanes(lows, highs, wanted, since, before, true, concerned);
+        drawn := drawn || draw_sms_of_lanes(lanes, wanted - cardinality(drawn), since, before, taken || drawn);
     end if;
     return drawn || free[:places - cardinality(drawn)];
 end

@@ -103,6 +103,7 @@ RUNTIME_ENTRIES = (
     "sms_senders_known",
     "sms_usage_by",
     "sms_waiting_for",
+    "sms_waiting_since",
     "stuck_sms",
     "take_sms_events",
     "take_sms_reply",

@@ -105,7 +105,9 @@ class Store(Readings):
 
     def queue_and_claim(self, message: Message) -> tuple[int, Claim | None]:
         """Queue a message and, if it is due, claim it; returns its id and the claim."""
-        [claim] = self._claim("queue_and_claim_one_sms", "queue_and_claim_sms", *_message(message))
+        places, given = _message(message)
+        newer, former = f"sms_retry.queue_and_claim_one_sms({places})", f"sms_retry.queue_and_claim_sms({places})"
+        [claim] = self._claim(newer, given, former, given)
         return claim.message_id, claim if claim.id is not None else None
 
     def log_sent(self, message: Message, provider_sid: str | None) -> int:
@@ -113,19 +115,24 @@ class Store(Readings):
         places, given = _message(replace(message, scheduled_for=None))
         return int(self._once(f"select sms_retry.log_sent_sms(%s, {places})", [provider_sid, *given])[0][0])
 
-    def claim_due(self, limit: int) -> list[Claim]:
-        """Claim at most `limit` due messages, the longest due first."""
-        return self._claim("claim_sms", "claim_due_sms_retries", "%s", [limit])
+    def claim_due(self, limit: int, since: datetime | None = None) -> list[Claim]:
+        """Claim at most `limit` due messages, the longest due first, and none that was due before `since` (Stock)."""
+        return self._claim(
+            "sms_retry.claim_sms(%s, %s)", [limit, since], "sms_retry.claim_due_sms_retries(%s)", [limit]
+        )
 
     def claim_now(self, message_id: int) -> Claim | None:
         """Claim this message, if it is due and no hold concerns it."""
-        return next(iter(self._claim("claim_one_sms", "claim_sms_now", "%s", [message_id])), None)
+        given = [message_id]
+        return next(iter(self._claim("sms_retry.claim_one_sms(%s)", given, "sms_retry.claim_sms_now(%s)", given)), None)
 
     def take_stock(self, limit: int) -> Stock:
         """Take back the claims of dead workers, and count due messages up to `limit`."""
         statement = "select sms_retry.recover_stuck_sms_retries(), sms_retry.count_due_sms(%s)"
-        recovered, due = self._again(statement, [limit])[0]
-        return Stock(int(recovered), int(due))
+        with_since = statement + ", sms_retry.sms_waiting_since()"
+        rows = _if_defined(self._again, with_since, [limit]) or self._again(statement + ", null", [limit])
+        recovered, due, since = rows[0]
+        return Stock(int(recovered), int(due), since)
 
     def has_due(self) -> bool:
         """Whether a message is due, in one round trip."""
@@ -409,12 +416,12 @@ class Store(Readings):
         removed, next_id = rows[0] if rows else (0, None)
         return int(removed), next_id
 
-    def _claim(self, function: str, former: str, places: str, given: Sequence[Any]) -> list[Claim]:
-        """Call a function that claims; `former` is that of release 0.1, whose migrator removes the newer one."""
+    def _claim(self, call: str, given: Sequence[Any], former: str, of_former: Sequence[Any]) -> list[Claim]:
+        """Call a function that claims, or that of release 0.1, whose migrator removes the newer one."""
         once = partial(self._once, one_by_one=True)
-        rows = _if_defined(once, f"select * from sms_retry.{function}({places})", given)
+        rows = _if_defined(once, f"select * from {call}", given)
         if rows is None:
-            rows = once(f"select * from sms_retry.{former}({places})", given)
+            rows = once(f"select * from {former}", of_former)
         return [UnreadableClaim.of(*row) if isinstance(row, Unreadable) else Claim(*row) for row in rows]
 
     def _by_hand(self, actor: str, action: str, subject: str, function: str, returns: str, *given: Any) -> Any:

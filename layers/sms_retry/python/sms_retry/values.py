@@ -295,10 +295,14 @@ Cause = int | str | None
 
 
 class Stock(NamedTuple):
-    """The queue at the start of a tick: rows recovered from dead workers, and due rows, counted up to a limit."""
+    """The queue at the start of a tick: rows recovered from dead workers, and due rows, counted up to a limit.
+
+    No row was due before `since`: a claim that begins there passes over the index entries of earlier claims.
+    """
 
     recovered: int
     due: int
+    since: datetime | None
 
 
 class Unsettled(NamedTuple):

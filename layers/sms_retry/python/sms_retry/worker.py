@@ -80,7 +80,7 @@ def drain(
 
     def claim(limit: int) -> list[Claim]:
         has_time = time.monotonic() < ends and seconds_left() > SLOWEST_SEND
-        return store.claim_due(limit) if has_time else []
+        return store.claim_due(limit, stock.since) if has_time else []
 
     stock = store.take_stock(int(most_workers * concurrency * CLAIMING / USUAL_SEND))
     tally = Tally(recovered=stock.recovered)
