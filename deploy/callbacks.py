@@ -182,11 +182,11 @@ def verdict(template: Mapping[str, Any], messages: int) -> list[str]:
         f"**SQS behind the HTTP API** costs ${cost['HTTP API to SQS, in batches of 10']:.2f}, because the API still "
         "takes each callback. A queue cannot answer 403 to a forged one.",
         f"**Event Streams in batches** saves at most ${built - batches:.2f} more, and is not built. An event has the "
-        "SID of a message and no ticket: a POST has no field for it besides `StatusCallback`. If the answer to a POST "
-        "is lost, we have no SID, and no receipt could settle the message: Twilio's list alone would decide about a "
-        "second send. Twilio's current pages describe neither batches nor their waiting time. An event can come four "
-        "hours late, and those of other applications come too. An earlier page has a price, "
-        f"{once} for these receipts; a later one says that it is free.",
+        "SID of a message. It has our ticket only in `statusCallBackUrl`, and then Twilio posts the callback too. If "
+        "the answer to a POST is lost, we have no SID, and no receipt without a ticket could settle the message: "
+        "Twilio's list alone would decide about a second send. Twilio's current pages describe neither batches nor "
+        "their waiting time. An event can come four hours late, and those of other applications come too. An earlier "
+        f"page has a price, {once} for these receipts; a later one says that it is free.",
         f"**Event Streams to Kinesis** needs a shard for ${SHARD.dollars * HOURS:.2f} a month. It is cheaper than the "
         f"function URL from about {kinesis:,} messages a month on, and loses the ticket too.",
     )

@@ -52,7 +52,9 @@ HOURS_OF = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.cost")
     parser.add_argument("messages", type=int, nargs="?", default=1_000_000, help="messages a month")
-    print(tables(ROOT / "template.yaml", parser.parse_args().messages))
+    messages = parser.parse_args().messages
+    print(tables(ROOT / "template.yaml", messages))
+    print("", *callbacks.table(yaml_parse((ROOT / "template.yaml").read_text()), messages), sep="\n")
 
 
 def tables(template: Path, messages: int) -> str:
@@ -67,8 +69,6 @@ def tables(template: Path, messages: int) -> str:
             *table("a month, for any number of messages", fixed, has_total=True),
             "",
             *table("a month, where it is used", more, has_total=False),
-            "",
-            *callbacks.table(parsed, messages),
             "",
             *("| price of a | | source |", "|---|---|---|", *prices),
         ]

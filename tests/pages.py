@@ -50,6 +50,7 @@ def pages() -> dict[str, str]:
 
 
 def costs() -> str:
+    template, messages = yaml_parse((ROOT / "template.yaml").read_text()), 1_000_000
     return "\n".join(
         [
             "# Costs",
@@ -59,7 +60,7 @@ def costs() -> str:
             "those of your region. Twilio's own price is not in it: about $8,300 for a million messages within the",
             "US, before the fees of carriers.",
             "",
-            cost.tables(ROOT / "template.yaml", 1_000_000),
+            cost.tables(ROOT / "template.yaml", messages),
             "",
             "- A worker lingers for `LingerSeconds` of each minute, so that a message leaves within about a second.",
             "  With `LingerSeconds=0` the worker costs a few cents, and a message waits for the next minute.",
@@ -69,9 +70,11 @@ def costs() -> str:
             "",
             "## The callbacks",
             "",
-            "In the table, batches are full and take no longer than one callback, so no design can be cheaper.",
+            *callbacks.table(template, messages),
             "",
-            *callbacks.verdict(yaml_parse((ROOT / "template.yaml").read_text()), 1_000_000),
+            "The batches in this table are full, and take no longer than one callback. No design can be cheaper.",
+            "",
+            *callbacks.verdict(template, messages),
             "",
         ]
     )
