@@ -151,3 +151,14 @@ def test_a_batch_of_events_is_no_larger_than_twilio_makes_it() -> None:
     events = callbacks.CALLBACKS * 1_000_000 / callbacks.in_batches(1_000_000)
     size = len(json.dumps(callbacks.EVENT, separators=(",", ":")))
     assert events * size <= 64 * 1024 < (events + 1) * size
+
+
+def test_the_pages_round_the_bill(template: dict[str, Any]) -> None:
+    by_api = prices.total(cost.per_messages(template, 1_000_000))
+    by_url = prices.total(callbacks.by_function_url(template, 1_000_000, of_lambda=False))
+    month = prices.total(cost.per_month(template))
+    page = (TEMPLATE.parent / "docs/deploying.md").read_text()
+    assert f"About ${by_api:.0f} for a million messages, or ${by_url:.0f} with [callbacks for less]" in page
+    assert (
+        f"${by_api:.0f} for a million messages and ${month:.0f} a month" in (TEMPLATE.parent / "README.md").read_text()
+    )
