@@ -1,27 +1,46 @@
 """`make cost MESSAGES=1000000`: the bill of AWS for a month, from the numbers of the template and AWS's list prices.
 
-The prices are those of us-east-1 on arm64, without free tiers. Twilio's price is not in it.
+Twilio's price is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from samcli.yamlhelper import yaml_parse
 
+from deploy import callbacks
+from deploy.prices import (
+    ADDRESS,
+    ALARM,
+    AURORA,
+    COMPUTE,
+    DASHBOARD,
+    HOURS,
+    LOG,
+    METRIC,
+    NAT,
+    PRICES,
+    PROXY,
+    REQUEST,
+    SCHEDULE,
+    SECRET,
+    TRACE,
+    Line,
+    dollars,
+    line,
+    table,
+)
+
 ROOT = Path(__file__).parents[1]
-HOURS = 730
-# Measured (docs/performance.md) or fixed by Twilio: seconds of a POST, of a callback and of an idle run; Twilio posts a
-# receipt for queued or sent and delivered, and one for each step between them.
-SEND, CALLBACK, IDLE = 0.2, 0.02, 0.05
-CALLBACKS = 3
-# Gigabytes: the lines of webhook and API for one callback, and those of one scheduled run.
-LOG_OF_CALLBACK, LOG_OF_RUN = 1e-6, 3e-6
+# Measured (docs/performance.md): seconds of a POST and of an idle run.
+SEND, IDLE = 0.2, 0.05
+# Gigabytes: the lines of one scheduled run.
+LOG_OF_RUN = 3e-6
 # The names of all metrics that the functions can send; each that was sent in an hour is paid for that hour.
 METRICS = 52
 # Of the database, of Twilio, and the key of the console's sessions.
@@ -30,74 +49,26 @@ RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 HOURS_OF = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}
 
 
-@dataclass(frozen=True)
-class Price:
-    """`dollars` for one `unit`, as `source` lists it."""
-
-    unit: str
-    dollars: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the bill: its arithmetic, and the dollars a month."""
-
-    item: str
-    arithmetic: str
-    dollars: float
-
-
-COMPUTE = Price("GB-second of Lambda", 0.0000133334, "https://aws.amazon.com/lambda/pricing/")
-REQUEST = Price("request of Lambda", 0.20e-6, "https://aws.amazon.com/lambda/pricing/")
-CALL = Price("request of an HTTP API", 1.00e-6, "https://aws.amazon.com/api-gateway/pricing/")
-SCHEDULE = Price("invocation by EventBridge Scheduler", 1.00e-6, "https://aws.amazon.com/eventbridge/pricing/")
-LOG = Price("GB of logs", 0.50, "https://aws.amazon.com/cloudwatch/pricing/")
-METRIC = Price("metric", 0.30, "https://aws.amazon.com/cloudwatch/pricing/")
-ALARM = Price("metric of an alarm", 0.10, "https://aws.amazon.com/cloudwatch/pricing/")
-DASHBOARD = Price("dashboard", 3.00, "https://aws.amazon.com/cloudwatch/pricing/")
-SECRET = Price("secret", 0.40, "https://aws.amazon.com/secrets-manager/pricing/")
-TRACE = Price("trace of X-Ray", 5.00e-6, "https://aws.amazon.com/xray/pricing/")
-AURORA = Price("hour of a capacity unit of Aurora", 0.12, "https://aws.amazon.com/rds/aurora/pricing/")
-PROXY = Price("hour of a capacity unit of RDS Proxy", 0.015, "https://aws.amazon.com/rds/proxy/pricing/")
-NAT = Price("hour of a NAT gateway", 0.045, "https://aws.amazon.com/vpc/pricing/")
-ADDRESS = Price("hour of its IPv4 address", 0.005, "https://aws.amazon.com/vpc/pricing/")
-PRICES = (
-    COMPUTE,
-    REQUEST,
-    CALL,
-    SCHEDULE,
-    LOG,
-    METRIC,
-    ALARM,
-    DASHBOARD,
-    SECRET,
-    TRACE,
-    AURORA,
-    PROXY,
-    NAT,
-    ADDRESS,
-)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.cost")
     parser.add_argument("messages", type=int, nargs="?", default=1_000_000, help="messages a month")
-    print(tables(ROOT / "template.yaml", parser.parse_args().messages))
+    messages = parser.parse_args().messages
+    print(tables(ROOT / "template.yaml", messages))
+    print("", *callbacks.table(yaml_parse((ROOT / "template.yaml").read_text()), messages), sep="\n")
 
 
 def tables(template: Path, messages: int) -> str:
     """The bill for so many messages a month, as tables in Markdown."""
     parsed: dict[str, Any] = yaml_parse(template.read_text())
     sent, fixed, more = per_messages(parsed, messages), per_month(parsed), options(parsed, messages)
-    prices = [f"| {each.unit} | {_dollars(each.dollars)} | <{each.source}> |" for each in PRICES]
+    prices = [f"| {each.unit} | {dollars(each.dollars)} | <{each.source}> |" for each in PRICES]
     return "\n".join(
         [
-            *_table(f"{messages:,} messages, each sent once from the queue", sent, total=True),
+            *table(f"{messages:,} messages, each sent once from the queue", sent, has_total=True),
             "",
-            *_table("a month, for any number of messages", fixed, total=True),
+            *table("a month, for any number of messages", fixed, has_total=True),
             "",
-            *_table("a month, where it is used", more, total=False),
+            *table("a month, where it is used", more, has_total=False),
             "",
             *("| price of a | | source |", "|---|---|---|", *prices),
         ]
@@ -105,16 +76,12 @@ def tables(template: Path, messages: int) -> str:
 
 
 def per_messages(template: Mapping[str, Any], messages: int) -> list[Line]:
-    calls, webhook = messages * CALLBACKS, memory(template, "TwilioWebhookFunction")
     worker, at_once = "ProcessRetriesFunction", int(template["Parameters"]["SendConcurrency"]["Default"])
     idle = schedules(template)[worker] * lingering(template, worker)
     beyond = max(0.0, messages * SEND / at_once - idle)
     return [
-        _line("worker: sending, beyond its lingering", (beyond, "s"), COMPUTE, (memory(template, worker), "GB")),
-        _line("callbacks: requests of the API", (calls, "requests"), CALL),
-        _line("callbacks: requests of the webhook", (calls, "requests"), REQUEST),
-        _line("callbacks: the webhook", (calls, "callbacks"), COMPUTE, (CALLBACK, "s"), (webhook, "GB")),
-        _line("callbacks: logs", (calls, "callbacks"), LOG, (LOG_OF_CALLBACK, "GB")),
+        line("worker: sending, beyond its lingering", (beyond, "s"), COMPUTE, (memory(template, worker), "GB")),
+        *callbacks.by_api(template, messages),
     ]
 
 
@@ -125,13 +92,13 @@ def per_month(template: Mapping[str, Any]) -> list[Line]:
     dashboards = len(_of_type(template, "AWS::CloudWatch::Dashboard"))
     return [
         *(_scheduled(template, name, number) for name, number in runs.items()),
-        _line("schedules", (total, "runs"), SCHEDULE),
-        _line("schedules: requests of Lambda", (total, "runs"), REQUEST),
-        _line("schedules: logs", (total, "runs"), LOG, (LOG_OF_RUN, "GB")),
-        _line("metrics, at most", (METRICS, "metrics"), METRIC),
-        _line("alarms, with the console", (watched, "metrics"), ALARM),
-        _line("dashboard", (dashboards, "dashboard"), DASHBOARD),
-        _line("secrets", (SECRETS, "secrets"), SECRET),
+        line("schedules", (total, "runs"), SCHEDULE),
+        line("schedules: requests of Lambda", (total, "runs"), REQUEST),
+        line("schedules: logs", (total, "runs"), LOG, (LOG_OF_RUN, "GB")),
+        line("metrics, at most", (METRICS, "metrics"), METRIC),
+        line("alarms, with all options", (watched, "metrics"), ALARM),
+        line("dashboard", (dashboards, "dashboard"), DASHBOARD),
+        line("secrets", (SECRETS, "secrets"), SECRET),
     ]
 
 
@@ -142,13 +109,13 @@ def options(template: Mapping[str, Any], messages: int) -> list[Line]:
     runs = {name: number for name, number in schedules(template).items() if _is_optional(template, name)}
     return [
         *(_scheduled(template, name, number) for name, number in runs.items()),
-        _line("send_sms, invoked for each message", (messages, "messages"), COMPUTE, (SEND, "s"), (sending, "GB")),
-        _line("send_sms: requests of Lambda", (messages, "messages"), REQUEST),
-        _line("X-Ray, where the application traces each call of send_sms", (messages, "traces"), TRACE),
-        _line("CreateDatabase: Aurora, at least", (HOURS, "h"), AURORA, (database, "units")),
-        _line("CreateDatabase: RDS Proxy, at least", (HOURS, "h"), PROXY, (8, "units")),
-        _line("a VPC: NAT gateway, and $0.045 a GB", (HOURS, "h"), NAT),
-        _line("a VPC: its address", (HOURS, "h"), ADDRESS),
+        line("send_sms, invoked for each message", (messages, "messages"), COMPUTE, (SEND, "s"), (sending, "GB")),
+        line("send_sms: requests of Lambda", (messages, "messages"), REQUEST),
+        line("X-Ray, where the application traces each call of send_sms", (messages, "traces"), TRACE),
+        line("CreateDatabase: Aurora, at least", (HOURS, "h"), AURORA, (database, "units")),
+        line("CreateDatabase: RDS Proxy, at least", (HOURS, "h"), PROXY, (8, "units")),
+        line("a VPC: NAT gateway, and $0.045 a GB", (HOURS, "h"), NAT),
+        line("a VPC: its address", (HOURS, "h"), ADDRESS),
     ]
 
 
@@ -182,7 +149,7 @@ def _scheduled(template: Mapping[str, Any], name: str, runs: int) -> Line:
     item = (
         f"{template['Resources'][name]['Properties']['CodeUri'].split('/')[1]}: {'lingers' if seconds > 1 else 'runs'}"
     )
-    return _line(item, (runs, "runs"), COMPUTE, (seconds, "s"), (memory(template, name), "GB"))
+    return line(item, (runs, "runs"), COMPUTE, (seconds, "s"), (memory(template, name), "GB"))
 
 
 def _is_optional(template: Mapping[str, Any], function: str) -> bool:
@@ -199,26 +166,6 @@ def _metrics_of(alarm: Mapping[str, Any]) -> int:
         return 1
     chosen = (each["Fn::If"][1] if "Fn::If" in each else each for each in alarm["Metrics"])
     return sum("MetricStat" in each for each in chosen)
-
-
-def _line(item: str, number: tuple[float, str], price: Price, *factors: tuple[float, str]) -> Line:
-    amount = price.dollars
-    for value, _ in (number, *factors):
-        amount *= value
-    shown = (f"{value:,.10f}".rstrip("0").rstrip(".") + f" {unit}" for value, unit in (number, *factors))
-    return Line(item, " × ".join([*shown, _dollars(price.dollars)]), amount)
-
-
-def _dollars(value: float) -> str:
-    return f"${value:.2f}" if round(value, 2) == value else f"${value:.10f}".rstrip("0")
-
-
-def _table(title: str, lines: list[Line], total: bool) -> Iterator[str]:
-    yield f"| {title} | arithmetic | |"
-    yield "|---|---|---|"
-    yield from (f"| {each.item} | {each.arithmetic} | ${each.dollars:,.2f} |" for each in lines)
-    if total:
-        yield f"| | | **${sum(each.dollars for each in lines):,.2f}** |"
 
 
 if __name__ == "__main__":

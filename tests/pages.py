@@ -14,7 +14,7 @@ from pathlib import Path
 
 from samcli.yamlhelper import yaml_parse
 
-from deploy import cost
+from deploy import callbacks, cost
 from sms_retry import attempt, codes, holidays, hours, twilio, worker
 from tests.transitions import MAY, STEPS
 
@@ -50,6 +50,7 @@ def pages() -> dict[str, str]:
 
 
 def costs() -> str:
+    template, messages = yaml_parse((ROOT / "template.yaml").read_text()), 1_000_000
     return "\n".join(
         [
             "# Costs",
@@ -59,14 +60,21 @@ def costs() -> str:
             "those of your region. Twilio's own price is not in it: about $8,300 for a million messages within the",
             "US, before the fees of carriers.",
             "",
-            cost.tables(ROOT / "template.yaml", 1_000_000),
+            cost.tables(ROOT / "template.yaml", messages),
             "",
             "- A worker lingers for `LingerSeconds` of each minute, so that a message leaves within about a second.",
             "  With `LingerSeconds=0` the worker costs a few cents, and a message waits for the next minute.",
             "- The functions begin no trace. X-Ray's default rule records the first request of each second and then",
-            "  5 %: of a million messages over a month nearly two million callbacks would be traces. A trace that an",
-            "  application begins goes on in `send_sms`.",
+            "  5 % of the others. A trace that an application begins goes on in `send_sms`.",
             "- A dead letter of `send_sms` costs one custom event, $1.00 a million.",
+            "",
+            "## The callbacks",
+            "",
+            *callbacks.table(template, messages),
+            "",
+            "The batches in this table are full, and take no longer than one callback. No design can be cheaper.",
+            "",
+            *callbacks.verdict(template, messages),
             "",
         ]
     )

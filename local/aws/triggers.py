@@ -43,6 +43,9 @@ __all__ = [
 
 API_ID = "a1b2c3d4e5"
 API_HOST = f"{API_ID}.execute-api.{REGION}.amazonaws.com"
+# A function URL: https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
+URL_ID = "b2c3d4e5f6a7b8c9d0e1f2a3b4c5d6e7"
+URL_HOST = f"{URL_ID}.lambda-url.{REGION}.on.aws"
 CALLER = "54.172.60.1"
 TEXT = re.compile(r"text/.*|application/(json|javascript|xml)")
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -80,13 +83,15 @@ def http_front(
     stage: Mapping[str, str] | None = None,
     session: Callable[[], str] | None = None,
     is_console: bool = False,
+    is_function_url: bool = False,
 ) -> Iterator[Front]:
     """The HTTP API on loopback; `routes` are `{"POST /twilio/status": "twilio_webhook"}`.
 
     `containers` is the maximum for each function: a request starts one if none is free, and waits at the maximum.
     If a function raises, the answer is 500 as on AWS, and its exception is logged. `stage` are the variables of the
     API's stage. The console answers to the names of loopback only: with another name, a page of another site could read
-    it (DNS rebinding). With `session` a browser without the console's session gets this one.
+    it (DNS rebinding). With `session` a browser without the console's session gets this one. A function URL is an API
+    with the one route `$default` and without a stage: its host and its id are in each event.
     """
     with ExitStack() as stack:
         functions = {name: stack.enter_context(_containers(name, containers, root)) for name in set(routes.values())}
@@ -100,6 +105,9 @@ def http_front(
             headers = [(name.decode(), value.decode("latin-1")) for name, value in request.raw_headers]
             event = http_api_event(request.method, path, query, headers, await request.read())
             event["routeKey"] = event["requestContext"]["routeKey"] = route
+            if is_function_url:
+                event["requestContext"] |= {"apiId": URL_ID, "domainName": URL_HOST, "domainPrefix": URL_ID}
+                event["headers"]["host"] = URL_HOST
             if stage:
                 event["stageVariables"] = dict(stage)
             if is_console:

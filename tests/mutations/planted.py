@@ -309,6 +309,27 @@ MUTATIONS = [
         (f"{TESTS}/test_worker.py",),
     ),
     Mutation(
+        "a callback that a function URL throttles is not repeated",
+        f"{PACKAGE}/twilio.py",
+        '"#rc=3&rp=4xx,5xx,ct,rt"',
+        '"#rc=3&rp=5xx,ct,rt"',
+        ("tests/e2e/test_function_url.py",),
+    ),
+    Mutation(
+        "a callback is believed for any function URL",
+        f"{PACKAGE}/runtime.py",
+        ' and host.startswith(f"{own}.")',
+        "",
+        ("tests/unit/test_settings.py",),
+    ),
+    Mutation(
+        "a callback for the webhook's own function URL counts as forged",
+        f"{PACKAGE}/runtime.py",
+        "if is_its_own else None",
+        "if False else None",
+        ("tests/e2e/test_function_url.py",),
+    ),
+    Mutation(
         "a callback without a valid signature is accepted",
         f"{PACKAGE}/callback.py",
         "    return any(hmac.compare_digest(",

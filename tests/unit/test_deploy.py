@@ -45,11 +45,14 @@ ALLOWED = [
     OWN_DATABASE,
     {**BY_IAM, "DatabaseUser": "prx-0a"},
     {"EventBusName": "a", "EventTypes": "reply"},
+    {"WebhookFunctionUrl": "true", "FormerWebhookUrls": "https://sms.example.com"},
+    {"WebhookFunctionUrl": "former", "PublicWebhookUrl": "https://sms.example.com"},
     {"MigrationSecretArn": FILLED_IN["DatabaseSecretArn"]},
     {**BY_IAM, "DatabaseUser": "prx-0a", "MigrationSecretArn": FILLED_IN["DatabaseSecretArn"]},
 ]
 # Parameters that break a rule of the template, and words of its sentence.
 BROKEN = [
+    ({"WebhookFunctionUrl": "true", "PublicWebhookUrl": "https://a.example.com"}, "move PublicWebhookUrl to Former"),
     ({"DatabaseSecretArn": ""}, "Give one of DatabaseSecretArn, DatabaseUrl and CreateDatabase=true"),
     ({**OWN_DATABASE, "DatabaseSecretArn": FILLED_IN["DatabaseSecretArn"]}, "Give one of DatabaseSecretArn"),
     (BY_IAM, "Give DatabaseUrl and DatabaseUser"),

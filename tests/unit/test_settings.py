@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sms_retry import settings
+from sms_retry import runtime, settings
 from sms_retry.settings import (
     Account,
     Asking,
@@ -228,3 +228,27 @@ def test_a_slash_at_the_end_of_a_url_is_removed() -> None:
 @pytest.mark.parametrize("sender", ["+15005550006", "MG" + "0" * 32, "12345", "Parcels"])
 def test_a_sender_is_a_number_or_a_messaging_service(sender: str) -> None:
     assert settings.sending({**ALL, "TWILIO_SENDER": sender}).sender.sender == sender
+
+
+@pytest.mark.parametrize(
+    ("event", "address"),
+    [
+        # A function URL: AWS routes a request by the id in its host.
+        (
+            {"apiId": "b2c3", "domainName": "b2c3.lambda-url.eu-west-1.on.aws"},
+            "https://b2c3.lambda-url.eu-west-1.on.aws",
+        ),
+        # Another host than its own, and hosts that are no function URL.
+        ({"apiId": "b2c3", "domainName": "c3b2.lambda-url.eu-west-1.on.aws"}, None),
+        ({"apiId": "b2c3", "domainName": "b2c3.lambda-url.eu-west-1.on.aws.example.com"}, None),
+        ({"apiId": "b2c3", "domainName": "b2c3.execute-api.eu-west-1.amazonaws.com"}, None),
+        ({"apiId": "b2c3", "domainName": ["b2c3.lambda-url.eu-west-1.on.aws"]}, None),
+        ({"apiId": None}, None),
+        (None, None),
+    ],
+)
+def test_the_address_of_a_function_url_is_that_of_its_event(event: object, address: str | None) -> None:
+    assert runtime.stage_of({"requestContext": event}) == (address and {"PUBLIC_WEBHOOK_URL": address})
+    # An API has variables of its stage, and the host of its event is the caller's.
+    stage = {"PUBLIC_WEBHOOK_URL": "https://a1b2.execute-api.eu-west-1.amazonaws.com"}
+    assert runtime.stage_of({"requestContext": event, "stageVariables": stage}) == stage

@@ -708,6 +708,54 @@ def test_the_console_exists_only_with_an_issuer_or_a_user_pool(expanded: dict[st
     assert expanded["Parameters"]["ConsoleUserPool"]["Default"] == "false"
 
 
+def test_the_function_url_exists_only_where_it_is_asked_for_and_needs_both_permissions(
+    expanded: dict[str, Any],
+) -> None:
+    resources = {name: each for name, each in expanded["Resources"].items() if name.startswith("TwilioWebhookUrl")}
+    assert {each["Condition"] for each in resources.values()} == {"HasFunctionUrl"}
+    url = resources.pop("TwilioWebhookUrl")["Properties"]
+    assert url == {"TargetFunctionArn": {"Ref": "TwilioWebhookFunction"}, "Qualifier": "live", "AuthType": "NONE"}
+    allowed = {each["Properties"]["Action"]: each["Properties"] for each in resources.values()}
+    assert allowed["lambda:InvokeFunctionUrl"]["FunctionUrlAuthType"] == "NONE"
+    # Without it every account could invoke the function itself.
+    assert allowed["lambda:InvokeFunction"]["InvokedViaFunctionUrl"] is True
+    assert {each["FunctionName"]["Ref"] for each in allowed.values()} == {"TwilioWebhookFunctionAliaslive"}
+
+
+@pytest.mark.parametrize(
+    ("given", "address"),
+    [
+        ({}, "CallbacksApi"),
+        ({"PublicWebhookUrl": "https://sms.example.com"}, "https://sms.example.com"),
+        ({"WebhookFunctionUrl": "true"}, "TwilioWebhookUrl"),
+        ({"WebhookFunctionUrl": "former"}, "CallbacksApi"),
+        ({"WebhookFunctionUrl": "former", "PublicWebhookUrl": "https://sms.example.com"}, "https://sms.example.com"),
+    ],
+)
+def test_twilio_posts_to_the_address_that_the_parameters_say(
+    given: dict[str, str], address: str, expanded: dict[str, Any]
+) -> None:
+    defaults = {name: str(its.get("Default", "")) for name, its in expanded["Parameters"].items()}
+    for function in ("ProcessRetriesFunction", "SendSmsFunction", "RetrySmsFunction"):
+        variables = expanded["Resources"][function]["Properties"]["Environment"]["Variables"]
+        value = chosen(variables["PUBLIC_WEBHOOK_URL"], expanded["Conditions"], defaults | given)
+        assert value == address or value["Fn::GetAtt"][0] == address
+
+
+def chosen(value: Any, conditions: dict[str, Any], given: dict[str, str]) -> Any:
+    """A value in which each Fn::If is decided, and each parameter has its value."""
+    match value:
+        case {"Fn::If": [name, yes, no]}:
+            return chosen(yes if chosen(conditions[name], conditions, given) else no, conditions, given)
+        case {"Fn::Not": [inner]}:
+            return not chosen(inner, conditions, given)
+        case {"Fn::Equals": [left, right]}:
+            return chosen(left, conditions, given) == chosen(right, conditions, given)
+        case {"Ref": name} if name in given:
+            return given[name]
+    return value
+
+
 def test_the_user_pool_has_no_self_sign_up_and_a_second_factor_for_every_user(expanded: dict[str, Any]) -> None:
     pool = expanded["Resources"]["ConsolePool"]["Properties"]
     assert pool["AdminCreateUserConfig"] == {"AllowAdminCreateUserOnly": True}

@@ -49,7 +49,7 @@ def resolved(value: Any, template: dict[str, Any]) -> Any:
     match value:
         case {"Ref": name}:
             return _ref(name, template)
-        case {"Fn::If": ["HasConsole" | "PublishesEvents", with_it, _]}:
+        case {"Fn::If": ["HasConsole" | "PublishesEvents" | "HasFunctionUrl", with_it, _]}:
             return resolved(with_it, template)
         case {"Fn::GetAtt": [name, "Arn"]} if template["Resources"][name]["Type"] in ARN:
             return f"{ARN[template['Resources'][name]['Type']]}{name}"

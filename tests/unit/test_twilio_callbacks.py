@@ -225,6 +225,7 @@ def test_one_more_receipt_can_be_posted_on_demand(twilio: TwilioStandIn, webhook
         ("#rc=3&rp=5xx,ct,rt", [503, 500, 204], (503, 500, 204)),
         ("#rc=3&rp=5xx,ct,rt", [500, 500, 500, 500], (500, 500, 500, 500)),
         ("#rc=3&rp=5xx,ct,rt", [403], (403,)),
+        ("#rc=3&rp=4xx,5xx,ct,rt", [429, 429, 204], (429, 429, 204)),
         ("#rc=1&rp=4xx", [429], (429, 204)),
         ("#rc=2&rp=all", [403, 500], (403, 500, 204)),
         ("#rc=3&rp=5xx,ct,rt&rt=300", [None], ("rt", 204)),

@@ -70,10 +70,15 @@ def send(tally: Tally) -> None:
 
 
 def receipt(recorded: Recorded) -> None:
-    """Count a receipt: SettledCallbacks, NotedCallbacks, RepeatedCallbacks or UnheardOfCallbacks, by its effect."""
+    """Count a receipt: SettledCallbacks, NotedCallbacks, RepeatedCallbacks or UnheardOfCallbacks, by its effect.
+
+    A zero is not printed: it would be a third of the line.
+    """
     count(recorded.answer.title().replace("_", "") + "Callbacks")
-    count("OpenedHolds", recorded.hold_set)
-    count("UnlistedMessages", recorded.unlisted)
+    if recorded.hold_set:
+        count("OpenedHolds")
+    if recorded.unlisted:
+        count("UnlistedMessages")
 
 
 def _counted(tally: Tally) -> dict[str, int]:

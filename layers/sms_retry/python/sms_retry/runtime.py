@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial, wraps
@@ -139,14 +139,28 @@ class Signers(NamedTuple):
     accounts: dict[str, tuple[str, tuple[str, ...]]]
 
 
+def stage_of(event: Mapping[str, Any]) -> Any:
+    """The variables of the API's stage. A function URL has no stage: its own address is in the event.
+
+    AWS routes a request by the id in that address, which is the `apiId` of the event, so no caller can choose it.
+    """
+    match event:
+        case {"stageVariables": variables} if variables:
+            return variables
+        case {"requestContext": {"apiId": str(own), "domainName": str(host)}}:
+            is_its_own = settings.FUNCTION_URL.fullmatch(host) and host.startswith(f"{own}.")
+            return {"PUBLIC_WEBHOOK_URL": f"https://{host}"} if is_its_own else None
+    return None
+
+
 def signers(event: dict[str, Any]) -> Signers:
-    given = settings.listening(os.environ, event.get("stageVariables"))
+    given = settings.listening(os.environ, stage_of(event))
     return _signers(given, credentials(given.account))
 
 
 def newer_signers(event: dict[str, Any]) -> Signers | None:
     """The same by a secret that was rotated since it was read; None if it was not."""
-    given = settings.listening(os.environ, event.get("stageVariables"))
+    given = settings.listening(os.environ, stage_of(event))
     newer = _newer_credentials(given.account)
     return _signers(given, newer) if newer else None
 

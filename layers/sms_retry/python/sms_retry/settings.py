@@ -13,6 +13,8 @@ Settings = TypeVar("Settings")
 TWILIO_API_URL = "https://api.twilio.com"
 # SQL's sms_faults accepts the same senders.
 SENDER = re.compile(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
+# The host of a function URL of Lambda.
+FUNCTION_URL = re.compile(r"[a-z0-9]+\.lambda-url\.[a-z0-9-]+\.on\.aws")
 # The entries of the variables that hold a list, with commas between them.
 NUMBER = re.compile(r"\+[1-9][0-9]{0,14}")
 ADDRESS = re.compile(r"https?://[^/?#@\s]+/?")

@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPSConnect
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from sms_retry.settings import TWILIO_API_URL, Credentials
+from sms_retry.settings import FUNCTION_URL, TWILIO_API_URL, Credentials
 from sms_retry.values import Accepted, Answer, Claim, Refused, Send, Unknown, Unreached
 
 CONNECT_TIMEOUT = 3.0
@@ -24,6 +24,8 @@ READ_TIMEOUT = 30.0
 
 # Twilio repeats a callback only if the fragment of its URL says so. Twilio does not sign the fragment.
 CALLBACK_RETRIES = "#rc=3&rp=5xx,ct,rt"
+# Where too many callbacks come at once, an HTTP API answers 5xx, and a function URL 429.
+FUNCTION_URL_RETRIES = "#rc=3&rp=4xx,5xx,ct,rt"
 
 # Twilio's code for a login that it refuses.
 AUTHENTICATE = 20003
@@ -57,6 +59,7 @@ def open_sender(
     After the first 401 `renewed` gives the credentials to repeat that POST with, and to use from then on.
     """
     login = _Login(credentials, renewed)
+    retries = FUNCTION_URL_RETRIES if FUNCTION_URL.fullmatch(urlsplit(webhook_url).netloc) else CALLBACK_RETRIES
 
     with open_clients(api_url) as client:
 
@@ -67,7 +70,7 @@ def open_sender(
             form = {
                 "To": claim.to_number,
                 **_content(claim),
-                "StatusCallback": f"{webhook_url}/twilio/status?t={claim.ticket}{CALLBACK_RETRIES}",
+                "StatusCallback": f"{webhook_url}/twilio/status?t={claim.ticket}{retries}",
                 "ValidityPeriod": int(valid_for.total_seconds()),
                 "MessageIntent": INTENTS[claim.kind],
                 **_origin(claim.sender or sender),

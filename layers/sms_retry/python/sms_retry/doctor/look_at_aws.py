@@ -33,7 +33,8 @@ def look(stack: str) -> tuple[Stack, dict[str, str], dict[str, str]]:
     functions = [name for name, kind in of_kind.items() if kind == "AWS::Lambda::Function"]
     schedules = [named[name] for name, kind in of_kind.items() if kind == "AWS::Scheduler::Schedule"]
     groups = [named[name] for name, kind in of_kind.items() if kind == "AWS::Logs::LogGroup"]
-    addresses = list(filter(None, (outputs.get("CallbacksUrl"), parameters.get("PublicWebhookUrl"))))
+    own = ("CallbacksUrl", "WebhookUrl")
+    addresses = list(filter(None, (*map(outputs.get, own), parameters.get("PublicWebhookUrl"))))
     found = Stack(
         status=described["StackStatus"],
         settings=parameters.get("Settings", ""),
