@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -18,12 +19,14 @@ from sms_retry.values import Message, Receipt, Report, Ticket
 from tests.scale.reading import Spent, sessions, spent
 
 # Messages that the database has already, and the messages whose lives are measured.
-OTHERS, MEASURED = 300_000, 2_000
+OTHERS, MEASURED = 300_000, 4_000
 BATCH = 100
 # 105 characters.
 BODY = "Your table for four at the Old Harbour is ready. Please come within fifteen minutes, or call us. Thank you"
 RECEIPTS = ("queued", "sent", "delivered")
 KEPT = 8
+USAGE = "counts of usage added together"
+REMOVED = ("queue row, attempt and receipts removed", "message removed")
 # A second way to be queued: it is no step of the life.
 AT_ONCE = f"queued, {MEASURED:,} a call"
 
@@ -64,17 +67,32 @@ update sms_retry.sms_retry_queue q set finished_at = finished_at - interval '400
 from aged where aged.id = q.message_id
 """
 
+SIZES = """
+select relname, pg_total_relation_size(oid) from pg_class
+where relnamespace = 'sms_retry'::regnamespace
+    and relname in ('sms_messages', 'sms_retry_queue', 'sms_attempts', 'sms_delivery_events')
+"""
+
 Step = Callable[[Store], object]
 
 
-def life(durable: bool) -> dict[str, Spent]:
-    """By step, for each message. A server that is not durable writes no images of pages into its write-ahead log."""
+@dataclass(frozen=True)
+class Life:
+    """`steps` is what each step spends on a message; `bytes` what a message has in each table and its indexes."""
+
+    steps: dict[str, Spent]
+    bytes: dict[str, float]
+
+
+def life(durable: bool) -> Life:
+    """A server that is not durable writes no images of pages into its write-ahead log."""
     with postgres(durable=durable) as server:
         url = server.create_database("sms_retry_life")
         migrate(url)
         with psycopg.connect(url, autocommit=True) as db:
             fill(db)
-            return {name: _step(db, url, step) for name, step in _steps(db)}
+            at_rest = {table: float(size) / OTHERS for table, size in db.execute(SIZES).fetchall()}
+            return Life({name: _step(db, url, step) for name, step in _steps(db)}, at_rest)
 
 
 def fill(db: psycopg.Connection) -> None:
@@ -102,12 +120,12 @@ def _steps(db: psycopg.Connection) -> Iterator[tuple[str, Step]]:
     yield f"accepted, {BATCH} a call", partial(_finish, tickets)
     for status in RECEIPTS:
         yield f"receipt: {status}", partial(_receive, tickets, status)
-    yield "counts of usage added together", lambda store: store.fold_usage()
+    yield USAGE, lambda store: store.fold_usage()
     row = db.execute(OURS).fetchone()
     assert row
     db.execute(AGE)
-    yield "queue row, attempt and receipts removed", lambda store: _all_of(store.cleanup())
-    yield "message removed", lambda store: _all_of(store.remove_old(KEPT, row[0] - 1)[0])
+    yield REMOVED[0], lambda store: _all_of(store.cleanup())
+    yield REMOVED[1], lambda store: _all_of(store.remove_old(KEPT, row[0] - 1)[0])
 
 
 def _queue(store: Store) -> None:

@@ -38,7 +38,10 @@ class Spent:
     cpu: float
 
     def per(self, before: Spent, messages: int) -> Spent:
-        return Spent(*((getattr(self, each.name) - getattr(before, each.name)) / messages for each in fields(Spent)))
+        return Spent(*((now - then) / messages for now, then in zip(self.values(), before.values(), strict=True)))
+
+    def values(self) -> list[float]:
+        return [getattr(self, each.name) for each in fields(Spent)]
 
 
 def sessions(db: psycopg.Connection) -> list[int]:
@@ -47,7 +50,7 @@ def sessions(db: psycopg.Connection) -> list[int]:
 
 
 def spent(db: psycopg.Connection, ended: Sequence[int] = ()) -> Spent:
-    """Until now. A session reports its rows when it ends, and the server its CPU when its process is gone."""
+    """Until now. A session reports its rows when it ends, and the server has its CPU when its process is gone."""
     wait_until(lambda: not any(map(psutil.pid_exists, ended)))
     db.execute("select pg_stat_force_next_flush()")
     db.execute("select pg_stat_clear_snapshot()")
@@ -61,8 +64,8 @@ def cpu_seconds(db: psycopg.Connection) -> float:
     server = psutil.Process(db.info.backend_pid).parent()
     assert server
     of_server = server.cpu_times()
-    ended = of_server.children_user + of_server.children_system
     running = [each.cpu_times() for each in (server, *server.children())]
+    ended = of_server.children_user + of_server.children_system
     return float(ended + sum(each.user + each.system for each in running))
 
 

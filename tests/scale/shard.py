@@ -62,6 +62,8 @@ class Shard:
     _entry: deque[Messages] = field(default_factory=deque)
     _queue: tuple[deque[Messages], ...] = field(default_factory=lambda: tuple(deque() for _ in RANKS))
     _unknown: deque[Messages] = field(default_factory=deque)
+    _given: int = 0
+    _ended: int = 0
     _keys: set[int] = field(default_factory=set)
 
     def minute(self, now: int, new: Sequence[Messages]) -> None:
@@ -73,10 +75,8 @@ class Shard:
         if not self.failure or not self.failure.start <= now < self.failure.end:
             self._take_in()
             self._send(now)
-        # A call that the entry will repeat is no second message.
-        entry = (each for each in self._entry if each.first not in self._keys)
-        waiting = (*entry, *self._unknown, *(each for rank in self._queue for each in rank))
-        self.backlog.append(sum(each.count for each in waiting))
+        self._given += sum(each.count for each in new)
+        self.backlog.append(self._given - self._ended)
 
     def _fail(self, now: int, new: Sequence[Messages]) -> None:
         for messages in new:
@@ -124,6 +124,7 @@ class Shard:
 
     def _end(self, messages: Messages, now: int, is_sent: bool) -> None:
         if messages.count:
+            self._ended += messages.count
             self.ended.append(Ended(messages, now, is_sent))
 
 
