@@ -64,11 +64,13 @@ def minutes(of: Sequence[Business], seed: int = SEED) -> list[tuple[int, ...]]:
     chance = random.Random(seed)
     total = sum(business.messages for business in of)
     curve = [_curve(minute) * (1 + NOISE * (2 * chance.random() - 1)) for minute in range(MINUTES)]
-    marketing = [0.0] * MINUTES
+    marketing = [0] * MINUTES
     for business in of:
-        marketing[business.campaign] += business.messages * SHARES[MARKETING]
-    ranks = [[total * SHARES[rank] * each / sum(curve) for each in curve] for rank in (OTP, TRANSACTIONAL)]
-    return list(zip(*map(_whole_numbers, [*ranks, marketing]), strict=True))
+        marketing[business.campaign] += round(business.messages * SHARES[MARKETING])
+    otps = round(total * SHARES[OTP])
+    usual = (otps, total - otps - sum(marketing))
+    ranks = [_whole_numbers(whole * each / sum(curve) for each in curve) for whole in usual]
+    return list(zip(*ranks, marketing, strict=True))
 
 
 def _curve(minute: int) -> float:
@@ -77,7 +79,7 @@ def _curve(minute: int) -> float:
     return CURVE[hour] + (CURVE[(hour + 1) % 24] - CURVE[hour]) * past / 60
 
 
-def _whole_numbers(values: Iterator[float] | Sequence[float]) -> list[int]:
+def _whole_numbers(values: Iterator[float]) -> list[int]:
     """Rounded so that their sum is that of the values, rounded."""
     sums = [round(each) for each in accumulate(values)]
     return [now - before for before, now in zip([0, *sums], sums, strict=False)]

@@ -59,7 +59,7 @@ class Failed:
 
 @cache
 def run(of: tuple[Business, ...], rate: int, failure: Failure | None = None, days: int = DAYS, first: int = 0) -> Shard:
-    """A shard for some days, not to be changed. `rate` is messages a second. Its messages have the ids from `first` on."""
+    """A shard for some days, not to be changed. `rate` is messages a second. The ids begin at `first`."""
     shard, day = Shard(rate * 60, failure), minutes(of)
     for now in range(days * MINUTES):
         new = []
