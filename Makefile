@@ -85,7 +85,7 @@ bench: setup ## benchmark claims, sends and callbacks against peers and limits
 	@uv sync --quiet --frozen --group dev --group peers
 	@python -m tests.benchmarks
 
-scale: setup ## measure the cost of a message in the database, and simulate a billion a day; takes 5 minutes
+scale: setup ## measure the cost of a message in the database, and simulate a billion a day; takes 6 minutes
 	@python -m tests.scale
 
 clean: ## remove the files that the other targets made

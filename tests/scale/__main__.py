@@ -1,6 +1,6 @@
 """`make scale`: what one database carries, how its tables can be split, and a billion messages a day over several.
 
-python -m tests.scale                  all, in about five minutes
+python -m tests.scale                  all, in about six minutes
 python -m tests.scale shards           the simulation alone, without a database, within a minute
 python -m tests.scale costs split      what a message costs, with the limits; and the tables split in several ways
 python -m tests.scale --publish        also write the tables into docs/scale.md
@@ -23,7 +23,11 @@ from tests.scale.split import tried
 def costs() -> dict[str, str]:
     with_images, without, loaded = life(durable=True), life(durable=False), load()
     found = limits(with_images, loaded)
-    return {"life": show.lives(with_images, without), "limits": show.limits(found, with_images, loaded)}
+    return {
+        "life": show.lives(with_images, without),
+        "day": show.volumes_of_days(with_images, without),
+        "limits": show.limits(found, with_images, loaded),
+    }
 
 
 def split() -> dict[str, str]:

@@ -67,6 +67,38 @@ def carried(steps: Mapping[str, Spent]) -> float:
     return CORES * USED / whole(steps).cpu
 
 
+def volumes(with_images: Life, without: Life, messages: int) -> dict[str, str]:
+    """The volumes of a day with so many messages."""
+    every, rate = whole(with_images.steps), messages / DAY
+    fullest = rate * PEAK
+    wal = [whole(each.steps).wal for each in (without, with_images)]
+    return {
+        "messages a second: average, fullest hour": f"{rate:,.0f}, {fullest:,.0f}",
+        "WAL a second in the fullest hour, with images of pages": " to ".join(_size(fullest * each) for each in wal),
+        "WAL a day, with images of pages": " to ".join(_size(messages * each) for each in wal),
+        "tables and indexes": _size(messages * kept(without)),
+        "dead rows a day": f"{messages * every.dead / 1e6:,.0f} million",
+        "cores in use in the fullest hour": f"{fullest * every.cpu:,.2f}",
+        "callbacks in progress in the fullest hour": f"{fullest * CALLBACKS * CALLBACK:,.0f}",
+        "a vacuum against wraparound comes every": f"{FREEZE / every.writing / messages * 24:,.1f} h",
+        "accounts of Twilio for the fullest hour": f"{math.ceil(fullest / TWILIO)}",
+    }
+
+
+def kept(life: Life) -> float:
+    """Bytes for each message of a day: queue rows for a week, messages for a year."""
+    message = life.bytes["sms_messages"]
+    return QUEUE_DAYS * (math.fsum(life.bytes.values()) - message) + MESSAGE_DAYS * message
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:,.0f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
 def _sending() -> Iterator[Limit]:
     rate = published("drain", "drain, 20 in flight", "ours")
     template: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
@@ -100,7 +132,7 @@ def _upkeep(steps: Mapping[str, Spent]) -> Iterator[Limit]:
         "the health check's statement",
         f"{STATEMENT} s ÷ {taken:g} s × 2.5 million endings of a day",
         STATEMENT / taken * 2_500_000,
-        "counts by the hour in a table",
+        "a table that keeps the counts",
     )
     removing = math.fsum(steps[name].cpu for name in REMOVED)
     yield Limit(
@@ -128,11 +160,10 @@ def _server(life: Life, load: Load) -> Iterator[Limit]:
     )
     message = life.bytes["sms_messages"]
     others = math.fsum(life.bytes.values()) - message
-    kept = QUEUE_DAYS * others + MESSAGE_DAYS * message
     yield Limit(
         "the disk of RDS, 64 TiB",
         f"64 TiB ÷ ({QUEUE_DAYS} days × {others:,.0f} + {MESSAGE_DAYS} days × {message:,.0f} bytes)",
-        DISK / kept,
+        DISK / kept(life),
         "a smaller `KEEP_MESSAGES_DAYS`, then shards",
     )
     of_a_million = load.vacuum

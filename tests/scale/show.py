@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.pages import between
 from tests.scale.fleet import Failed, Quiet
 from tests.scale.life import AT_ONCE, Life
-from tests.scale.limits import PEAK, Limit, carried, whole
+from tests.scale.limits import PEAK, Limit, carried, volumes, whole
 from tests.scale.load import WORKERS, Load
 from tests.scale.reading import Spent
 from tests.scale.split import Tried
@@ -44,15 +44,23 @@ def limits(found: Sequence[Limit], life: Life, load: Load) -> str:
         f"A vacuum of a million rows took {vacuum}. {carried(life.steps):,.0f} messages a second are carried by 16 "
         f"half-used cores. The fullest hour has {PEAK:.2f} average hours."
     )
-    return _table(("what runs out", "arithmetic", "messages a day", "then"), rows, note)
+    return _table(("what runs out", "arithmetic", "messages a day", "then"), rows, note, "---")
+
+
+def volumes_of_days(with_images: Life, without: Life) -> str:
+    found = {f"{days:,} million a day": volumes(with_images, without, days * 1_000_000) for days in (1, 100, 1_000)}
+    names = next(iter(found.values()))
+    rows = [(name, *(each[name] for each in found.values())) for name in names]
+    return _table(("one deployment with", *found), rows, "")
 
 
 def splits(found: Iterable[Tried]) -> str:
-    return _table(("split", "tried", "result"), found, "PostgreSQL 18; PL/Proxy and postgres_fdw on Debian's 15.")
+    note = "PostgreSQL 18; PL/Proxy and postgres_fdw on Debian's 15."
+    return _table(("split", "tried", "result"), found, note, "---")
 
 
 def shards(found: Iterable[tuple[Quiet, Sequence[Failed]]]) -> str:
-    headings = ("shards", "the largest", "its fullest minute", "a campaign's last message", *_failures(found))
+    headings = ("shards", "the largest has", "its fullest minute", "last message of a campaign", *_failures(found))
     rows = [
         (
             str(quiet.shards),
@@ -92,7 +100,8 @@ def _machine() -> str:
     return f"{today}, Python {python}, PostgreSQL 18, {os.cpu_count()} cores."
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], note: str) -> str:
-    lines = [headings, ["---", *["---:" for _ in headings[1:]]], *rows]
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], note: str, other: str = "---:") -> str:
+    """`other` aligns the columns after the first."""
+    lines = [headings, ["---", *[other for _ in headings[1:]]], *rows]
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{text}\n\n{note}" if note else text

@@ -74,16 +74,17 @@ def tried() -> Iterator[Tried]:
 
 def _by_time(db: psycopg.Connection) -> Iterator[Tried]:
     for table, (time, id_, key) in TABLES.items():
-        for way, column in (("range", time), ("range", id_), ("hash", key)):
-            if column:
-                yield Tried("partitions", f"{table} by {way} of {column}", _in_the_way(db, table, way, column))
+        ways = [("range", time), ("range", id_)] if id_ else [("range", time), ("hash", key)]
+        found = [f"{column}: {_in_the_way(db, table, way, column)}" for way, column in ways]
+        yield Tried("partitions", f"{table} by {ways[0][1]}, or by {ways[1][0]} of {ways[1][1]}", "; ".join(found))
+    links = []
     for columns in ("id, created_at", "id"):
         column = columns.split(", ")[-1]
         db.execute(f"create table parts (like sms_messages including defaults) partition by range ({column})")
         db.execute(f"alter table parts add primary key ({columns})")
-        link = _result(db, "create table linked (message_id bigint references parts (id))")
-        yield Tried("partitions", f"the foreign key to sms_messages by range of {column}", link)
+        links.append(f"{column}: {_result(db, 'create table linked (message_id bigint references parts (id))')}")
         db.execute("drop table if exists linked, parts")
+    yield Tried("partitions", "the foreign key to sms_messages by created_at, or by range of id", "; ".join(links))
 
 
 def _in_the_way(db: psycopg.Connection, table: str, way: str, column: str) -> str:
@@ -92,7 +93,7 @@ def _in_the_way(db: psycopg.Connection, table: str, way: str, column: str) -> st
     result = _result(db, f"create table parts (like {table} including all) partition by {way} ({column})")
     db.execute("drop table if exists parts")
     assert (result == POSSIBLE) == (not lacking), (result, lacking)
-    return f"in the way: {', '.join(lacking)}" if lacking else POSSIBLE
+    return f"in the way {', '.join(lacking)}" if lacking else POSSIBLE
 
 
 def _by_rules_of_citus(db: psycopg.Connection) -> Iterator[Tried]:
@@ -171,9 +172,9 @@ def _behind_plproxy(server: Server, shards: list[str]) -> Iterator[Tried]:
         held = [_column(shard, "select distinct business_id from sms_retry.sms_messages") for shard in shards]
         stored = sum(len(_column(shard, "select id from sms_retry.sms_messages")) for shard in shards)
         both = len(set(held[0]) & set(held[1]))
-        result = f"{stored} messages, {len(held[0])} and {len(held[1])} businesses, {both} on both"
+        result = f"{stored} messages stored, {len(held[0])} and {len(held[1])} businesses, {both} on both"
         yield Tried("PL/Proxy", "100 messages of 20 businesses, each queued twice", result)
-        yield Tried("PL/Proxy", "the second call returns the id of the first", str(ids == again))
+        yield Tried("PL/Proxy", "the second call", "returns the id of the first" if ids == again else "makes a message")
         with entry.transaction(force_rollback=True):
             entry.execute(QUEUE, ["rolled back", "business-1"])
         kept = sum(
@@ -192,7 +193,7 @@ def _result(db: psycopg.Connection, statement: str) -> str:
     try:
         db.execute(statement)  # type: ignore[call-overload]
     except psycopg.Error as error:
-        return f"refused: {error.diag.message_primary}"
+        return f"refused, {error.diag.message_primary}"
     return POSSIBLE
 
 

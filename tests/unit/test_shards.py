@@ -96,7 +96,7 @@ def test_a_day_has_all_messages_of_its_businesses_in_the_shares_of_the_ranks() -
     day = minutes(given)
     assert sum(business.messages for business in given) == MESSAGES
     assert len(day) == MINUTES
-    assert [sum(rank) / MESSAGES for rank in zip(*day, strict=True)] == pytest.approx(SHARES)
+    assert [sum(rank) / MESSAGES for rank in zip(*day, strict=True)] == pytest.approx(SHARES, abs=0.001)
 
 
 def test_the_table_of_the_page_is_that_of_the_simulation() -> None:
