@@ -175,6 +175,7 @@ def _behind_plproxy(server: Server, shards: list[str]) -> Iterator[Tried]:
         result = f"{stored} messages stored, {len(held[0])} and {len(held[1])} businesses, {both} on both"
         yield Tried("PL/Proxy", "100 messages of 20 businesses, each queued twice", result)
         yield Tried("PL/Proxy", "the second call", "returns the id of the first" if ids == again else "makes a message")
+        yield Tried("PL/Proxy", "the ids of the 100 messages", f"{len(set(ids))} different ids")
         with entry.transaction(force_rollback=True):
             entry.execute(QUEUE, ["rolled back", "business-1"])
         kept = sum(
