@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy demo dev doctor test check chaos simulate mutations docs data clients screenshots build deploy deploy-local cost bench clean
+.PHONY: help setup setup-deploy demo dev doctor test check chaos simulate mutations docs data clients screenshots build deploy deploy-local cost bench scale clean
 
 # The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
@@ -84,6 +84,9 @@ screenshots: setup ## take the screenshots of the console in docs/images again
 bench: setup ## benchmark claims, sends and callbacks against peers and limits
 	@uv sync --quiet --frozen --group dev --group peers
 	@python -m tests.benchmarks
+
+scale: setup ## measure the cost of a message in the database, and simulate a billion a day; takes 6 minutes
+	@python -m tests.scale
 
 clean: ## remove the files that the other targets made
 	rm -rf .venv .aws-sam build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -45,7 +45,7 @@ def pages() -> dict[str, str]:
     """Each generated page's text, by its file name."""
     how_it_works = (DOCS / HOW_IT_WORKS).read_text()
     for section, text in {"transitions": transitions(), "times": times()}.items():
-        how_it_works = _between(how_it_works, section, text)
+        how_it_works = between(how_it_works, section, text)
     return {"costs.md": costs(), "errors.md": errors(), "hours.md": sending_hours(), HOW_IT_WORKS: how_it_works}
 
 
@@ -303,7 +303,7 @@ def _holiday(spelled: str) -> str:
     return f"{abs(days)} {unit} {'after' if days > 0 else 'before'} {day}" if days else day
 
 
-def _between(page: str, section: str, text: str) -> str:
+def between(page: str, section: str, text: str) -> str:
     """The page with `text` between the section's markers."""
     begin, end = f"<!-- {section} -->\n", f"<!-- /{section} -->"
     before, _, rest = page.partition(begin)
