@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from samcli.yamlhelper import yaml_parse
 
-from deploy.cost import CALLBACK, CALLBACKS
+from deploy.callbacks import CALLBACK, CALLBACKS
 from tests.scale.day import CURVE
 from tests.scale.life import AT_ONCE, REMOVED, USAGE, Life
 from tests.scale.load import WORKERS, Load
