@@ -41,7 +41,7 @@ def write(rows: Sequence[Row], publish: bool) -> None:
     if publish:
         text = PAGE.read_text()
         for subject in dict.fromkeys(row.subject for row in rows):
-            text = _between(text, subject, _markdown([row for row in rows if row.subject == subject]))
+            text = between(text, subject, _markdown([row for row in rows if row.subject == subject]))
         PAGE.write_text(text)
 
 
@@ -84,7 +84,8 @@ def _markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _between(text: str, subject: str, table: str) -> str:
+def between(text: str, subject: str, table: str) -> str:
+    """The page with `table` between the markers of the subject."""
     begin, end = f"<!-- {subject} -->", f"<!-- /{subject} -->"
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)

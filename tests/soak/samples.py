@@ -1,0 +1,93 @@
+"""The values of one day: memory, connections, sizes, the backlog, and the time of a claim beside a fixed statement."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import closing
+
+import psycopg
+
+from sms_retry.store import Store
+from sms_retry.values import Report
+from tests.benchmarks.measure import median_ms
+from tests.soak.containers import Container
+from tests.soak.lines import Line
+from tests.soak.traffic import FIRST
+
+# sms_usage keeps the counts of each day, so its rows of one day are the line. The others here have no messages.
+SIZES = """
+select c.relname, pg_table_size(c.oid) / 1048576.0, pg_indexes_size(c.oid) / 1048576.0
+from pg_class c
+where c.relnamespace = 'sms_retry'::regnamespace and c.relkind = 'r'
+    and c.relname not in ('sms_usage', 'schema_migrations', 'sms_calling_codes', 'sms_area_codes')
+"""
+COUNTS: Mapping[str, str] = {
+    "messages in the tables": "select count(*) from sms_retry.sms_messages",
+    "messages that have not ended": "select count(*) from sms_retry.sms_retry_queue where finished_at is null",
+    "events that wait": "select count(*) from sms_retry.sms_outbox",
+    "rows of usage for a day": """
+        select count(*) / greatest(1.0, extract(day from virtual_time.now() - min(day)::timestamptz))
+        from sms_retry.sms_usage
+    """,
+}
+CONNECTIONS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+# About as long as a claim, and independent of the tables.
+FIXED = "select count(*) from generate_series(1, 10000)"
+CLAIMS = 7
+
+
+def sizes(db: psycopg.Connection) -> dict[str, float]:
+    found = {}
+    for table, size, indexes in db.execute(SIZES).fetchall():
+        found[f"table {table}"], found[f"indexes of {table}"] = float(size), float(indexes)
+    return found
+
+
+def counts(db: psycopg.Connection) -> dict[str, float]:
+    return {name: float((db.execute(statement).fetchone() or (0,))[0]) for name, statement in COUNTS.items()}
+
+
+def memory(containers: Mapping[str, Container]) -> dict[str, float]:
+    return {f"memory of {name}": container.memory() for name, container in containers.items()}
+
+
+def connections(db: psycopg.Connection) -> float:
+    return float((db.execute(CONNECTIONS).fetchone() or (0,))[0])
+
+
+def claim_time(url: str, db: psycopg.Connection) -> float:
+    """The time of a claim of FIRST due messages, which are given back, divided by that of a fixed statement."""
+    ratios = []
+    with closing(Store(lambda: url)) as store:
+        store.has_due()
+        for _ in range(CLAIMS):
+            claims = []
+            claimed = median_ms(lambda: claims.extend(store.claim_due(FIRST)), 1)  # noqa: B023
+            ratios.append(claimed / median_ms(lambda: db.execute(FIXED), 3))
+            store.finish([Report.given_back(claim.ticket) for claim in claims])
+    return statistics.median(ratios)
+
+
+def lines(days: list[dict[str, float]]) -> list[Line]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for day in days:
+        for name, value in day.items():
+            values[name].append(value)
+    return [_line(name, tuple(each)) for name, each in values.items()]
+
+
+def _line(name: str, values: tuple[float, ...]) -> Line:
+    """The factor by which a line may rise, and a floor of the steps in which it grows."""
+    match name.split()[0]:
+        case "memory":
+            return Line(name, "MiB", values, 1.05)
+        case "connections":
+            return Line(name, "", values, 1.0, 1.0)
+        case "table" | "indexes":
+            return Line(name, "MiB", values, 1.2, 0.1)
+        case "claim":
+            return Line(name, "times a fixed statement", values, 1.2)
+        case _:
+            return Line(name, "", values, 1.1, 10.0)
