@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -57,7 +58,10 @@ CLOSED = "select from sms_retry.close_sms_hold('account', '*')"
 
 @dataclass
 class Soak:
-    """The running parts, and the record of a soak. `minutes` are those since its start, one for each day."""
+    """The running parts, and the record of a soak. `minutes` are those since its start, one for each day.
+
+    `containers` live for the whole time; `victim` is the worker that is killed next.
+    """
 
     parts: Stack
     server: Server
@@ -66,6 +70,7 @@ class Soak:
     release_before: Path
     environment: dict[str, str]
     containers: dict[str, Container]
+    victim: Container
     seed: int
     proof: Proof = field(default_factory=Proof)
     days: list[dict[str, float]] = field(default_factory=list)
@@ -78,6 +83,8 @@ class Soak:
         """Days until the time is over, then the days in which the last messages end."""
         while (share := self._elapsed() / minutes) < 1:
             self._day(share)
+            if len(self.days) % 10 == 0:
+                print(f"{len(self.days)} days in {self._elapsed():.1f} minutes", file=sys.stderr)
         for _ in range(LAST_DAYS):
             self._pass_a_day()
         self.proof.compare(self._parts(), self.bus)
@@ -164,18 +171,16 @@ class Soak:
                 over.wait(0.1)
 
     def _work_and_die(self, over: threading.Event, rng: Random) -> None:
-        """A worker is killed at a random moment, and another one takes its place."""
-        victim = functions(self.environment, "process_retries")
-        killer = threading.Timer(rng.uniform(0.3, 1.5), victim.kill)
-        killer.start()
-        with suppress(Failed):
-            while True:
+        """A worker is killed at a random moment. Another one takes its place until the next day."""
+        victim = self.victim
+        threading.Timer(rng.uniform(0.1, 1.5), victim.kill).start()
+        while victim.process.is_alive():
+            with suppress(Failed):
                 victim.invoke("process_retries")
         victim.close()
         self.done["kills of a worker"] += 1
-        other = functions(self.environment, "process_retries")
-        self._work(over, other)
-        other.close()
+        self.victim = functions(self.environment, "process_retries")
+        self._work(over, self.victim)
 
     def _work_as_before(self, over: threading.Event) -> None:
         worker = functions(self.environment, "process_retries", root=self.release_before)
@@ -224,19 +229,22 @@ class Soak:
                 self.proof.stopped[person] = self.clock.time()
 
     def _pass_a_day(self, is_outage: bool = False) -> None:
-        """The functions and the receipts take turns in each step. The clean-up comes last, after the comparison."""
+        """The functions and the receipts take turns in each step. The clean-up comes last, after the comparison of all
+        messages that it may remove.
+        """
         scheduled = self.containers["the scheduled functions"]
         for n, step in enumerate(STEPS):
             if is_outage and n == 2:
                 self.parts.twilio.behave(down=False)
             self._forward(step)
             self.parts.twilio.deliver_callbacks()
-            for function in ("process_retries", "reconcile", "publish_events"):
+            self.done["claims of dead workers"] += scheduled.invoke("process_retries")["recovered"]
+            for function in ("reconcile", "publish_events"):
                 scheduled.invoke(function)
         self._forward(DAY - sum(STEPS, timedelta()))
         with self._connected() as db:
             self.proof.add("Forgeries are refused", forged(self.parts.twilio, db), 1)
-        before = self.clock.now - RETENTION
+        before = self.clock.now - RETENTION + HOUR
         self.proof.compare(self._parts(), self.bus, before)
         scheduled.invoke("health_check")
         scheduled.invoke("cleanup_retries")
@@ -294,7 +302,10 @@ def soak(server: Server, seed: int) -> Iterator[Soak]:
         containers["the scheduled functions"].invoke("migrate")
         origins = (ENVIRONMENT["PUBLIC_WEBHOOK_URL"], f"https://{API_HOST}")
         parts.twilio.route = dict.fromkeys(origins, containers["the webhook"].url)
-        yield Soak(parts, server, bus, clock, root, lingering, containers, seed)
+        victim = functions(lingering, "process_retries")
+        run = Soak(parts, server, bus, clock, root, lingering, containers, victim, seed)
+        all_parts.callback(lambda: run.victim.close())
+        yield run
 
 
 def _settings(parts: Stack) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import namedtuple_row
 
-from local.proof import Check, Evidence, checks, gather
+from local.proof import Check, Evidence, checks, counted, gather
 from local.stack import ENVIRONMENT, Stack
 from local.twilio.callbacks import post_callback
 from local.twilio.stand_in import Post, TwilioStandIn
@@ -28,10 +28,14 @@ WINDOW, SECONDS = 10.0, 11
 # The most messages of a campaign that two workers, and one that replaces a killed one, have claimed before an otp.
 CLAIMED = 3 * (CONCURRENCY + ahead(CONCURRENCY))
 # The checks of `local.proof` that hold in any plan.
-SHARED = frozenset(
-    {"Nothing is lost", "Nothing is sent twice", "Statuses match", "Retries are bounded", "Outages spend no retry"}
-)
-# The seconds between a claim and the arrival of its POST at Twilio, on a machine with other work.
+SHARED = frozenset({"Nothing is lost", "Nothing is sent twice", "Statuses match", "Retries are bounded"})
+# The tickets of each message that may have been sent, such as those of killed workers.
+UNKNOWN = """
+select q.message_id, array_agg(a.queue_id || '-' || a.attempt)
+from sms_retry.sms_attempts a join sms_retry.sms_retry_queue q on q.id = a.queue_id
+where a.outcome = 'unknown' group by 1
+"""
+# The most seconds between a worker's look at the time and the arrival of the POST, on a machine with other work.
 ON_ITS_WAY = 5
 TYPES = ("delivered", "undelivered", "failed", "expired", "cancelled")
 Key = tuple[str, str]
@@ -67,8 +71,10 @@ class Proof:
         bus.details.clear()
         evidence = gather(parts)
         rows = {(m.to_number, m.body) for m in evidence.messages}
-        lost = [f"the message to {to}, {body!r}, is not in the tables" for to, body in self.texts.keys() - rows]
-        self.add("Nothing is lost", lost, 0)
+        lost = self.texts.keys() - rows
+        self.add("Nothing is lost", [f"the message {body!r} to {to} is not in the tables" for to, body in lost], 0)
+        for key in lost:
+            del self.texts[key]
         self._compare(parts, evidence, [m for m in evidence.messages if not before or _ended(m, before)])
 
     def _compare(self, parts: Stack, evidence: Evidence, messages: list[Any]) -> None:
@@ -83,6 +89,7 @@ class Proof:
         of_messages = [check for check in checks(part, len(messages), {}) if check.guarantee in SHARED]
         for check in (*of_messages, *of_posts(self._week(parts, keys))):
             self.add(check.guarantee, check.faults, len(messages))
+        self.add("An outage spends no retry", list(_spent(parts, part)), len(messages))
         self.add("Endings are events", list(self._untold(messages)), len(messages))
         for key in keys:
             del self.texts[key]
@@ -117,8 +124,19 @@ class Proof:
         self.add("No POST after a STOP", [f"{post.to} opted out, and got a POST" for post in told], len(posts))
 
 
+def _spent(parts: Stack, evidence: Evidence) -> Iterator[str]:
+    """A retry is spent on a failure of the message, or on a ticket that may have been sent and was not."""
+    unknown = dict(parts.db.execute(UNKNOWN).fetchall())
+    for m in evidence.messages:
+        posts = evidence.posts[m.to_number, m.body]
+        unsent = {*unknown.get(m.id, ())} - {post.ticket for post in posts}
+        reasons = len(counted(posts)) + m.failed_before + len(unsent)
+        if m.retry_count > reasons:
+            yield f"message {m.id} has spent {m.retry_count} retries for {reasons} reasons"
+
+
 def _as_claimed(post: Post) -> Post:
-    """The POST with the validity that is left when it reaches Twilio. A worker counts it from its claim."""
+    """The POST with the validity that is left when it reaches Twilio. The worker counts it before the POST."""
     validity = int(post.form.get("ValidityPeriod", 0))
     return replace(post, form={**post.form, "ValidityPeriod": str(validity - ON_ITS_WAY)})
 

@@ -56,6 +56,7 @@ def picture(run: Soak, path: Path) -> None:
             values = [day[name] for day in run.days]
             is_large = max(values) >= SMALL
             axes.plot(run.minutes, values, linewidth=1, label=name if is_large else None)
+        axes.axvspan(0, run.minutes[len(run.minutes) // 3], color="#00000010", linewidth=0)
         for at, event in run.news:
             axes.axvline(at, color="#00000044", linewidth=0.8, linestyle=":")
             if axes is panels[0]:
