@@ -21,10 +21,10 @@ def main() -> int:
     from local.aws.container import ROOT
     from local.commands.show import Show
     from local.postgres.server import postgres
-    from tests.soak.days import soak
     from tests.soak.lines import faults
     from tests.soak.report import picture, publish, table
     from tests.soak.samples import lines
+    from tests.soak.stage import soak
 
     arguments, build = _arguments(), ROOT / "build"
     build.mkdir(exist_ok=True)

@@ -5,7 +5,6 @@ Each day has as many messages as every other, so the sizes do not depend on the 
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -14,30 +13,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
 
 import psycopg
 
-from local.aws.triggers import API_HOST
 from local.postgres.server import Server, embedded_programs
 from local.stack import ENVIRONMENT, Stack
-from local.stack import stack as local_stack
-from local.twilio.stand_in import Behaviour
-from tests import released
-from tests.chaos.worker import CONCURRENCY
-from tests.event_bus import Bus, event_bus
+from tests.event_bus import Bus
 from tests.simulation.plan import HOUR, MINUTE, Text
 from tests.soak import samples, traffic
 from tests.soak.clock import AheadClock
-from tests.soak.containers import Container, Failed, functions, webhook
-from tests.soak.proof import TYPES, Proof, forged
+from tests.soak.containers import Container, Failed, functions
+from tests.soak.proof import Proof, forged
 
-BEFORE = "0.1.0"
 # A day after its traffic: minutes until retries, recovery and Twilio's list decide; then the hours of all zones.
 STEPS = [by * MINUTE for by in (1, 5, 10, 25, 80)] + [by * HOUR for by in (2, 3, 3, 4, 4)]
 DAY = 24 * HOUR
@@ -50,7 +43,6 @@ RESTART, OUTAGE = 7, 12
 RESTORE_AT, BEFORE_AT, MIGRATE_AT = 0.15, (0.4, 0.6), 0.5
 # The traffic of a day is over when nothing is due, and at the latest after so long (seconds).
 LONGEST = 8.0
-LINGER = 1
 DUE = "select count(*) from sms_retry.sms_retry_queue where status = 'pending' and scheduled_for <= virtual_time.now()"
 OPENED = "select from sms_retry.open_sms_hold('account', '*', '7 days', 'by_hand')"
 CLOSED = "select from sms_retry.close_sms_hold('account', '*')"
@@ -87,7 +79,7 @@ class Soak:
                 print(f"{len(self.days)} days in {self._elapsed():.1f} minutes", file=sys.stderr)
         for _ in range(LAST_DAYS):
             self._pass_a_day()
-        self.proof.compare(self._parts(), self.bus)
+        self._compare()
 
     def _day(self, share: float) -> None:
         day, rng = len(self.days), Random(f"{self.seed} {len(self.days)}")
@@ -202,7 +194,7 @@ class Soak:
         self.server.restart()
         self.done["crashes of the database"] += 1
 
-    def _restore(self, dump: Path, dumped_at: object, texts: list[Text]) -> None:
+    def _restore(self, dump: Path, dumped_at: datetime, texts: list[Text]) -> None:
         """As docs/operating.md says. The application queues the day's messages again before the doubt."""
         with self._connected() as db:
             db.execute("drop schema sms_retry cascade")
@@ -245,7 +237,7 @@ class Soak:
         with self._connected() as db:
             self.proof.add("Forgeries are refused", forged(self.parts.twilio, db), 1)
         before = self.clock.now - RETENTION + HOUR
-        self.proof.compare(self._parts(), self.bus, before)
+        self._compare(before)
         scheduled.invoke("health_check")
         scheduled.invoke("cleanup_retries")
         self.parts.twilio.forget((before - 2 * DAY).timestamp())
@@ -259,8 +251,9 @@ class Soak:
         with psycopg.connect(self.parts.database_url, autocommit=True) as db:
             yield db
 
-    def _parts(self) -> Stack:
-        return replace(self.parts, db=psycopg.connect(self.parts.database_url, autocommit=True))
+    def _compare(self, before: datetime | None = None) -> None:
+        with self._connected() as db:
+            self.proof.compare(replace(self.parts, db=db), self.bus, before)
 
     def _elapsed(self) -> float:
         return (time.monotonic() - self.started) / 60
@@ -268,54 +261,6 @@ class Soak:
     def _note(self, event: str) -> None:
         if event not in [name for _, name in self.news]:
             self.news.append((self._elapsed(), event))
-
-
-@contextmanager
-def soak(server: Server, seed: int) -> Iterator[Soak]:
-    """A stack with its containers in their own processes, ready to run."""
-    url, clock = server.create_database(f"sms_retry_soak_{os.getpid()}"), AheadClock()
-    behaviour = Behaviour(traffic.step_for(seed), traffic.CALLBACKS, latency=0.02, list_lag=20, seed=seed)
-    with ExitStack() as all_parts:
-        parts = all_parts.enter_context(local_stack(url, behaviour))
-        all_parts.enter_context(clock.in_use(parts.db))
-        _settings(parts)
-        bus = all_parts.enter_context(event_bus())
-        root = released.files_of(BEFORE, Path(all_parts.enter_context(tempfile.TemporaryDirectory())))
-        environment = {
-            **bus.environment,
-            "DATABASE_URL": url,
-            "TWILIO_API_URL": parts.twilio.url,
-            "SEND_CONCURRENCY": str(CONCURRENCY),
-            "KEEP_MESSAGES_DAYS": str(RETENTION.days),
-            "EVENT_TYPES": ",".join(TYPES),
-        }
-        lingering = environment | {"LINGER_SECONDS": str(LINGER)}
-        scheduled = ("process_retries", "reconcile", "publish_events", "health_check", "cleanup_retries", "migrate")
-        containers = {
-            "the worker": functions(lingering, "process_retries"),
-            "the scheduled functions": functions(environment, *scheduled),
-            "send_sms": functions(environment, "send_sms"),
-            "the webhook": webhook(environment),
-        }
-        for container in containers.values():
-            all_parts.callback(container.close)
-        containers["the scheduled functions"].invoke("migrate")
-        origins = (ENVIRONMENT["PUBLIC_WEBHOOK_URL"], f"https://{API_HOST}")
-        parts.twilio.route = dict.fromkeys(origins, containers["the webhook"].url)
-        victim = functions(lingering, "process_retries")
-        run = Soak(parts, server, bus, clock, root, lingering, containers, victim, seed)
-        all_parts.callback(lambda: run.victim.close())
-        yield run
-
-
-def _settings(parts: Stack) -> None:
-    """A vacuum looks at the tables as often in a day as in reality, and the paced sender and the consents."""
-    parts.db.execute("alter system set autovacuum_naptime = '1s'")
-    parts.db.execute("select pg_reload_conf()")
-    paced = [traffic.PACED.name, traffic.PACED.business_id, traffic.PACED.pace]
-    parts.db.execute("select sms_retry.set_sms_sender(%s, %s, %s::numeric)", paced)
-    for business, number in sorted(traffic.OPTED_IN):
-        parts.db.execute("select sms_retry.set_sms_consent(%s, %s, 'opted_in')", [business, number])
 
 
 def _run(program: str, *arguments: str | Path) -> None:
