@@ -100,8 +100,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     verdict = {None: "", True: "reached", False: "missed"}[row.reached]
     goal = f"{row.goal[0]} {row.goal[1]:g}: {verdict}" if row.goal else ""
     spread = f"{lowest:.2f} - {highest:.2f}" if len(row.ours) > 1 else ""
-    return (row.name, f"{_number(ours)} {row.unit}", row.beside, _number(theirs), f"{row.ratio:.2f}", spread, goal)
+    return (row.name, f"{number(ours)} {row.unit}", row.beside, number(theirs), f"{row.ratio:.2f}", spread, goal)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

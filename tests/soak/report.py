@@ -11,7 +11,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from tests.benchmarks.report import IMAGES, PAGE, between
+from tests.benchmarks.report import IMAGES, PAGE, between, number
 from tests.soak.days import Soak
 from tests.soak.lines import Line
 
@@ -54,15 +54,15 @@ def picture(run: Soak, path: Path) -> None:
     for axes, (begins, unit, title) in zip(panels, PANELS, strict=True):
         for name in [name for name in run.days[0] if name.startswith(begins)]:
             values = [day[name] for day in run.days]
-            is_large = max(values) >= SMALL
-            axes.plot(run.minutes, values, linewidth=1, label=name if is_large else None)
+            if max(values) >= SMALL:
+                axes.plot(run.minutes, values, linewidth=1, label=name)
         axes.axvspan(0, run.minutes[len(run.minutes) // 3], color="#00000010", linewidth=0)
-        for at, event in run.news:
+        axes.set_ylim(bottom=0)
+        for n, (at, event) in enumerate(run.news):
             axes.axvline(at, color="#00000044", linewidth=0.8, linestyle=":")
             if axes is panels[0]:
-                axes.text(at, axes.get_ylim()[1], f" {event}", fontsize=6.5, va="bottom")
-        axes.set_ylim(bottom=0)
-        axes.set_title(title, fontsize=9, loc="left", pad=12 if axes is panels[0] else 4)
+                axes.text(at, axes.get_ylim()[1] * (0.92 - 0.12 * (n % 3)), f" {event}", fontsize=6.5)
+        axes.set_title(title, fontsize=9, loc="left")
         axes.set_ylabel(unit, fontsize=8)
         axes.tick_params(labelsize=8)
         if axes.get_legend_handles_labels()[0]:
@@ -97,4 +97,10 @@ def _markdown(run: Soak, lines: Sequence[Line]) -> str:
 def _cells(line: Line) -> tuple[str, ...]:
     ratio = f"{line.last / line.middle:.2f}" if line.middle else ""
     unit = "" if line.unit.startswith("times") else f" {line.unit}".rstrip()
-    return (line.name, f"{line.middle:,.3g}{unit}", f"{line.last:,.3g}{unit}", ratio, f"{line.most:,.3g}{unit}")
+    return (
+        line.name,
+        f"{number(line.middle)}{unit}",
+        f"{number(line.last)}{unit}",
+        ratio,
+        f"{number(line.most)}{unit}",
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import closing
@@ -10,7 +9,7 @@ from contextlib import closing
 import psycopg
 
 from sms_retry.store import Store
-from sms_retry.values import Report
+from sms_retry.values import Claim, Report
 from tests.benchmarks.measure import median_ms
 from tests.soak.containers import Container
 from tests.soak.lines import Line
@@ -24,7 +23,10 @@ where c.relnamespace = 'sms_retry'::regnamespace and c.relkind = 'r'
     and c.relname not in ('sms_usage', 'schema_migrations', 'sms_calling_codes', 'sms_area_codes')
 """
 COUNTS: Mapping[str, str] = {
-    "messages in the tables": "select count(*) from sms_retry.sms_messages",
+    "messages": "select count(*) from sms_retry.sms_messages",
+    "queue rows": "select count(*) from sms_retry.sms_retry_queue",
+    "attempts": "select count(*) from sms_retry.sms_attempts",
+    "receipts": "select count(*) from sms_retry.sms_delivery_events",
     "messages that have not ended": "select count(*) from sms_retry.sms_retry_queue where finished_at is null",
     "events that wait": "select count(*) from sms_retry.sms_outbox",
     "rows of usage for a day": """
@@ -58,16 +60,19 @@ def connections(db: psycopg.Connection) -> float:
 
 
 def claim_time(url: str, db: psycopg.Connection) -> float:
-    """The time of a claim of FIRST due messages, which are given back, divided by that of a fixed statement."""
-    ratios = []
+    """The time of a claim of FIRST due messages, which are given back, divided by that of a fixed statement.
+
+    Each is the shortest of several, because other work makes some of them longer.
+    """
+    claimed, fixed = [], []
     with closing(Store(lambda: url)) as store:
         store.has_due()
         for _ in range(CLAIMS):
-            claims = []
-            claimed = median_ms(lambda: claims.extend(store.claim_due(FIRST)), 1)  # noqa: B023
-            ratios.append(claimed / median_ms(lambda: db.execute(FIXED), 3))
+            claims: list[Claim] = []
+            claimed.append(median_ms(lambda: claims.extend(store.claim_due(FIRST)), 1))  # noqa: B023
+            fixed.append(median_ms(lambda: db.execute(FIXED), 1))
             store.finish([Report.given_back(claim.ticket) for claim in claims])
-    return statistics.median(ratios)
+    return min(claimed) / min(fixed)
 
 
 def lines(days: list[dict[str, float]]) -> list[Line]:
@@ -86,7 +91,7 @@ def _line(name: str, values: tuple[float, ...]) -> Line:
         case "connections":
             return Line(name, "", values, 1.0, 1.0)
         case "table" | "indexes":
-            return Line(name, "MiB", values, 1.2, 0.1)
+            return Line(name, "MiB", values, 1.3, 0.1)
         case "claim":
             return Line(name, "times a fixed statement", values, 1.2)
         case _:
