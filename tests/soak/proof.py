@@ -125,12 +125,13 @@ class Proof:
 
 
 def _spent(parts: Stack, evidence: Evidence) -> Iterator[str]:
-    """A retry is spent on a failure of the message, or on a ticket that may have been sent and was not."""
+    """A retry is spent on a failure of the message, or on a ticket that may have been sent."""
     unknown = dict(parts.db.execute(UNKNOWN).fetchall())
     for m in evidence.messages:
         posts = evidence.posts[m.to_number, m.body]
-        unsent = {*unknown.get(m.id, ())} - {post.ticket for post in posts}
-        reasons = len(counted(posts)) + m.failed_before + len(unsent)
+        # A worker may have been killed after a refusal that spends no retry: then its ticket is unknown too.
+        others = {*unknown.get(m.id, ())} - {post.ticket for post in counted(posts)}
+        reasons = len(counted(posts)) + m.failed_before + len(others)
         if m.retry_count > reasons:
             yield f"message {m.id} has spent {m.retry_count} retries for {reasons} reasons"
 
