@@ -49,7 +49,7 @@ def main() -> int:
     broken = [f"{check.guarantee}: {fault}" for check in found for fault in check.faults]
     counted = ", ".join(f"{number:.0f} {name}" for name, number in run.done.items())
     console.print(f"{len(run.days)} days, {counted} · seed {arguments.seed} · build/soak.svg · build/soak.log")
-    console.print(f"{len(rising)} lines rise, {len(broken)} faults of guarantees")
+    console.print(f"{len(rising)} faults of lines, {len(broken)} faults of guarantees")
     return 1 if rising or broken else 0
 
 
