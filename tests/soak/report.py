@@ -22,7 +22,7 @@ SMALL = 0.5
 PANELS = (
     (("memory",), "MiB", "Memory of the containers"),
     (("table", "indexes"), "MiB", "Tables and indexes"),
-    (("claim",), "times a fixed statement", "Claim of 50 due messages"),
+    (("claim",), "times a fixed statement", "Claim of 50 due messages, CPU time of the server"),
     (("connections", "messages that"), "", "Connections; messages that have not ended"),
 )
 
