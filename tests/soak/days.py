@@ -185,7 +185,8 @@ class Soak:
             self.parts.twilio.deliver_callbacks()
 
     def _migrate(self) -> None:
-        self.containers["the scheduled functions"].invoke("migrate")
+        """It is repeated if the database crashes meanwhile."""
+        traffic.until_done(partial(self.containers["the scheduled functions"].invoke, "migrate"))
         self.done["migrations under traffic"] += 1
         self._note("migration")
 
