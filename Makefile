@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-deploy demo dev doctor test check chaos simulate mutations docs data clients screenshots build deploy deploy-local cost bench scale clean
+.PHONY: help setup setup-deploy demo dev doctor test check chaos simulate soak mutations docs data clients screenshots build deploy deploy-local cost bench scale clean
 
 # The architecture for `sam build`: arm64, the default of the template, or x86_64, for most local machines.
 ARCHITECTURE ?= arm64
 PYTHON ?= python3
 ENVIRONMENT ?= dev
 MESSAGES ?= 1000000
+MINUTES ?= 10
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
@@ -51,6 +52,9 @@ chaos: setup ## kill workers and publishers, and let Twilio rewrite and lag; tak
 
 simulate: setup ## simulate four weeks in which clocks change, and check every guarantee; takes 2 minutes
 	@python -m tests.simulation
+
+soak: setup ## run mixed traffic for MINUTES=10, and check that memory, sizes and times stay flat
+	@python -m tests.soak $(MINUTES)
 
 mutations: setup ## plant bugs, and check that the tests catch each
 	@python -m tests.mutations

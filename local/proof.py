@@ -186,7 +186,7 @@ def _expired_messages_are_not_sent(evidence: Evidence) -> Check:
 def _retries_are_bounded(evidence: Evidence) -> Check:
     def faults() -> Iterator[str]:
         for m in evidence.messages:
-            tries = len(_counted(evidence.posts[m.to_number, m.body])) + m.failed_before
+            tries = len(counted(evidence.posts[m.to_number, m.body])) + m.failed_before
             if m.retry_count > m.max_retries or tries > 1 + m.max_retries:
                 yield f"message {m.id} was tried {tries} times; the limit is {1 + m.max_retries}"
 
@@ -197,15 +197,16 @@ def _retries_are_bounded(evidence: Evidence) -> Check:
 def _outages_spend_no_retry(evidence: Evidence) -> Check:
     def faults() -> Iterator[str]:
         for m in evidence.messages:
-            tries = len(_counted(evidence.posts[m.to_number, m.body])) + m.failed_before
+            tries = len(counted(evidence.posts[m.to_number, m.body])) + m.failed_before
             if m.retry_count > tries:
                 yield f"message {m.id} has spent {m.retry_count} retries on {tries} failures of its own"
 
-    free = sum(len(posts) - len(_counted(posts)) for posts in evidence.posts.values())
+    free = sum(len(posts) - len(counted(posts)) for posts in evidence.posts.values())
     return Check("Outages spend no retry", f"{free} refusals did not concern the message", tuple(faults()))
 
 
-def _counted(posts: list[Post]) -> list[Post]:
+def counted(posts: list[Post]) -> list[Post]:
+    """The POSTs that may spend a retry."""
     return [post for post in posts if not (isinstance(post.step, Refuse) and post.step.code in FREE_CODES)]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 import tarfile
 from pathlib import Path
+
+from local.aws.container import ROOT
 
 RELEASES = Path(__file__).parent / "releases"
 
@@ -17,6 +20,14 @@ def unpacked(version: str, folder: Path) -> Path:
         archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
         archive.extractall(folder / version)
     return folder / version
+
+
+def files_of(version: str, folder: Path) -> Path:
+    """A release as `load` reads it: with a template, and the SQL in the layer."""
+    root = unpacked(version, folder)
+    shutil.copy(ROOT / "template.yaml", root)
+    (root / "layers/sms_retry/sql").symlink_to(root / "sql")
+    return root
 
 
 def sql(version: str, folder: Path) -> Path:

@@ -125,6 +125,15 @@ class Account:
         params = {"AccountSid": self.account_sid, "From": address(sender), "To": address(to), "Body": body}
         return post_callback(url, params | fields, self.auth_token, self.route)
 
+    def forget(self, before: float) -> None:
+        """Remove the records of POSTs and messages from before that time (epoch seconds), and of all callbacks.
+
+        Call it while no request is open.
+        """
+        self._posts = [post for post in self._posts if post.at >= before]
+        self._messages = {sid: each for sid, each in self._messages.items() if each.created >= before}
+        self._callbacks.clear()
+
     def posts(self) -> tuple[Post, ...]:
         return tuple(self._posts)
 

@@ -41,7 +41,7 @@ def write(rows: Sequence[Row], publish: bool) -> None:
     if publish:
         text = PAGE.read_text()
         for subject in dict.fromkeys(row.subject for row in rows):
-            text = _between(text, subject, _markdown([row for row in rows if row.subject == subject]))
+            text = between(text, subject, _markdown([row for row in rows if row.subject == subject]))
         PAGE.write_text(text)
 
 
@@ -84,7 +84,8 @@ def _markdown(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _between(text: str, subject: str, table: str) -> str:
+def between(text: str, subject: str, table: str) -> str:
+    """The page with `table` between the markers of the subject."""
     begin, end = f"<!-- {subject} -->", f"<!-- /{subject} -->"
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
@@ -99,8 +100,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     verdict = {None: "", True: "reached", False: "missed"}[row.reached]
     goal = f"{row.goal[0]} {row.goal[1]:g}: {verdict}" if row.goal else ""
     spread = f"{lowest:.2f} - {highest:.2f}" if len(row.ours) > 1 else ""
-    return (row.name, f"{_number(ours)} {row.unit}", row.beside, _number(theirs), f"{row.ratio:.2f}", spread, goal)
+    return (row.name, f"{number(ours)} {row.unit}", row.beside, number(theirs), f"{row.ratio:.2f}", spread, goal)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -6,7 +6,6 @@ removes each function that its release does not define.
 
 from __future__ import annotations
 
-import shutil
 import threading
 import uuid
 from collections import Counter
@@ -22,7 +21,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from local.aws.container import ROOT
 from local.aws.triggers import Clock, Front, Handler, http_front, load, routes, schedules
 from local.postgres.server import Server
 from local.stack import ENVIRONMENT, TEMPLATE, Stack
@@ -85,21 +83,13 @@ class Both:
 @pytest.fixture
 def both(server: Server, tmp_path: Path) -> Iterator[Both]:
     url = server.create_database(f"sms_retry_both_{uuid.uuid4().hex[:8]}")
-    root = files_of(BEFORE, tmp_path)
+    root = released.files_of(BEFORE, tmp_path)
     with (
         local_stack(url) as parts,
         http_front(routes(TEMPLATE), root=root) as front,
         containers(root) as handlers,
     ):
         yield Both(parts, Release(handlers, front), Release(parts.handlers, parts.front))
-
-
-def files_of(version: str, folder: Path) -> Path:
-    """A release as `load` reads it: with a template, and the SQL in the layer."""
-    root = released.unpacked(version, folder)
-    shutil.copy(ROOT / "template.yaml", root)
-    (root / "layers/sms_retry/sql").symlink_to(root / "sql")
-    return root
 
 
 @contextmanager

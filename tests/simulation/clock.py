@@ -36,6 +36,17 @@ select table_name, column_name, replace(column_default, 'now()', 'virtual_time.n
 from information_schema.columns
 where table_schema = 'sms_retry' and column_default like '%now()%'
 """
+PATH = "virtual_time, pg_catalog, sms_retry, pg_temp"
+
+
+def replace_now(db: psycopg.Connection, clock: str) -> None:
+    """Make a migrated database without rows read `virtual_time.now()`, which the SQL of `clock` creates."""
+    db.execute(clock)
+    for (function,) in db.execute(FUNCTIONS).fetchall():
+        db.execute(sql.SQL("alter function {} set search_path = {}").format(sql.SQL(function), sql.SQL(PATH)))
+    for table, column, default in db.execute(DEFAULTS).fetchall():
+        named = sql.Identifier("sms_retry", table), sql.Identifier(column), sql.SQL(default)
+        db.execute(sql.SQL("alter table {} alter column {} set default {}").format(*named))
 
 
 class VirtualClock:
@@ -50,13 +61,7 @@ class VirtualClock:
     @contextmanager
     def in_use(self, db: psycopg.Connection) -> Iterator[None]:
         """Make `db`, which is migrated and has no row, and every stand-in use this clock."""
-        db.execute(CLOCK)
-        for (function,) in db.execute(FUNCTIONS).fetchall():
-            path = "virtual_time, pg_catalog, sms_retry, pg_temp"
-            db.execute(sql.SQL("alter function {} set search_path = {}").format(sql.SQL(function), sql.SQL(path)))
-        for table, column, default in db.execute(DEFAULTS).fetchall():
-            named = sql.Identifier("sms_retry", table), sql.Identifier(column), sql.SQL(default)
-            db.execute(sql.SQL("alter table {} alter column {} set default {}").format(*named))
+        replace_now(db, CLOCK)
         self._db = db
         self.set(self.now)
         with patch.object(twilio_account, "time", self):

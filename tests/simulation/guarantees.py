@@ -83,6 +83,12 @@ def guarantees(week: Week) -> list[Check]:
     ]
 
 
+def of_posts(week: Week) -> list[Check]:
+    """The guarantees that hold for each POST in any plan, also one without the events of a simulated week."""
+    sent = sent_in(week)
+    return [_quiet_hours_are_respected(sent), _expiry_is_respected(sent), _marketing_needs_consent(week, sent)]
+
+
 def _quiet_hours_are_respected(sent: list[Sent]) -> Check:
     with_hours = [each for each in sent if each.text.kind in ("transactional", "marketing")]
 

@@ -265,6 +265,16 @@ def test_connections_are_refused_between_close_and_start_and_messages_stay(twili
     assert twilio.times_accepted() == {(ANNA, "hello"): 2}
 
 
+def test_it_forgets_the_posts_and_messages_from_before_a_time(twilio: TwilioStandIn) -> None:
+    post(twilio, Body="old")
+    later = time.time()
+    post(twilio, Body="new")
+    twilio.forget(later)
+    _, _, listed = call(twilio, "GET", f"{MESSAGES}.json")
+    assert twilio.times_accepted() == {(ANNA, "new"): 1}
+    assert [message["body"] for message in listed["messages"]] == ["new"]
+
+
 def test_latency_delays_the_answer(twilio: TwilioStandIn) -> None:
     twilio.behave(latency=0.05)
     asked = time.monotonic()

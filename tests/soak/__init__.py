@@ -1,0 +1,1 @@
+"""Mixed traffic for hours: memory, connections, sizes and claim times stay flat, and each guarantee holds."""
