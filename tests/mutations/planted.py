@@ -647,8 +647,8 @@ MUTATIONS = [
     Mutation(
         "an expired session is accepted",
         f"{PACKAGE}/console/session.py",
-        'exp={"essential": True}',
-        'exp={"essential": False, "allow_blank": True}',
+        "leeway=0",
+        "leeway=86_400",
         ("tests/unit/test_sign_in.py",),
     ),
     Mutation(
