@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from multiprocessing.process import BaseProcess
 from select import select
 
@@ -103,9 +103,9 @@ def _install_hooks(kill: Kill) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     class HookedStore(Store):
-        def claim_due(self, limit: int) -> list[Claim]:
+        def claim_due(self, limit: int, since: datetime | None = None) -> list[Claim]:
             kill_at("before the claim")
-            claims = super().claim_due(limit)
+            claims = super().claim_due(limit, since)
             if claims:
                 kill_at("after the claim")
             return claims
