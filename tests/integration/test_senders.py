@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +20,8 @@ A, B = "+15005550001", "+15005550002"
 HOUR = timedelta(hours=1)
 # due_sms_lanes, in a database in which every sender has enough segments.
 LANES_BEFORE = """create or replace function sms_retry.due_sms_lanes(lows bigint[], highs bigint[], limit_count int,
-    since timestamptz, before timestamptz, has_numbers boolean, concerned text) returns int[] language sql"""
+    since timestamptz, before timestamptz, numbers int, concerned text, start bigint = null)
+    returns int[] language sql"""
 LANES = """select array_agg(distinct q.lane) from sms_retry.sms_retry_queue q
     where q.lane between lows[1] and highs[cardinality(highs)]"""
 
@@ -197,6 +199,33 @@ def test_a_claim_visits_few_senders_unless_each_has_little(
     let_time_pass(db, minutes=1)
     visited = Counter(claim.sender for claim in store.claim_due(20))
     assert (visited.total(), len(visited)) == (20, senders)
+
+
+@pytest.mark.parametrize(("senders", "pace"), [([None], None), ([None], 1_000), (200, None), (200, 1_000), (20, 1_000)])
+def test_each_claim_begins_at_another_business(
+    db: psycopg.Connection, store: Store, senders: list[None] | int, pace: int | None
+) -> None:
+    names = [f"+1500555{n:04}" for n in range(senders)] if isinstance(senders, int) else senders
+    for name in names if pace else []:
+        set_sender(db, name or "*", segments_per_second=pace)
+    texts = [
+        {
+            "to": number(n),
+            "body": "Hello.",
+            "kind": "otp",
+            "business_id": f"b{n % 200}",
+            "sender": names[n % len(names)],
+        }
+        for n in range(4_000)
+    ]
+    db.execute("select count(*) from sms_retry.queue_sms_retries(%s)", [json.dumps(texts)])
+    let_time_pass(db, minutes=1)
+
+    claimed = {claim.message_id for _ in range(20) for claim in store.claim_due(20)}
+
+    sql = "select count(distinct business_id) from sms_retry.sms_messages where id = any (%s)"
+    # A claim takes one message of each lane without a pace, and about five of each with one: 400 and 80 visits.
+    assert one(db, sql, [sorted(claimed)]) > (40 if pace else 100)
 
 
 @pytest.mark.parametrize("outcome", ["deferred", "expired", "opted_out", "not_sent"])

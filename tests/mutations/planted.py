@@ -75,6 +75,13 @@ MUTATIONS = [
         (f"{TESTS}/test_senders.py",),
     ),
     Mutation(
+        "each claim begins at the same lane",
+        f"{SQL}/claim/due_sms_lanes.sql",
+        "floor(random() * 131072 * greatest(numbers, 1))::bigint",
+        "0",
+        (f"{TESTS}/test_senders.py",),
+    ),
+    Mutation(
         "a worker of release 0.1 claims a message with its own sender or media",
         f"{SQL}/people/sms_lane.sql",
         "(sms_lane.sender is not null or has_parts or s.account is not null)::int << 29",

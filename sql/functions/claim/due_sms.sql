@@ -14,14 +14,14 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
 declare
-    has_numbers boolean := exists (select from sms_senders where number > 0);
-    oldest      timestamptz := (
-                    select scheduled_for from sms_retry_queue
-                    where status = 'pending' and scheduled_for >= coalesce(since, '-infinity')
-                    order by scheduled_for, id limit 1);
-    late_1      bigint[] := '{}';
-    late_2      bigint[] := '{}';
-    ids         bigint[] := '{}';
+    numbers int := coalesce((select max(number) from sms_senders), 0);
+    oldest  timestamptz := (
+                select scheduled_for from sms_retry_queue
+                where status = 'pending' and scheduled_for >= coalesce(since, '-infinity')
+                order by scheduled_for, id limit 1);
+    late_1  bigint[] := '{}';
+    late_2  bigint[] := '{}';
+    ids     bigint[] := '{}';
 begin
     if places <= 0 or oldest > now() or oldest is null then
         return ids;
@@ -29,14 +29,14 @@ begin
     if oldest < now() - interval '10 minutes' then
         -- On average one place in ten of a claim of a few rows too.
         late_1 := due_sms_of_rank(1, floor(places / 10.0 + random())::int, oldest, now() - interval '10 minutes', '{}',
-            has_numbers, only_former, concerned);
+            numbers, only_former, concerned);
         late_2 := due_sms_of_rank(2, least(floor(places / 10.0 + random())::int, places - cardinality(late_1)),
-            oldest, now() - interval '10 minutes', '{}', has_numbers, only_former, concerned);
+            oldest, now() - interval '10 minutes', '{}', numbers, only_former, concerned);
     end if;
     ids := due_sms_of_rank(0, places - cardinality(late_1) - cardinality(late_2), oldest, now(), '{}',
-        has_numbers, only_former, concerned) || late_1;
+        numbers, only_former, concerned) || late_1;
     ids := ids || due_sms_of_rank(1, places - cardinality(ids) - cardinality(late_2), oldest, now(), late_1,
-        has_numbers, only_former, concerned) || late_2;
-    return ids || due_sms_of_rank(2, places - cardinality(ids), oldest, now(), late_2, has_numbers, only_former, concerned);
+        numbers, only_former, concerned) || late_2;
+    return ids || due_sms_of_rank(2, places - cardinality(ids), oldest, now(), late_2, numbers, only_former, concerned);
 end
 $$;

@@ -13,7 +13,7 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off
 as $$
 declare
-    lanes int[] := due_sms_lanes(lows, highs, places, since, before, false, null);
+    lanes int[] := due_sms_lanes(lows, highs, places, since, before, 0, null);
     ids   bigint[] := '{}';
     share int;
     more  bigint[];
