@@ -28,8 +28,15 @@ MUTATIONS = [
     Mutation(
         "a claim waits for rows that another worker has locked",
         f"{SQL}/claim/due_sms_of_lanes.sql",
-        "limit share\n                for update skip locked",
-        "limit share\n                for update",
+        "limit share\n                    for update skip locked",
+        "limit share\n                    for update",
+        (f"{TESTS}/test_claim.py",),
+    ),
+    Mutation(
+        "a claim takes all its messages of one business before those of the next",
+        f"{SQL}/claim/due_sms_of_lanes.sql",
+        "array_agg(id order by turn, place)",
+        "array_agg(id)",
         (f"{TESTS}/test_claim.py",),
     ),
     Mutation(

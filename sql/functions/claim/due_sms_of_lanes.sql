@@ -1,5 +1,6 @@
 -- Locks at most `places` rows of the lanes from lows[n] to highs[n] that became due from `since` to `before` and are not among
--- `taken`. The lanes give equal shares of their longest due rows; if a lane has fewer rows, the others give more.
+-- `taken`. The lanes give equal shares of their longest due rows; if a lane has fewer rows, the others give more. The first
+-- row of each lane comes before the second of any.
 create or replace function sms_retry.due_sms_of_lanes(
     lows   bigint[],
     highs  bigint[],
@@ -19,23 +20,26 @@ declare
     more  bigint[];
 begin
     while cardinality(lanes) > 0 and cardinality(ids) < places loop
-        share := ceil((places - cardinality(ids))::numeric / cardinality(lanes));
+        share := greatest((places - cardinality(ids)) / cardinality(lanes), 1);
         with due as materialized (
-            select l.lane, first.id
-            from unnest(lanes) l (lane)
+            select l.lane, l.place, first.id, first.turn
+            from unnest(lanes) with ordinality l (lane, place)
             cross join lateral (
-                -- `between` leaves only the index of lanes: in the index of due rows a million others may come first.
-                select q.id from sms_retry_queue q
-                where q.status = 'pending' and q.lane between l.lane and l.lane and q.scheduled_for between since and before
-                    and q.id <> all (taken) and q.id <> all (ids)
-                order by q.lane, q.scheduled_for, q.id
-                limit share
-                for update skip locked
+                select q.id, row_number() over () as turn
+                from (
+                    -- `between` leaves only the index of lanes: in the index of due rows a million others may come first.
+                    select q.id from sms_retry_queue q
+                    where q.status = 'pending' and q.lane between l.lane and l.lane and q.scheduled_for between since and before
+                        and q.id <> all (taken) and q.id <> all (ids)
+                    order by q.lane, q.scheduled_for, q.id
+                    limit share
+                    for update skip locked
+                ) q
             ) first
             limit places - cardinality(ids)
         ),
-        full_lanes as (select lane from due group by lane having count(*) = share)
-        select (select array_agg(id) from due), (select array_agg(lane) from full_lanes) into more, lanes;
+        full_lane as (select lane from due group by lane having count(*) = share)
+        select (select array_agg(id order by turn, place) from due), (select array_agg(lane) from full_lane) into more, lanes;
         ids := ids || more;
     end loop;
     return ids;
