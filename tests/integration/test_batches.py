@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.integration.examples import (
     one,
     take_in,
     unknown,
+    wait_until_blocked,
 )
 from tests.integration.test_events import LEASE, record
 from tests.tables import delete_all
@@ -80,8 +81,7 @@ def stored(db: psycopg.Connection) -> tuple[list[Fields], list[tuple[Any, ...]]]
 
 
 def one_by_one(db: psycopg.Connection, messages: list[Fields]) -> list[tuple[int | None, str | None]]:
-    """The message (numbered from 1) or the fault of each place."""
-    ids: dict[int, int] = {}
+    """The message or the fault of each place."""
     results: list[tuple[int | None, str | None]] = []
     for message in messages:
         fields = {"to_number" if name == "to" else name: value for name, value in message.items()}
@@ -91,26 +91,34 @@ def one_by_one(db: psycopg.Connection, messages: list[Fields]) -> list[tuple[int
         places = ", ".join(f"{name} => %s{types.get(name, '')}" for name in fields)
         try:
             found = one(db, f"select sms_retry.queue_sms_retry({places})", list(fields.values()))
-            results.append((ids.setdefault(found, len(ids)), None))
+            results.append((found, None))
         except psycopg.errors.InvalidParameterValue as error:
             results.append((None, (error.diag.message_primary or "").removeprefix("nothing was stored: ")))
-    return results
+    return numbered(results)
 
 
 def at_once(store: Store, messages: list[Fields]) -> list[tuple[int | None, str | None]]:
-    ids: dict[int, int] = {}
     found = store.queue_many(json.dumps(messages), None)
     assert [each.place for each in found] == list(range(1, len(messages) + 1))
-    return [(ids.setdefault(each.message_id, len(ids)) if each.message_id else None, each.fault) for each in found]
+    return [(each.message_id, each.fault) for each in found]
 
 
-@given(st.lists(FIELDS, min_size=1, max_size=6))
-def test_many_at_once_are_stored_as_one_by_one(db: psycopg.Connection, store: Store, messages: list[Fields]) -> None:
+def numbered(results: list[tuple[int | None, str | None]]) -> list[tuple[int | None, str | None]]:
+    """The results with the messages numbered from 0, in the order in which they occur."""
+    ids: dict[int, int] = {}
+    return [(ids.setdefault(id, len(ids)) if id else None, fault) for id, fault in results]
+
+
+@given(st.lists(FIELDS, max_size=3), st.lists(FIELDS, min_size=1, max_size=6))
+def test_many_at_once_are_stored_as_one_by_one(
+    db: psycopg.Connection, store: Store, earlier: list[Fields], messages: list[Fields]
+) -> None:
     prepare(db)
-    expected = one_by_one(db, messages)
+    expected = one_by_one(db, earlier + messages)
     rows = stored(db)
     prepare(db)
-    assert at_once(store, messages) == expected
+    results = at_once(store, earlier) if earlier else []
+    assert numbered(results + at_once(store, messages)) == expected
     assert stored(db) == rows
 
 
@@ -161,16 +169,21 @@ def test_a_repeated_call_stores_nothing_more(db: psycopg.Connection, store: Stor
     assert count(db, "sms_messages") == count(db, "sms_retry_queue") == 20
 
 
+@pytest.mark.parametrize(("body", "is_same"), [("Your parcel is here.", True), ("Your parcel is late.", False)])
 def test_a_key_that_another_transaction_stores_meanwhile_is_one_message(
-    db: psycopg.Connection, database_url: str, open_store: Callable[[], Store]
+    db: psycopg.Connection, database_url: str, store: Store, body: str, is_same: bool
 ) -> None:
-    message = {**texts(1)[0], "message_key": "same"}
-    with psycopg.connect(database_url) as other:
-        other.execute(
-            "select sms_retry.queue_sms_retry(%s, %s, message_key => 'same')", [message["to"], message["body"]]
-        )
+    messages = [{**text, "message_key": text["to"]} for text in texts(3)]
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as background:
+        other.execute("select sms_retry.queue_sms_retry(%s, %s, message_key => %s)", [number(2), body, number(2)])
+        queued = background.submit(store.queue_many, json.dumps(messages), None)
+        wait_until_blocked(db, other)
         other.commit()
-    assert open_store().queue_many(json.dumps([message]), None) == [Queued(1, 1, "queued", None)]
+        first, second, third = queued.result()
+    assert [first.status, third.status] == ["queued", "queued"]
+    assert (second.message_id == 1) is is_same
+    assert (second.fault or "").startswith("message_key belongs to a message with another") is not is_same
+    assert count(db, "sms_messages") == 3
 
 
 def test_a_batch_is_counted_by_status(db: psycopg.Connection, store: Store) -> None:

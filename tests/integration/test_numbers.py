@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import psycopg
@@ -30,8 +31,8 @@ def examples() -> Iterator[tuple[int, str, str]]:
                     yield code, metadata.national_prefix or "0", description.example_number
 
 
-def test_sql_and_python_agree_on_the_example_numbers_of_every_region(db: psycopg.Connection) -> None:
-    given = [
+def numbers_of_every_region() -> list[str]:
+    return [
         f"+{code}{national}"
         for code, trunk, example in examples()
         for national in (
@@ -43,10 +44,25 @@ def test_sql_and_python_agree_on_the_example_numbers_of_every_region(db: psycopg
             trunk + example + "5",
         )
     ]
+
+
+def test_sql_and_python_agree_on_the_example_numbers_of_every_region(db: psycopg.Connection) -> None:
+    given = numbers_of_every_region()
     assert len(given) > 5_000
     expected = [numbers.e164(number) for number in given]
     assert 0 < expected.count(None) < len(given) / 2
     assert in_sql(db, given) == expected
+
+
+def test_a_batch_spells_the_numbers_of_every_region_as_a_single_message(db: psycopg.Connection) -> None:
+    given = numbers_of_every_region()
+    ids: list[int | None] = []
+    for first in range(0, len(given), 10_000):
+        messages = json.dumps([{"to": number, "body": "Hello."} for number in given[first : first + 10_000]])
+        ids += [id for (id,) in db.execute("select message_id from sms_retry.queue_sms_retries(%s)", [messages])]
+    stored = dict(db.execute("select id, to_number from sms_retry.sms_messages").fetchall())
+    found = [stored[id] if id else None for id in ids]
+    assert found == in_sql(db, given)
 
 
 @pytest.mark.parametrize(

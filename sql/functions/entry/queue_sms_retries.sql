@@ -22,12 +22,19 @@ begin
     end if;
 
     with elements as materialized (
-        select e.message, e.place from jsonb_array_elements(messages) with ordinality e (message, place)
+        select e.message, e.place, e.message ->> 'to' as given
+        from jsonb_array_elements(messages) with ordinality e (message, place)
     ),
-    -- Nearly all numbers of a batch begin alike.
+    -- Nearly all numbers of a batch begin alike, and are complete without a trunk prefix: they need no look of sms_number_under.
     codes as materialized (
-        select each.start, sms_calling_code(each.start) as code
-        from (select distinct left(e.message ->> 'to', 4) as start from elements e) each
+        select c.start, c.code,
+            '^[+]' || (c.code).calling_code || coalesce('(?!' || (c.code).trunk_prefix || ')', '') || '[0-9]+$' as plain,
+            array(select length((c.code).calling_code) + 1 + n from unnest((c.code).lengths) n where n between 2 and 12) as lengths
+        from (
+            select each.start, sms_calling_code(each.start) as code
+            from (select distinct left(e.given, 4) as start from elements e) each
+            offset 0
+        ) c
     ),
     given as (
         select e.place,
@@ -41,7 +48,8 @@ begin
                     and coalesce(jsonb_typeof(e.message -> 'scheduled_for'), 'null') in ('string', 'null')
                     and coalesce(char_length(e.message ->> 'message_key'), 1) between 1 and 255) is not true
                 then sms_field_faults(e.message) end as fault,
-            sms_number_under(e.message ->> 'to', c.code) as to_number,
+            case when e.given ~ c.plain and length(e.given) = any (c.lengths) then e.given
+                else sms_number_under(e.given, c.code) end as to_number,
             coalesce(sms_text(e.message ->> 'body'),
                 case when coalesce(e.message ->> 'media_urls', e.message ->> 'content_sid') is not null then '' end) as body,
             e.message ->> 'message_key' as message_key,
@@ -63,7 +71,7 @@ begin
             e.message ->> 'content_sid' as content_sid,
             nullif(e.message -> 'content_variables', 'null') as content_variables
         from elements e
-        left join codes c on c.start = left(e.message ->> 'to', 4)
+        left join codes c on c.start = left(e.given, 4)
         offset 0
     ),
     checked as materialized (
@@ -76,37 +84,33 @@ begin
                 then 'time_zone must be an IANA time zone that this database knows, such as America/New_York' end), '') as why
         from given g
     ),
-    -- The message under a key: stored before, or the first of this array.
+    -- Of messages with the same key, the first is stored.
     keyed as materialized (
-        select c.*, stored.id as stored_id, stored.status as stored_status,
-            case when stored.id is not null then stored.to_number = c.to_number and sms_has_same_parts(stored.body,
-                    stored.media_urls, stored.content_sid, stored.content_variables,
-                    c.body, c.media_urls, c.content_sid, c.content_variables)
-                else c.to_number = first_value(c.to_number) over same and sms_has_same_parts(first_value(c.body) over same,
-                    first_value(c.media_urls) over same, first_value(c.content_sid) over same,
-                    first_value(c.content_variables) over same, c.body, c.media_urls, c.content_sid, c.content_variables)
-            end as is_same,
-            first_value(c.place) over same as first_place
+        select c.*, first_value(c.place) over same as first_place
         from checked c
-        left join lateral (
-            select m.id, m.status, m.to_number, m.body, m.media_urls, m.content_sid, m.content_variables
-            from sms_messages m
-            where m.business_id = c.business_id and m.message_key = c.message_key
-            offset 0
-        ) stored on c.message_key is not null
-        where c.why is null
-        window same as (
-            partition by c.business_id collate "C", c.message_key collate "C", case when c.message_key is null then c.place end
-            order by c.place)
+        where c.why is null and c.message_key is not null
+        window same as (partition by c.business_id collate "C", c.message_key collate "C" order by c.place)
+        union all
+        select c.*, c.place from checked c where c.why is null and c.message_key is null
+    ),
+    -- A batch has few businesses.
+    businesses as materialized (
+        select each.business_id, s.sender
+        from (select distinct k.business_id from keyed k) each
+        join sms_senders s on s.business_id = any (array[each.business_id])
     ),
     fresh as materialized (
         select nextval('sms_messages_id_seq') as id, k.*, coalesce(
             sms_consent(own.consent, everybodys.consent) = 'opted_out'
                 or k.kind = 'marketing' and sms_consent(own.consent, everybodys.consent) <> 'opted_in', false) as opted_out,
-            nullif(coalesce(k.sender, s.sender), '*') as origin,
+            nullif(coalesce(k.sender, k.sender_of_business), '*') as origin,
             k.media_urls is not null or k.content_sid is not null as has_parts
-        from (select * from keyed where keyed.stored_id is null and keyed.place = keyed.first_place order by keyed.place) k
-        left join sms_senders s on s.business_id = any (array[k.business_id])
+        from (
+            select keyed.*, b.sender as sender_of_business
+            from keyed left join businesses b on b.business_id = keyed.business_id
+            where keyed.place = keyed.first_place
+            order by keyed.place
+        ) k
         left join sms_recipients own
             on own.phone_number = any (array[k.to_number]) and own.business_id = any (array[k.business_id])
         left join sms_recipients everybodys
@@ -149,15 +153,25 @@ begin
         where f.opted_out and exists (select from sms_event_types e where e.type = 'failed')
         order by f.id
     )
-    select array_agg(c.place order by c.place), array_agg(coalesce(k.stored_id, i.id) order by c.place),
-        array_agg(coalesce(k.stored_status, i.status) order by c.place),
-        array_agg(coalesce(c.why, case when not k.is_same
+    select array_agg(c.place order by c.place), array_agg(coalesce(i.id, stored.id) order by c.place),
+        array_agg(coalesce(i.status, stored.status) order by c.place),
+        array_agg(coalesce(c.why, case when not coalesce(stored.is_same, i.id is null or f.place = c.place
+                or f.to_number = c.to_number and sms_has_same_parts(f.body, f.media_urls, f.content_sid, f.content_variables,
+                    c.body, c.media_urls, c.content_sid, c.content_variables))
             then 'message_key belongs to a message with another to_number, body, media or content template' end) order by c.place)
     into this.places, this.ids, this.statuses, this.faults
     from checked c
     left join keyed k on k.place = c.place
     left join fresh f on f.place = k.first_place
-    left join inserted i on i.id = f.id;
+    left join inserted i on i.id = f.id
+    -- The message that was stored under this key before.
+    left join lateral (
+        select m.id, m.status, m.to_number = c.to_number and sms_has_same_parts(m.body, m.media_urls, m.content_sid,
+            m.content_variables, c.body, c.media_urls, c.content_sid, c.content_variables) as is_same
+        from sms_messages m
+        where i.id is null and c.why is null and m.business_id = c.business_id and m.message_key = c.message_key
+        offset 0
+    ) stored on true;
 
     if num_nulls(variadic ids) = 0 and num_nonnulls(variadic faults) = 0 then
         return query select * from unnest(places, ids, statuses, faults);
