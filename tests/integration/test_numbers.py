@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import phonenumbers
 import psycopg
 import pytest
+from hypothesis import given as examples_of
+from hypothesis import strategies as st
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
 
 from sms_retry import numbers
@@ -52,6 +55,14 @@ def test_sql_and_python_agree_on_the_example_numbers_of_every_region(db: psycopg
     expected = [numbers.e164(number) for number in given]
     assert 0 < expected.count(None) < len(given) / 2
     assert in_sql(db, given) == expected
+
+
+@examples_of(st.sampled_from(sorted(COUNTRY_CODE_TO_REGION_CODE)), st.text("0123456789", min_size=2, max_size=12))
+def test_python_and_libphonenumber_agree_on_any_digits(code: int, national: str) -> None:
+    parsed = phonenumbers.parse(f"+{code}{national}")
+    spelled = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    is_possible = phonenumbers.is_possible_number(parsed) and len(spelled) <= numbers.LONGEST_E164
+    assert numbers.e164(f"+{code}{national}") == (spelled if is_possible else None)
 
 
 def test_a_batch_spells_the_numbers_of_every_region_as_a_single_message(db: psycopg.Connection) -> None:
