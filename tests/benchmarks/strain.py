@@ -54,19 +54,20 @@ def behind_a_hold(url: str) -> Iterator[Row]:
         )
         db.execute(free)
         db.execute("select sms_retry.open_sms_hold('country', '+49', '1 hour', 'error')")
-        claimed, sent = [], 0
-        while sent < 100:
+        claimed, sent, until = [], 0, 0
+        while sent < 100 or len(claimed) < 10 * RUNS:
             started = time.perf_counter()
             claims = store.claim_due(100)
             claimed.append((time.perf_counter() - started) * 1000)
             assert claims, "a message is lost"
+            until += sent < 100
             sent += sum(claim.business_id == "free" for claim in claims)
             deferral = {"delays": (timedelta(hours=1),), "reason": "hold"}
             store.finish([Report(claim.ticket, "deferred", **deferral) for claim in claims])
     medians = [statistics.median(claimed[n::RUNS]) for n in range(RUNS)]
     yield Row("strain", f"claim of 100, {BEHIND:,} behind a country's hold", "ms", medians, "no hold", without_hold)
     name = f"until the last of 100 others that wait behind {BEHIND:,} held ones is claimed"
-    yield Row("strain", name, "claims", [float(len(claimed))], "in order of time", [BEHIND / 100])
+    yield Row("strain", name, "claims", [float(until)], "in order of time", [BEHIND / 100])
 
 
 def under_a_snapshot(url: str) -> Iterator[Row]:
