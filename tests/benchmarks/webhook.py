@@ -17,7 +17,7 @@ from twilio.request_validator import RequestValidator
 
 from local.aws.triggers import http_front, routes
 from local.stack import ENVIRONMENT, TEMPLATE, environment
-from sms_retry.connection import CONNECTION
+from sms_retry.connection import CONNECTION, open_session
 from sms_retry.store import Store
 from sms_retry.values import Receipt, Ticket
 from tests.benchmarks.measure import Row, side_by_side
@@ -110,7 +110,8 @@ def _recording(url: str, status: str) -> Iterator[Call]:
 
 @contextmanager
 def _inserting(url: str) -> Iterator[Call]:
-    with psycopg.connect(url, **CONNECTION) as connection:
+    # With the settings of our own connection: no statement is prepared.
+    with open_session(url, **CONNECTION) as connection:
         insert = "insert into receipts values (%s, %s, %s)"
         yield lambda n: connection.execute(insert, [sid(n), "delivered", f"{n}-1"])
 
