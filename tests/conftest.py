@@ -30,6 +30,11 @@ SENDER = "+15005550006"
 WEBHOOK_URL = "https://sms.example.com"
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes for each core: many tests wait for a container, a lock or a clock."""
+    return 2 * (os.cpu_count() or 1)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """PostgreSQL: the embedded version 18, the programs in POSTGRES_BIN, or the server of LOCAL_DATABASE_URL."""
