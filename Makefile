@@ -50,7 +50,7 @@ check: setup ## check format, lint, words, types, floors, migrations, template, 
 chaos: setup ## kill workers and publishers, and let Twilio rewrite and lag; takes about 7 minutes
 	@python -m tests.chaos
 
-simulate: setup ## simulate four weeks in which clocks change, and check every guarantee; takes 2 minutes
+simulate: setup ## simulate four weeks in which clocks change, and check every guarantee; takes about 5 minutes
 	@python -m tests.simulation
 
 soak: setup ## run mixed traffic for MINUTES=10, and check that memory, sizes and times stay flat
