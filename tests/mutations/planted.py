@@ -875,4 +875,18 @@ MUTATIONS = [
         "",
         (f"{TESTS}/test_sending_hours.py",),
     ),
+    Mutation(
+        "a number with a trunk prefix counts as complete in Python",
+        f"{PACKAGE}/numbers.py",
+        'f"(?!{metadata.national_prefix_for_parsing})" if metadata.national_prefix_for_parsing else ""',
+        '""',
+        (f"{TESTS}/test_numbers.py",),
+    ),
+    Mutation(
+        "a number with a trunk prefix counts as complete in a batch",
+        f"{SQL}/entry/queue_sms_retries.sql",
+        "coalesce('(?!' || (c.code).trunk_prefix || ')', '')",
+        "''",
+        (f"{TESTS}/test_numbers.py",),
+    ),
 ]
