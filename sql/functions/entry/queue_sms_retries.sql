@@ -86,12 +86,13 @@ begin
     ),
     -- Of messages with the same key, the first is stored.
     keyed as materialized (
-        select c.*, first_value(c.place) over same as first_place
+        select c.*, coalesce(first.place, c.place) as first_place
         from checked c
-        where c.why is null and c.message_key is not null
-        window same as (partition by c.business_id collate "C", c.message_key collate "C" order by c.place)
-        union all
-        select c.*, c.place from checked c where c.why is null and c.message_key is null
+        left join (
+            select g.business_id, g.message_key, min(g.place) as place
+            from checked g where g.why is null and g.message_key is not null group by 1, 2
+        ) first on first.business_id = c.business_id and first.message_key = c.message_key
+        where c.why is null
     ),
     -- A batch has few businesses.
     businesses as materialized (
