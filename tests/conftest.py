@@ -30,9 +30,9 @@ SENDER = "+15005550006"
 WEBHOOK_URL = "https://sms.example.com"
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Two processes for each core: many tests wait for a container, a lock or a clock."""
-    return 2 * (os.cpu_count() or 1)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Two processes for each core: many tests wait for a container, a lock or a clock. The variable comes first."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(scope="session")

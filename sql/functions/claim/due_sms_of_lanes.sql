@@ -1,6 +1,6 @@
 -- Locks at most `places` rows of the lanes from lows[n] to highs[n] that became due from `since` to `before` and are not among
 -- `taken`. The lanes give equal shares of their longest due rows; if a lane has fewer rows, the others give more. The first
--- row of each lane comes before the second of any.
+-- rows of all lanes come before the second rows.
 create or replace function sms_retry.due_sms_of_lanes(
     lows   bigint[],
     highs  bigint[],

@@ -39,12 +39,14 @@ def from_text(text: str) -> str | None:
 @cache
 def _complete(start: str) -> re.Pattern[str]:
     """The numbers that begin with `start` and are E.164 as they are: of a possible length, without a trunk prefix."""
-    from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata
+    import phonenumbers
 
-    for code in (start[1:2], start[1:3], start[1:4]):
-        if regions := COUNTRY_CODE_TO_REGION_CODE.get(int(code)):
-            metadata: Any = PhoneMetadata.metadata_for_region_or_calling_code(int(code), regions[0])
-            trunk = f"(?!{metadata.national_prefix_for_parsing})" if metadata.national_prefix_for_parsing else ""
-            lengths = [n for n in metadata.general_desc.possible_length if len(f"+{code}") + n <= LONGEST_E164]
-            return re.compile(rf"\+{code}{trunk}(?:{'|'.join(f'[0-9]{{{n}}}' for n in lengths)})")
-    return re.compile("(?!)")
+    try:
+        code: Any = phonenumbers.parse(f"{start}0000000").country_code
+    except phonenumbers.NumberParseException:
+        return re.compile("(?!)")
+    region = phonenumbers.region_code_for_country_code(code)
+    metadata: Any = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(code, region)
+    trunk = f"(?!{metadata.national_prefix_for_parsing})" if metadata.national_prefix_for_parsing else ""
+    lengths = [n for n in metadata.general_desc.possible_length if len(f"+{code}") + n <= LONGEST_E164]
+    return re.compile(rf"\+{code}{trunk}(?:{'|'.join(f'[0-9]{{{n}}}' for n in lengths)})")
