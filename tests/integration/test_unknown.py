@@ -192,6 +192,23 @@ def test_a_receipt_stops_a_resent_message_before_its_claim(db: psycopg.Connectio
     assert statuses(db) == {"sent" if status == "queued" else status: 1}
 
 
+@pytest.mark.parametrize(
+    ("told", "retries"),
+    [("sent", 0), ("delivered", 0), ("undelivered", 1), ("sent undelivered", 1)],
+)
+def test_one_send_never_spends_two_retries(db: psycopg.Connection, store: Store, told: str, retries: int) -> None:
+    claim = unknown(store)
+    let_time_pass(db, minutes=31)
+    store.release_unknown([claim.ticket])
+    assert_state(db, queue="pending", retry_count=1)
+
+    for status in told.split():
+        code, delays = (30003, [MINUTE] * 3) if status == "undelivered" else (None, None)
+        receipt(store, sid(), status, code, claim.ticket, delays)
+
+    assert_state(db, attempt=1, retry_count=retries)
+
+
 def test_a_slow_worker_stops_a_resent_message_before_its_claim(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     let_time_pass(db, minutes=31)

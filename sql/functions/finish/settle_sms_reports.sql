@@ -40,10 +40,14 @@ begin
     believed as materialized (
         select t.*, q.message_id, q.status as was, q.attempt as latest, q.doubted_since, q.reason as reason_was, q.body_erased,
             m.status as message_was, m.expires_at,
-            sms_next_try(t.outcome, t.delays, t.spends, q.retry_count, q.max_retries, q.claimed_at,
+            given.back as given_back,
+            sms_next_try(t.outcome, t.delays, t.spends, q.retry_count - given.back, q.max_retries, q.claimed_at,
                 resend_forbidden => q.body_erased or sms_resend_forbidden(q.reason)) as next_try
         from reports t
         join sms_retry_queue q on q.id = any (array[t.id])
+        -- A retry was spent to send an unknown message again. The report comes before that send, which is not needed.
+        cross join lateral (
+            select (q.status = 'pending' and q.reason is not distinct from 'unknown' and t.attempt = q.attempt)::int as back) given
         join sms_messages m on m.id = any (array[q.message_id])
         where sms_report_is_believed(t.outcome, t.attempt, q.attempt, q.status, m.status, is_accepted => exists (
                 select from sms_attempts a where a.queue_id = t.id and a.attempt = t.attempt and a.outcome = 'accepted'
@@ -51,7 +55,7 @@ begin
             explains => q.reason = 'no_code' and t.code is not null)
     ),
     judged as materialized (
-        select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int as spent,
+        select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int - n.given_back as spent,
             case
                 when sms_resend_forbidden(n.reason_was) then n.reason_was
                 when after.status in ('completed', 'processing') then null
