@@ -209,6 +209,20 @@ def test_one_send_never_spends_two_retries(db: psycopg.Connection, store: Store,
     assert_state(db, attempt=1, retry_count=retries)
 
 
+def test_a_retry_that_was_given_back_can_be_spent_again(db: psycopg.Connection, store: Store) -> None:
+    claim = unknown(store)
+    for _ in range(2):
+        claim = _claim_resent(db, store, claim)
+        finish(store, claim, "unknown")
+    let_time_pass(db, minutes=31)
+    store.release_unknown([claim.ticket])
+    assert_state(db, queue="pending", attempt=3, retry_count=3)
+
+    receipt(store, sid(), "undelivered", 30003, claim.ticket, [MINUTE] * 3)
+
+    assert_state(db, message="queued", queue="pending", attempt=3, retry_count=3)
+
+
 def test_a_slow_worker_stops_a_resent_message_before_its_claim(db: psycopg.Connection, store: Store) -> None:
     claim = unknown(store)
     let_time_pass(db, minutes=31)

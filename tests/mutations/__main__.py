@@ -6,6 +6,7 @@ of the tree and prints the test that caught it. The exit code is 1 if a bug surv
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -121,4 +122,6 @@ def _caught_by(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="plant only the bugs with one of these words")
+    sys.exit(main(parser.parse_args().words))

@@ -582,6 +582,20 @@ MUTATIONS = [
         ("tests/unit/test_callback.py",),
     ),
     Mutation(
+        "one send spends two retries",
+        f"{SQL}/finish/settle_sms_reports.sql",
+        "n.spends)::int - n.given_back as spent",
+        "n.spends)::int as spent",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
+        "a retry that was given back cannot be spent again",
+        f"{SQL}/finish/settle_sms_reports.sql",
+        "q.retry_count - given.back, q.max_retries",
+        "q.retry_count, q.max_retries",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
         "a late failure resends a message with an erased text",
         f"{SQL}/finish/settle_sms_reports.sql",
         "resend_forbidden => q.body_erased or sms_resend_forbidden(q.reason)",
