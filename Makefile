@@ -12,7 +12,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
 # uv trusts the certificates of the machine: many company networks add one.
 export UV_SYSTEM_CERTS := 1
-export PYTHONDONTWRITEBYTECODE := 1
+# The bytecode of each module is kept, outside the sources, of which SAM copies whole folders.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
