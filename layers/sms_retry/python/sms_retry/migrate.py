@@ -8,6 +8,7 @@ The migrator is a guest. It creates only objects that are missing, and drops onl
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import time
@@ -233,7 +234,7 @@ def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:
     """Run a file statement by statement, so that an error has a line even where Postgres gives no position."""
     text = path.read_text()
     start = 0
-    for statement in sqlparse.split(text):
+    for statement in _statements(text):
         start = text.index(statement, start)
         try:
             connection.execute(statement)
@@ -244,3 +245,9 @@ def _run(connection: psycopg.Connection, path: Path, folder: Path) -> None:
             reason = error.diag.message_primary or str(error)
             raise MigrationError(f"{path.relative_to(folder)}, line {line}: {reason}") from error
         start += len(statement)
+
+
+@functools.cache
+def _statements(text: str) -> tuple[str, ...]:
+    """The statements of a file, which is split once and run twice."""
+    return tuple(sqlparse.split(text))
