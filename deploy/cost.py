@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from samcli.yamlhelper import yaml_parse
-
 from deploy import callbacks
 from deploy.prices import (
     ADDRESS,
@@ -35,6 +33,7 @@ from deploy.prices import (
     line,
     table,
 )
+from deploy.section import read_template
 
 ROOT = Path(__file__).parents[1]
 # Measured (docs/performance.md): seconds of a POST and of an idle run.
@@ -54,12 +53,12 @@ def main() -> None:
     parser.add_argument("messages", type=int, nargs="?", default=1_000_000, help="messages a month")
     messages = parser.parse_args().messages
     print(tables(ROOT / "template.yaml", messages))
-    print("", *callbacks.table(yaml_parse((ROOT / "template.yaml").read_text()), messages), sep="\n")
+    print("", *callbacks.table(read_template(ROOT / "template.yaml"), messages), sep="\n")
 
 
 def tables(template: Path, messages: int) -> str:
     """The bill for so many messages a month, as tables in Markdown."""
-    parsed: dict[str, Any] = yaml_parse(template.read_text())
+    parsed = read_template(template)
     sent, fixed, more = per_messages(parsed, messages), per_month(parsed), options(parsed, messages)
     prices = [f"| {each.unit} | {dollars(each.dollars)} | <{each.source}> |" for each in PRICES]
     return "\n".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -70,7 +71,7 @@ def parameters(template: Path, section: Section) -> dict[str, str]:
     CloudFormation keeps the previous value of a parameter that is not given. So each is given, and a line that is
     removed from the section returns its parameter to the default. Raises Refused.
     """
-    parsed: dict[str, Any] = yaml_parse(template.read_text())
+    parsed = read_template(template)
     declared: dict[str, dict[str, Any]] = parsed["Parameters"]
     values = {name: str(its["Default"]) for name, its in declared.items() if "Default" in its}
     values.update(section.given)
@@ -83,6 +84,20 @@ def parameters(template: Path, section: Section) -> dict[str, str]:
     if faults:
         raise Refused(*(f"section {section.environment}: {fault}" for fault in sorted(faults)))
     return values | {"Settings": settings(values)}
+
+
+def read_template(template: Path) -> dict[str, Any]:
+    """The template as SAM reads it, in a new copy, of which no two parts are one object as with YAML's aliases.
+
+    SAM takes most of a second for it, so the same text is parsed once.
+    """
+    read: dict[str, Any] = json.loads(_as_json(template.read_text()))
+    return read
+
+
+@functools.cache
+def _as_json(text: str) -> str:
+    return json.dumps(yaml_parse(text))
 
 
 def settings(values: Mapping[str, str]) -> str:

@@ -12,9 +12,8 @@ from collections import defaultdict
 from datetime import timedelta
 from pathlib import Path
 
-from samcli.yamlhelper import yaml_parse
-
 from deploy import callbacks, cost
+from deploy.section import read_template
 from sms_retry import attempt, codes, holidays, hours, twilio, worker
 from tests.transitions import MAY, STEPS
 
@@ -50,7 +49,7 @@ def pages() -> dict[str, str]:
 
 
 def costs() -> str:
-    template, messages = yaml_parse((ROOT / "template.yaml").read_text()), 1_000_000
+    template, messages = read_template(ROOT / "template.yaml"), 1_000_000
     return "\n".join(
         [
             "# Costs",
@@ -318,7 +317,7 @@ def _sql(function: str) -> str:
 
 
 def _timeout(folder: str) -> int:
-    functions = yaml_parse((ROOT / "template.yaml").read_text())["Resources"].values()
+    functions = read_template(ROOT / "template.yaml")["Resources"].values()
     return next(int(f["Properties"]["Timeout"]) for f in functions if f["Properties"].get("CodeUri") == folder)
 
 

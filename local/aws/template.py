@@ -79,7 +79,7 @@ def _parsed(template: Path, _modified: int) -> dict[str, Any]:
     return document
 
 
-class _CloudFormation(yaml.SafeLoader):  # type: ignore[misc]
+class _CloudFormation(yaml.CSafeLoader):  # type: ignore[misc]
     """YAML with CloudFormation's short forms: `!Ref X` is `{"Ref": "X"}`."""
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
-from samcli.yamlhelper import yaml_parse
 
+from deploy.section import read_template
 from local.aws import build
 from local.aws.account import Account, account
 from local.aws.container import ROOT
@@ -125,7 +125,7 @@ def test_the_account_listens_on_loopback_only(here: Account) -> None:
 @pytest.mark.parametrize(("given", "words"), BROKEN)
 def test_cloudformation_refuses_parameters_that_break_a_rule(here: Account, given: dict[str, str], words: str) -> None:
     # The rules of the template, with a queue as the stack. `make deploy` refuses these parameters with the same words.
-    template = yaml_parse((ROOT / "template.yaml").read_text())
+    template = read_template(ROOT / "template.yaml")
     queue = {"Resources": {"Queue": {"Type": "AWS::SQS::Queue"}}}
     body = json.dumps({name: template[name] for name in ("Parameters", "Rules")} | queue)
     values = [{"ParameterKey": name, "ParameterValue": value} for name, value in {**FILLED_IN, **given}.items()]

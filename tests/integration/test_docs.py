@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from samcli.yamlhelper import yaml_parse
 
+from deploy.section import read_template
 from sms_retry import health, metrics
 from sms_retry.__main__ import command_line
 from sms_retry.store import Store
@@ -42,7 +42,7 @@ def test_the_sql_in_the_documentation_runs(db: psycopg.Connection, page: str, bl
 
 
 def test_each_alarm_has_a_runbook_line_and_each_line_an_alarm() -> None:
-    resources = yaml_parse((ROOT / "template.yaml").read_text())["Resources"]
+    resources = read_template(ROOT / "template.yaml")["Resources"]
     alarms = {name for name, resource in resources.items() if resource["Type"] == "AWS::CloudWatch::Alarm"}
     assert alarms
     lines = re.findall(r"^\| ([\w, ]+) \|.*\|.*\|.*\|$", OPERATING.split("## Alarms")[1], re.MULTILINE)

@@ -9,11 +9,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from samcli.yamlhelper import yaml_parse
+from typing import NamedTuple
 
 from deploy.callbacks import CALLBACK, CALLBACKS
+from deploy.section import read_template
 from tests.scale.day import CURVE
 from tests.scale.life import AT_ONCE, REMOVED, USAGE, Life
 from tests.scale.load import WORKERS, Load
@@ -101,7 +100,7 @@ def _size(size: float) -> str:
 
 def _sending() -> Iterator[Limit]:
     rate = published("drain", "drain, 20 in flight", "ours")
-    template: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
+    template = read_template(ROOT / "template.yaml")
     few = template["Parameters"]["MaxWorkers"]["Default"]
     assert template["Parameters"]["MaxWorkers"]["MaxValue"] == WORKERS
     for workers, then in ((few, "`MaxWorkers`"), (WORKERS, "`SendConcurrency`, or another deployment")):

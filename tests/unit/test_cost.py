@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samcli.yamlhelper import yaml_parse
 
 from deploy import callbacks, cost, prices
+from deploy.section import read_template
 from sms_retry import metrics, worker
 from sms_retry.delivery import Recorded
 from tests.unit.test_template_on_aws import counted
@@ -20,8 +20,7 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 @pytest.fixture
 def template() -> dict[str, Any]:
-    parsed: dict[str, Any] = yaml_parse(TEMPLATE.read_text())
-    return parsed
+    return read_template(TEMPLATE)
 
 
 def dollars(lines: list[prices.Line], item: str) -> float:

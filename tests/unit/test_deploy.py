@@ -13,7 +13,6 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 from moto import mock_aws
-from samcli.yamlhelper import yaml_parse
 
 from deploy import check, section, stack
 from deploy.section import Refused, Section
@@ -164,7 +163,7 @@ def test_the_section_that_sam_deploy_guided_writes_can_be_deployed(tmp_path: Pat
 
 def test_the_page_on_sam_deploy_guided_names_every_parameter_without_a_usable_default() -> None:
     page = (ROOT / "docs" / "guided.md").read_text()
-    declared = yaml_parse(TEMPLATE.read_text())["Parameters"]
+    declared = section.read_template(TEMPLATE)["Parameters"]
     needed = {name for name, its in declared.items() if "Default" not in its} | set(FILLED_IN) | {"OnlyTo", "Settings"}
     assert {name for name in declared if f"`Parameter {name}`" in page} == needed | {"Architecture"}
 
@@ -213,7 +212,7 @@ def test_parameters_that_break_no_rule_are_accepted(given: dict[str, str]) -> No
 def test_every_rule_of_the_template_is_broken_by_an_example() -> None:
     sentences = [
         each["AssertDescription"]
-        for rule in yaml_parse(TEMPLATE.read_text())["Rules"].values()
+        for rule in section.read_template(TEMPLATE)["Rules"].values()
         for each in rule["Assertions"]
     ]
     assert [sentence for sentence in sentences if not any(words in sentence for _, words in BROKEN)] == []

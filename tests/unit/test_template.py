@@ -12,8 +12,6 @@ from urllib.parse import parse_qsl
 
 import boto3
 import pytest
-from cfnlint.api import lint
-from samcli.yamlhelper import yaml_parse
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from twilio.request_validator import RequestValidator
@@ -81,8 +79,7 @@ CALLS = {
 
 def expand(changed: str | None = None, **parameters: str) -> dict[str, Any]:
     """The CloudFormation template of a deployment; the code of the resource `changed` is a new version."""
-    # Copied through JSON, because the translator changes objects that YAML aliases share.
-    template = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
+    template = section.read_template(ROOT / "template.yaml")
     for name, resource in template["Resources"].items():
         for code in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
             version = "2" if name == changed else "1"
@@ -96,13 +93,19 @@ def expand(changed: str | None = None, **parameters: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def source() -> dict[str, Any]:
-    template: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())
-    return template
+    return section.read_template(ROOT / "template.yaml")
 
 
 @pytest.fixture(scope="module")
 def expanded() -> dict[str, Any]:
     return expand()
+
+
+def lint(template: dict[str, Any], regions: list[str]) -> list[Any]:
+    # Imported late: it takes seconds, and each process of pytest collects this file.
+    from cfnlint.api import lint as found
+
+    return found(json.dumps(template), regions=regions)
 
 
 def of_type(template: dict[str, Any], kind: str) -> dict[str, Resource]:
@@ -455,7 +458,7 @@ def test_the_schemas_of_cloudformation_are_checked_for_each_resource_of_the_data
     template = json.loads(json.dumps(expanded))
     for name, wrong in WRONG.items():
         template["Resources"][name]["Properties"] |= wrong
-    found = [match for match in lint(json.dumps(template), regions=["eu-west-1"]) if match.rule.severity == "error"]
+    found = [match for match in lint(template, regions=["eu-west-1"]) if match.rule.severity == "error"]
     reported = {part for match in found for part in match.path if part in WRONG}
     assert reported == WRONG.keys()
 
@@ -571,7 +574,7 @@ def versions(values: dict[str, str]) -> dict[str, tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize("parameter", sorted(yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]))
+@pytest.mark.parametrize("parameter", sorted(section.read_template(ROOT / "template.yaml")["Parameters"]))
 def test_another_value_of_a_parameter_publishes_a_new_version_of_every_function(
     parameter: str, source: dict[str, Any], expanded: dict[str, Any]
 ) -> None:
@@ -689,7 +692,7 @@ def test_the_placeholders_of_samconfig_are_refused(name: str, source: dict[str, 
 
 
 def test_the_expanded_template_has_no_circular_dependency_and_no_warning(expanded: dict[str, Any]) -> None:
-    found = [match for match in lint(json.dumps(expanded), regions=REGIONS) if match.rule.severity != "informational"]
+    found = [match for match in lint(expanded, regions=REGIONS) if match.rule.severity != "informational"]
     # SAM reads one parameter itself, and repeats the console's condition inside resources that have this condition.
     expected = ("GradualDeployment not used", "When setting condition 'HasConsole' to False from current status True")
     assert [str(match) for match in found if not any(text in match.message for text in expected)] == []
