@@ -163,7 +163,7 @@ class Account:
         """The environment of SAM. It contains no credentials of a real AWS account."""
         ours = {name: value for name, value in build.SHELL.items() if not name.startswith("AWS_")}
         no_profile = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
-        return ours | no_profile | self.aws.shell | {"PYTHONUNBUFFERED": "1", "SAM_CLI_POLL_DELAY": "1"}
+        return ours | no_profile | self.aws.shell | {"PYTHONUNBUFFERED": "1", "SAM_CLI_POLL_DELAY": "0.2"}
 
 
 def stack_name(environment: str) -> str:
