@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from samcli.yamlhelper import yaml_parse
 
+from deploy.section import read_template
 from local.aws import build
 from local.aws.container import ROOT
 from local.aws.ministack import Ministack, ministack
@@ -86,7 +86,7 @@ class Account:
         build.sam_build(self.built)
         # JSON is YAML too. `sam deploy` reads the template seven times, JSON many times faster.
         template = self.built / "template.yaml"
-        template.write_text(json.dumps(yaml_parse(template.read_text())))
+        template.write_text(json.dumps(read_template(template)))
 
     def deploy(self, environment: str, database_secret: str, say: Say = str, **parameters: str) -> dict[str, str]:
         """Run `make deploy` of the built template for an environment of samconfig.toml; returns the stack's outputs.
