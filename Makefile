@@ -34,7 +34,7 @@ dev: setup ## run the whole stack on this machine in real time, until Ctrl-C
 doctor: setup ## check the settings of the stack that make dev runs
 	@python -m local doctor
 
-test: setup ## run the tests; takes 8 minutes on two cores
+test: setup ## run the tests; takes 10 minutes on two cores
 	@pytest -n auto --dist loadgroup
 
 check: setup ## check format, lint, words, types, floors, migrations, template, policies and workflows
