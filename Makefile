@@ -7,6 +7,8 @@ PYTHON ?= python3
 ENVIRONMENT ?= dev
 MESSAGES ?= 1000000
 MINUTES ?= 10
+# Files or folders; empty: all tests.
+TESTS ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export SAM_CLI_TELEMETRY := 0
@@ -35,7 +37,7 @@ doctor: setup ## check the settings of the stack that make dev runs
 	@python -m local doctor
 
 test: setup ## run the tests; takes 10 minutes on two cores
-	@pytest -n auto --dist loadgroup
+	@pytest -n auto --dist loadgroup $(TESTS)
 
 check: setup ## check format, lint, words, types, floors, migrations, template, policies and workflows
 	ruff format --check .
