@@ -187,6 +187,17 @@ def test_holds_are_listed_the_wider_first_and_with_masked_numbers(store: Store) 
     ]
 
 
+def test_two_hundred_holds_on_persons_hide_no_wider_hold(db: psycopg.Connection, store: Store) -> None:
+    wide = ["account", "sender", "country", "business", "batch"]
+    for scope in reversed(wide):
+        store.set_hold(Hold(scope, "+44" if scope == "country" else "*", MINUTE, "by hand"))
+    db.execute(
+        """insert into sms_retry.sms_holds (scope, key, until, wait, reason)
+        select 'recipient', '+49176' || n, now(), '1 hour', 'by hand' from generate_series(1000000, 1000199) n"""
+    )
+    assert [hold.scope for hold in store.current_holds()[:6]] == [*wide, "recipient"]
+
+
 LISTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
     "waiting": ("waiting_sms", (FIRST, 0, 50), 50),
     "stuck": ("stuck_sms", (50,), 50),
@@ -209,9 +220,13 @@ def fill_with_ended(db: psycopg.Connection) -> None:
     )
 
 
+@pytest.mark.parametrize("erased", [False, True])
 @pytest.mark.parametrize("name", LISTS)
-def test_a_list_reads_one_page_of_an_index(db: psycopg.Connection, name: str) -> None:
+def test_a_list_reads_one_page_of_an_index(db: psycopg.Connection, name: str, erased: bool) -> None:
     fill_with_ended(db)
+    if erased:
+        db.execute("update sms_retry.sms_retry_queue set body_erased = true where finished_at is not null")
+        db.execute("vacuum sms_retry.sms_retry_queue")
     function, given, rows = LISTS[name]
     places = ", ".join(["%s"] * len(given))
     listed, scanned, walked = _reading(

@@ -102,6 +102,31 @@ def test_endings_of_more_than_a_day_ago_are_not_counted(db: psycopg.Connection, 
     assert (found["failed_last_day"], found["success_rate"], found["errors_last_day"]) == (0, None, {})
 
 
+def test_endings_are_counted_also_if_their_texts_are_erased_at_once(db: psycopg.Connection, store: Store) -> None:
+    for n in range(1, 4):
+        claim = claimed(store, n)
+        finish(store, claim, "accepted", sid=sid(n))
+        receipt(store, sid(n), "delivered")
+    finish(store, claimed(store, 4), "refused", code=21211)
+    named = (
+        "completed_last_day",
+        "failed_last_day",
+        "success_rate",
+        "ended_last_day",
+        "errors_last_day",
+        "sent_last_hour",
+    )
+    before = health.check(store)
+    by_hour = store.last_day()
+
+    assert store.erase_bodies(0) == 4
+
+    found = health.check(store)
+    assert [found[name] for name in named] == [before[name] for name in named]
+    assert found["success_rate"] == 0.75
+    assert sorted(store.last_day()) == sorted(by_hour)
+
+
 def test_parked_messages_that_have_ended_are_counted_separately(db: psycopg.Connection, store: Store) -> None:
     parked = unknown(store, 1, on_unknown="hold")
     let_time_pass(db, hours=73)

@@ -14,6 +14,6 @@ as $$
     select scope, key, case scope when 'recipient' then masked_sms_number(key) else key end, until, reason,
         probe_id is not null, opened_at
     from sms_holds
-    order by array_position(array['account', 'sender', 'country', 'recipient'], scope), opened_at desc
+    order by array_position(array['account', 'sender', 'country', 'business', 'batch', 'recipient'], scope), opened_at desc
     limit 200;
 $$;

@@ -21,10 +21,16 @@ as $$
         select count(*) as n, extract(epoch from now() - min(claimed_at))::int as oldest_seconds
         from sms_retry_queue where status = 'processing'
     ),
+    -- One index has the rows with a text, and another has those without it.
     endings as materialized (
         select status, last_error_code, retry_count > 0 as was_retried, count(*) as n, sum(retry_count) as retries
         from sms_retry_queue
         where finished_at > now() - interval '1 day' and not body_erased
+        group by 1, 2, 3
+        union all
+        select status, last_error_code, retry_count > 0, count(*), sum(retry_count)
+        from sms_retry_queue
+        where finished_at > now() - interval '1 day' and body_erased
         group by 1, 2, 3
     ),
     day as (
@@ -61,7 +67,9 @@ as $$
         'errors_last_day', coalesce((select jsonb_object_agg(code, n) from errors), '{}'),
         'sent_last_hour', (
             select count(*) from sms_retry_queue
-            where finished_at > now() - interval '1 hour' and status = 'completed' and not body_erased),
+            where finished_at > now() - interval '1 hour' and status = 'completed' and not body_erased) + (
+            select count(*) from sms_retry_queue
+            where finished_at > now() - interval '1 hour' and status = 'completed' and body_erased),
         'callbacks_last_hour', r.callbacks,
         'callback_lag_seconds', r.lag_seconds,
         'delivery_rate', d.delivery_rate,
