@@ -56,9 +56,6 @@ begin
     holds as (
         delete from sms_holds h where h.scope = 'recipient' and h.key = erase_sms_recipient.phone_number returning 1
     ),
-    replies as (
-        delete from sms_outbox o where o.type = 'reply' and o.detail ->> 'from' = erase_sms_recipient.phone_number
-    ),
     consents as (
         delete from sms_recipients r
         where r.phone_number = erase_sms_recipient.phone_number and r.consent <> 'opted_out'

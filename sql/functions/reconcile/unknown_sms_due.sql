@@ -15,7 +15,7 @@ as $$
     ),
     asked as (
         update sms_retry_queue q
-        -- One question is due when the 72 hours of a parked message are over: then release_unknown_sms ends it.
+        -- One question is due when the 72 hours of a parked message are over: then decide_unknown_sms ends it.
         set scheduled_for = least(
             now() + greatest(interval '5 minutes', (now() - q.claimed_at) / 8),
             greatest(now() + interval '5 minutes', q.claimed_at + interval '72 hours'))

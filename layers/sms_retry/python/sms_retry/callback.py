@@ -146,8 +146,8 @@ def _fields(raw: bytes) -> list[tuple[str, str]]:
     """The names and values of a form. ValueError: it is not percent-encoded UTF-8.
 
     It is decoded as a whole, with bytes that UTF-8 never has in place of its separators: `urllib.parse`, which decodes
-    each escape by itself, needs more time for 16 KiB of them than three genuine callbacks. Python's own escapes differ
-    in one character.
+    each escape by itself, needs more time for 16 KiB of them than three genuine callbacks. Each `%41` becomes
+    `\\x41`, which is Python's escape of the same byte.
     """
     escaped = raw.replace(b"+", b" ").replace(b"=", b"\xfe").replace(b"&", b"\xff").replace(b"\\", b"\\\\")
     decoded = escaped.replace(b"%", b"\\x").decode("unicode_escape").encode("latin-1")

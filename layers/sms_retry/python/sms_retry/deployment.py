@@ -77,7 +77,7 @@ def _secret() -> str:
 
 
 def _aws_errors(error: BaseException, *kinds: type[Exception]) -> Iterator[BaseException]:
-    """Powertools raises an exception of its own while it handles AWS's, and repeats the words of AWS's in it."""
+    """The errors of these kinds in a chain of causes: Powertools raises another error while it handles one of AWS."""
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, kinds):

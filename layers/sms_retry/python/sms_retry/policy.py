@@ -110,7 +110,7 @@ def explains(answer: Refused) -> bool:
 
 
 def _hold_key(scope: str, to_number: str) -> str | None:
-    """The key of a hold; None for a number of no known country. A deployment has one account and one sender.
+    """The key of a hold; None for a number of no known country. `Hold.of` names the account and the sender.
 
     Several countries share +1. The scope `country` tells them apart by the three digits after it, and `calling_code`
     covers them all.
