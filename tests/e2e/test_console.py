@@ -77,7 +77,7 @@ def test_the_overview_shows_the_state_of_the_queue_and_its_reasons(stack: Stack,
 
     stack.db.execute("select sms_retry.open_sms_hold('account', '*', '1 hour', 'error_20003')")
     seen = visitor.get("/").words
-    assert "On hold Nothing is sent: error 20003: Twilio does not accept the credentials" in seen
+    assert "On hold The account sends nothing: error 20003: Twilio does not accept the credentials" in seen
     assert "A hold is set: nothing is sent." in seen
 
 
@@ -260,6 +260,29 @@ def test_a_hold_is_set_and_cleared(stack: Stack, visitor: Visitor) -> None:
         ("hold", "country +49"),
         ("release", "country +49"),
     ]
+
+
+def test_a_hold_lasts_as_long_as_each_choice_says(stack: Stack, visitor: Visitor) -> None:
+    id = stack.invoke("send_sms", message(1, batch="spring"))["message_id"]
+    forms = {
+        "/holds": {"scope": "country", "key": "+49"},
+        f"/messages/{id}/batch": {"scope": "batch", "message_id": id},
+    }
+    for page, given in forms.items():
+        choices = re.findall(r'<option value="(\d+)"', visitor.get(page).text)
+        assert len(choices) >= 3
+        for minutes in choices:
+            posted = visitor.post("/do/hold", **given, minutes=minutes, reason="by hand")
+            assert "The hold is set." in follow(visitor, posted).words
+
+
+def test_a_hold_on_the_account_stops_the_subaccounts_too(stack: Stack, visitor: Visitor) -> None:
+    visitor.post("/do/sender", sender="+15005550001", account="shop")
+    given = {"scope": "account", "minutes": 60, "reason": "by hand", "sure": "yes"}
+    assert visitor.post("/do/hold", **given).status == 200
+    follow(visitor, visitor.post("/do/hold", **given, again="yes"))
+    holds = stack.db.execute("select scope, key from sms_retry.sms_holds order by key").fetchall()
+    assert holds == [("account", "*"), ("account", "shop")]
 
 
 def test_a_persons_hold_is_cleared_without_the_number_on_the_page(stack: Stack, visitor: Visitor) -> None:

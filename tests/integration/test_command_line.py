@@ -99,7 +99,7 @@ def test_status_lists_parked_messages_and_holds(store: Store, run: Run) -> None:
     unknown(store, 2, on_unknown="hold")
     unknown(store, 3, on_unknown="hold", sender="+15005550001")
     store.set_hold(Hold("country", "+44", MINUTE, "error_21408"))
-    store.set_hold(Hold("recipient", number(7), MINUTE, "by hand"))
+    store.set_hold(Hold("recipient", number(7), MINUTE, f"call {number(7)} first"))
 
     output, facts = run("status"), facts_of(run("status", "--json"))
 
@@ -171,6 +171,11 @@ def test_cancel_says_if_it_was_too_late(store: Store, run: Run) -> None:
     assert run("cancel", 3) == ("", "sms_retry: message 3 cannot be cancelled: it is sent\n", 1)
 
 
+def test_cancel_says_that_a_message_is_being_sent(store: Store, run: Run) -> None:
+    claim = claimed(store)
+    assert run("cancel", claim.message_id) == ("", "sms_retry: message 1 cannot be cancelled: it is being sent\n", 1)
+
+
 def test_requeue_retries_every_message_that_failed_with_a_code(db: psycopg.Connection, store: Store, run: Run) -> None:
     for n in (1, 2, 3):
         failed(store, n)
@@ -181,6 +186,14 @@ def test_requeue_retries_every_message_that_failed_with_a_code(db: psycopg.Conne
 
     assert output.out == "Due now: 2 messages. Too late to send: 1 message.\n"
     assert [state_of(db, n).queue for n in (1, 2, 3, 4)] == ["pending", "pending", "failed", "failed"]
+
+
+def test_requeue_leaves_out_a_message_that_was_called_off(db: psycopg.Connection, store: Store, run: Run) -> None:
+    claim = claimed(store, batch="spring")
+    run("batch", "spring", "--cancel", "--yes")
+    finish(store, claim, "refused", code=30005)
+    assert state_of(db, claim.message_id).queue == "failed"
+    assert facts_of(run("requeue", 30005, "--since", "1h", "--json")) == {"requeued": 0, "failed": 0}
 
 
 def test_requeue_reaches_failures_without_a_code_and_failures_of_one_reason(
@@ -283,7 +296,7 @@ def test_a_missing_message_id_is_reported(run: Run, command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["retry", "all"], "sms_retry retry: argument ID: it must be a whole number"),
+        (["retry", "all"], "sms_retry retry: argument ID: it must be a whole number from 1 to"),
         (["requeue", "30005"], "sms_retry requeue: the following arguments are required: --since"),
         (["requeue", "0", "--since", "1h"], "sms_retry requeue: argument CODE: it must be a whole number"),
         (["requeue", "--since", "1h"], "sms_retry requeue: one of the arguments CODE --reason is required"),
@@ -304,6 +317,15 @@ def test_a_missing_message_id_is_reported(run: Run, command: str) -> None:
         (
             ["hold", "country", "--for", "1h"],
             "sms_retry: the key of a hold on the country must be a prefix such as +44",
+        ),
+        (
+            ["hold", "business", "--for", "1h"],
+            "sms_retry: the key of a hold on the business must be the id of a business",
+        ),
+        (["release", "batch"], "sms_retry: the key of a hold on the batch must be the name of a batch"),
+        (
+            ["hold", "sender", "   ", "--for", "1h"],
+            "sms_retry: the key of a hold on the sender must be * (TWILIO_SENDER)",
         ),
         (["opt-out", "0176123"], "sms_retry opt-out: argument NUMBER: it must be a number such as +14155550123"),
         (["explode"], "sms_retry: argument COMMAND: invalid choice: 'explode'"),
@@ -447,6 +469,44 @@ def test_a_sender_that_cannot_be_recorded_is_refused_in_a_sentence(run: Run) -> 
     assert "business_id has another sender already" in refused.err
 
 
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (["country", "44"], "the key of an account must be"),
+        (["kind", "marketting"], "the key of an account must be"),
+        (["account", "*", "--per", "30s"], "per must be at least a minute"),
+    ],
+)
+def test_a_budget_that_would_limit_nothing_is_refused(run: Run, given: list[str], fault: str) -> None:
+    output = run("budget", *given, "--segments", "5")
+    assert (output.out, output.code) == ("", 1)
+    assert output.err.startswith(f"sms_retry: nothing was stored: {fault}")
+    assert run("budgets").out == "No budget is set.\n"
+
+
+def test_a_budget_is_removed_by_its_interval(run: Run) -> None:
+    assert run("budget", "country", "+44", "--segments", 5, "--per", "30d").out == "The budget is set.\n"
+    refused = "sms_retry: this budget is not set; `budgets` lists each with its interval\n"
+    assert run("budget", "country", "+44", "--remove") == ("", refused, 1)
+    assert run("budget", "country", "+44", "--remove", "--per", "30d").out == "The budget is removed.\n"
+    assert run("budgets").out == "No budget is set.\n"
+
+
+def test_every_action_is_recorded_with_the_role_of_the_database(db: psycopg.Connection, store: Store, run: Run) -> None:
+    take_in(store, batch="spring")
+    role = one(db, "select session_user::text")
+    for arguments in (
+        ["sender", "+15005550001"],
+        ["doubt", "--since", "1h", "--yes"],
+        ["batch", "spring", "--hold", "1h"],
+        ["batch", "spring", "--release"],
+        ["batch", "spring", "--cancel", "--yes"],
+        ["budget", "kind", "otp", "--segments", "5"],
+    ):
+        assert run(*arguments).code == 0
+    assert one(db, "select array_agg(distinct actor) from sms_retry.sms_actions") == [f"anna ({role})"]
+
+
 def test_a_batch_is_shown_held_and_cancelled(db: psycopg.Connection, store: Store, run: Run) -> None:
     for n in (1, 2):
         take_in(store, n, batch="spring")
@@ -485,7 +545,16 @@ def test_usage_prints_segments_rates_and_an_estimate_that_is_called_one(store: S
         ("+1876", 1, None),
         ("+49", 1, 0.1),
     ]
+    assert re.search(r"[+]1876 .* - *\n", output.out)
     assert "estimate" not in run("usage").out
+
+
+def test_a_price_table_without_a_price_is_reported(run: Run, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_text("prefix,price\n")
+    output = run("usage", "--prices", prices)
+    assert (output.out, output.code) == ("", 1)
+    assert "has no line with a prefix and a price, such as +44,0.0463" in output.err
 
 
 @pytest.mark.parametrize("line", ["44,0.1", "+44", "+44,free", "+44,-1", "+44,NaN"])

@@ -215,6 +215,12 @@ def test_a_database_that_is_away_stops_no_other_check(environ: dict[str, str]) -
     assert findings["twilio: auth token"].level == "ok"
 
 
+def test_a_wrong_number_of_workers_is_found(environ: dict[str, str]) -> None:
+    finding = found({**environ, "MAX_WORKERS": "many"})["database: connection"]
+    assert finding.level == "wrong"
+    assert "MAX_WORKERS must be a whole number from 1 to 50" in finding.fact
+
+
 @pytest.fixture
 def output(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     for name, value in environ.items():

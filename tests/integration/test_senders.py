@@ -325,6 +325,7 @@ def test_a_business_has_its_sender_and_a_message_keeps_it(db: psycopg.Connection
     ("given", "fault"),
     [
         ({"sender": "+49 176"}, "sender must be"),
+        ({"sender": "1234567890"}, "sender must be"),
         ({"sender": A, "segments_per_second": 0}, "segments_per_second must be a number above 0"),
         ({"sender": A, "account": "*"}, "account must be a name"),
         ({"sender": B, "business_id": "acme"}, "business_id has another sender already"),

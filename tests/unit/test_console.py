@@ -125,6 +125,7 @@ def test_the_segments_of_a_bar_are_stacked_from_the_bottom_and_fit_the_plot(rows
         assert top >= 0
         assert 100 - top == pytest.approx(100 * bar.counts.total() / day.top, abs=0.1)
     assert day.top % 2 == 0
+    assert day.top <= 4 or max(bar.counts.total() for bar in day.bars) > day.top * 2 // 5
 
 
 def test_the_messages_of_a_code_are_counted_as_sent_later_or_not_sent() -> None:

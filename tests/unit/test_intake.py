@@ -85,6 +85,12 @@ WRONG = [
             for wrong in ({}, "SM", {"provider_sid": "SM1"}, {"provider_sid": 5}, {"provider_sid": "SM" + "\0" * 32})
         ],
     ),
+    ("sender", ["12", "1234567890", "   ", "Twelve chars", "*+", 5, "Caf\u00e9"]),
+    (
+        "body must be text of 0 to 1600",
+        [{"body": wrong, "content_sid": f"HX{'0' * 32}"} for wrong in (5, [], "x" * 1601)],
+    ),
+    ("expires_at must be an ISO 8601 time of the years 2000 to 9998", [{"expires_at": "1999-12-31T23:59:59+00:00"}]),
     ("sent must not", [{"sent": {"provider_sid": SID}, "failed": {"error_code": 30003}}]),
     ("colour is not a field", [{"colour": "red"}]),
     ("to_number is not a field", [{"to_number": "+491761234567"}]),

@@ -31,8 +31,8 @@ as $$
             then 'scheduled_for must lie between the years 2000 and 9999' end,
         case when not expires_at between '2000-01-01 00:00+00' and '9999-01-01 00:00+00'
             then 'expires_at must lie between the years 2000 and 9999' end,
-        case when sender !~ '^([*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11})$'
-            then 'sender must be a number in E.164, a short code, up to 11 letters and digits, '
+        case when sender !~ '^([*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11})$'
+            then 'sender must be a number in E.164, a short code, a name of up to 11 letters and digits, '
                 'or MG and 32 hexadecimal digits' end,
         case when not char_length(batch) between 1 and 255 then 'batch must have 1 to 255 characters' end,
         case when not sms_retry.sms_media_are_valid(media_urls)

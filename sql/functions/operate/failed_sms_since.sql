@@ -8,7 +8,7 @@ set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
     select count(*), now() from sms_retry_queue q
     where q.status = 'failed' and not q.body_erased
-        and q.last_error_code is not distinct from failed_sms_since.error_code
+        and q.last_error_code is not distinct from failed_sms_since.error_code and q.reason is distinct from 'called_off'
         and (failed_sms_since.error_code is not null or q.reason is distinct from 'opted_out')
         and q.finished_at >= since and q.finished_at < now();
 $$;

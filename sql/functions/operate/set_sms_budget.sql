@@ -6,7 +6,21 @@ language plpgsql set search_path = sms_retry, pg_temp
 as $$
 declare
     seconds numeric := extract(epoch from set_sms_budget.per);
+    faults  text := concat_ws('; ',
+        case when (case set_sms_budget.scope
+                when 'account' then set_sms_budget.key ~ '^([*]|[A-Za-z0-9_-]{1,64})$'
+                when 'business' then char_length(set_sms_budget.key) between 1 and 255
+                when 'country' then set_sms_budget.key ~ '^[+][1-9][0-9]{0,14}$'
+                when 'kind' then set_sms_budget.key in ('transactional', 'marketing', 'otp', 'emergency')
+            end) is not true
+            then 'the key of an account must be * or a subaccount, of a business its id, of a country the first digits of '
+                'its numbers such as +44, of a kind transactional, marketing, otp or emergency' end,
+        case when (set_sms_budget.per >= interval '1 minute') is not true then 'per must be at least a minute' end,
+        case when set_sms_budget.segments < 0 then 'segments must not be negative' end);
 begin
+    if faults <> '' then
+        raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
+    end if;
     if set_sms_budget.segments is null then
         delete from sms_budgets b
         where b.scope = set_sms_budget.scope and b.key = set_sms_budget.key and b.per = set_sms_budget.per;

@@ -15,8 +15,8 @@ declare
     number int;
     faults text := concat_ws('; ',
         case when (set_sms_sender.sender
-                ~ '^([*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11})$') is not true
-            then 'sender must be * (that of the deployment), a number in E.164, a short code, up to 11 letters and digits, '
+                ~ '^([*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11})$') is not true
+            then 'sender must be * (that of the deployment), a number in E.164, a short code, a name of up to 11 letters and digits, '
                 'or MG and 32 hexadecimal digits' end,
         case when not set_sms_sender.segments_per_second > 0 or set_sms_sender.segments_per_second in ('NaN', 'Infinity')
             then 'segments_per_second must be a number above 0' end,

@@ -21,15 +21,16 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore.exceptions import BotoCoreError
 
 from sms_retry import commands, numbers, terminal
+from sms_retry.intake import SENDER
 from sms_retry.settings import SettingsError
 
 DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 KEYS = {
     "account": (r"\*|[A-Za-z0-9_-]{1,64}", "* (the main account) or the name of a subaccount"),
-    "sender": (r"\*|[+0-9A-Za-z ]+", "* (TWILIO_SENDER) or a sender such as +14155550123"),
-    "business": (r".+", "the id of a business"),
-    "batch": (r".+", "the name of a batch"),
+    "sender": (SENDER.pattern, "* (TWILIO_SENDER) or a sender such as +14155550123"),
+    "business": (r"(?!\*$).+", "the id of a business"),
+    "batch": (r"(?!\*$).+", "the name of a batch"),
     "country": (r"\+[1-9][0-9]{0,6}", "a prefix such as +44"),
     "recipient": (numbers.E164.pattern, "a number such as +14155550123"),
 }
@@ -125,13 +126,14 @@ def command_line() -> _Parser:
     release = command("release", commands.clear_hold, "clear a hold")
     for each in (hold, release):
         each.add_argument("scope", choices=KEYS)
-        each.add_argument("key", nargs="?", default="*", help="a prefix such as +44, or a number")
+        names = "a subaccount, a sender, a prefix such as +44, a number, a business or a batch"
+        each.add_argument("key", nargs="?", default="*", help=f"{names}; without it, the main account or TWILIO_SENDER")
     hold.add_argument("--for", dest="wait", type=_duration, required=True, metavar="TIME", help="such as 30m, 2h, 7d")
     hold.add_argument("--reason", default="by hand")
     command("budgets", commands.budgets, "show the budgets and their spent segments")
     budget = command("budget", commands.set_budget, "set a budget of segments: messages beyond it wait")
     budget.add_argument("of", choices=("account", "business", "country", "kind"))
-    budget.add_argument("key", help="*, a business, first digits such as +44, or a kind")
+    budget.add_argument("key", help="* or a subaccount, a business, a prefix such as +44, or a kind")
     amount = budget.add_mutually_exclusive_group(required=True)
     amount.add_argument("--segments", type=_amount, metavar="N", help="as Twilio bills them")
     amount.add_argument("--remove", dest="segments", action="store_const", const=None)
@@ -189,7 +191,7 @@ def _code(text: str) -> int | str:
 
 def _whole(text: str, most: int) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) <= most):
-        raise argparse.ArgumentTypeError("it must be a whole number")
+        raise argparse.ArgumentTypeError(f"it must be a whole number from 1 to {most}")
     return int(text)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sms_retry import health, numbers, operate, prices, runtime, terminal
 from sms_retry.readings import MessageDetails, StoryStep
-from sms_retry.store import SenderRefused, Store
+from sms_retry.store import Refused, Store
 
 # An action on more messages than this asks for confirmation, and a list shows no more.
 LARGE = 100
@@ -41,11 +41,11 @@ class CannotBeDone(Exception):
 
 def status(_given: Namespace) -> Result:
     store = _store()
-    figures, holds, parked = health.check(store), store.current_holds(), store.parked()[:LARGE]
+    figures, parked = health.check(store), store.parked()[:LARGE]
+    holds = [hold._replace(reason=operate.without_numbers(hold.reason)) for hold in store.current_holds()]
     listed = [hold._asdict() for hold in holds]
     for hold in listed:
         hold["key"] = hold.pop("masked_key")
-        hold["reason"] = operate.without_numbers(hold["reason"])
     spent = [budget._asdict() for budget in store.budgets() if budget.spent >= budget.segments]
     facts = {**figures, "open_holds": listed, "held_messages": parked, "spent_budgets": spent}
     shown: terminal.Shown = terminal.status(figures, holds, parked, store.senders_of(parked))
@@ -99,7 +99,9 @@ def cancel(given: Namespace) -> Result:
         case None:
             raise _no_such(given.message_id)
         case _:
-            raise CannotBeDone(f"message {given.message_id} cannot be cancelled: it is {became}")
+            # A message that waits would be cancelled.
+            now = "being sent" if became == "queued" else became
+            raise CannotBeDone(f"message {given.message_id} cannot be cancelled: it is {now}")
 
 
 def requeue(given: Namespace) -> Result:
@@ -139,9 +141,10 @@ def senders(_given: Namespace) -> Result:
 
 
 def set_sender(given: Namespace) -> Result:
+    store = _store()
     try:
-        operate.set_sender(_store(), given.actor, given.sender, given.business, given.pace, given.account)
-    except SenderRefused as refused:
+        operate.set_sender(store, _actor(given, store), given.sender, given.business, given.pace, given.account)
+    except Refused as refused:
         raise CannotBeDone(str(refused)) from None
     facts = {"sender": given.sender, "business_id": given.business, "segments_per_second": given.pace}
     return Result({**facts, "account": given.account}, f"Recorded: the sender {given.sender}.")
@@ -154,7 +157,13 @@ def budgets(_given: Namespace) -> Result:
 
 def set_budget(given: Namespace) -> Result:
     store = _store()
-    operate.set_budget(store, _actor(given, store), given.of, given.key, given.segments, given.per)
+    is_set = (given.of, given.key, given.per) in [(each.scope, each.key, each.per) for each in store.budgets()]
+    if given.segments is None and not is_set:
+        raise CannotBeDone("this budget is not set; `budgets` lists each with its interval")
+    try:
+        operate.set_budget(store, _actor(given, store), given.of, given.key, given.segments, given.per)
+    except Refused as refused:
+        raise CannotBeDone(str(refused)) from None
     facts = {"scope": given.of, "key": given.key, "segments": given.segments}
     return Result(facts, "The budget is removed." if given.segments is None else "The budget is set.")
 
@@ -198,7 +207,7 @@ def erase(given: Namespace) -> Result:
 def doubt(given: Namespace) -> Result:
     store = _store()
     _confirm(given, f"Ask Twilio about every message that may have been sent since {given.since:%Y-%m-%d %H:%M:%S%z}?")
-    doubted = operate.doubt(store, given.actor, given.since)
+    doubted = operate.doubt(store, _actor(given, store), given.since)
     shown = f"In doubt: {_messages(doubted)}. reconcile asks Twilio about each, and decides after 30 minutes."
     return Result({"doubted": doubted}, shown)
 
@@ -217,13 +226,13 @@ def batch(given: Namespace) -> Result:
     if given.cancel:
         _confirm(given, f"Cancel {_messages(counts.get('queued', 0))} of the batch? This cannot be undone.")
         with terminal.progress("cancelled") as progress:
-            cancelled = operate.cancel_batch(store, given.actor, key, progress=progress)
+            cancelled = operate.cancel_batch(store, _actor(given, store), key, progress=progress)
         facts = {"cancelled": cancelled, "messages": store.batch(key)}
         return Result(facts, f"Cancelled: {_messages(cancelled)}. No message of the batch is sent again.")
     if given.wait:
-        operate.hold(store, given.actor, "batch", key, given.wait, "by hand")
+        operate.hold(store, _actor(given, store), "batch", key, given.wait, "by hand")
     elif given.release:
-        operate.clear_hold(store, given.actor, "batch", key)
+        operate.clear_hold(store, _actor(given, store), "batch", key)
     return Result({"messages": counts}, terminal.counts(counts))
 
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from psycopg.errors import InvalidParameterValue
 
+from sms_retry import settings
 from sms_retry.numbers import e164
 from sms_retry.values import Message
 
@@ -23,9 +24,10 @@ MOST_MEDIA = 10
 # SQL's queue_sms_retries accepts as many.
 MOST_MESSAGES = 10_000
 NOTHING_STORED = "nothing was stored: "
-# SQL's sms_faults accepts the same senders and templates.
-SENDER = re.compile(r"\*|\+[1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11}")
-SENDER_FORMS = "a number in E.164, a short code, up to 11 letters and digits, or MG and 32 hexadecimal digits"
+# `*` is the sender of the deployment.
+SENDER = re.compile(rf"\*|{settings.SENDER.pattern}")
+SENDER_FORMS = "a number in E.164, a short code, a name of up to 11 letters and digits, or MG and 32 hexadecimal digits"
+# SQL's sms_faults accepts the same templates.
 CONTENT_SID = re.compile("HX[0-9a-fA-F]{32}")
 URL = re.compile(r"https://\S{1,1992}")
 SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
@@ -64,7 +66,7 @@ class Refusal:
 
 def read(event: Mapping[str, Any], allows_first_send: bool = True) -> tuple[Message, Failed | Sent | None]:
     """The message of a `send_sms` event, and the outcome of the application's own first send, if it made one."""
-    fields = _Fields(event)
+    fields = _Fields(event, "event" if allows_first_send else "message")
     media_urls, content_sid = (
         fields.urls("media_urls"),
         fields.matching("content_sid", CONTENT_SID, "HX and 32 hexadecimal digits"),
@@ -157,9 +159,9 @@ def _first_send(fields: _Fields) -> Failed | Sent | None:
 class _Fields:
     """Reads the fields of an event, and collects the faults until `check`."""
 
-    def __init__(self, event: Mapping[str, Any]) -> None:
+    def __init__(self, event: Mapping[str, Any], what: str = "event") -> None:
         if not isinstance(event, Mapping):
-            raise InvalidEvent("the event must be a JSON object")
+            raise InvalidEvent(f"the {what} must be a JSON object")
         self.event = event
         self.faults: list[str] = []
 
@@ -205,12 +207,12 @@ class _Fields:
     def body(self, name: str, required: bool = True) -> str:
         """The text without white space at its ends, which Twilio would remove; SQL's sms_text does the same."""
         value = self.event.get(name)
-        text = value.strip() if isinstance(value, str) else ""
         if value is None and not required:
             return ""
-        if not (1 if required else 0) <= len(text) <= LONGEST_BODY or UNSTORABLE.search(text):
+        text, least = value.strip() if isinstance(value, str) else "", 1 if required else 0
+        if not (isinstance(value, str) and least <= len(text) <= LONGEST_BODY) or UNSTORABLE.search(text):
             ends = "(white space at its ends does not count)"
-            self.wrong(name, f"must be text of 1 to {LONGEST_BODY} characters {ends}{STORABLE}")
+            self.wrong(name, f"must be text of {least} to {LONGEST_BODY} characters {ends}{STORABLE}")
         return text
 
     def number(self, name: str) -> str:
@@ -246,7 +248,8 @@ class _Fields:
             instant = None
         # SQL's sms_faults accepts the same years.
         if value is not None and (instant is None or instant.tzinfo is None or not 2000 <= instant.year < 9999):
-            self.wrong(name, "must be an ISO 8601 time with an offset from UTC, such as 2026-01-31T09:00:00+00:00")
+            forms = "of the years 2000 to 9998 with an offset from UTC, such as 2026-01-31T09:00:00+00:00"
+            self.wrong(name, f"must be an ISO 8601 time {forms}")
             return None
         return instant
 

@@ -1,4 +1,7 @@
-"""Actions by hand. Each is recorded in sms_actions with its actor, in the statement that does it."""
+"""Actions by hand. Each is recorded in sms_actions with its actor, in the statement that does it.
+
+An export and a search by number change nothing, and are recorded in the next statement.
+"""
 
 from __future__ import annotations
 

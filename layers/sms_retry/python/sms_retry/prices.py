@@ -37,6 +37,8 @@ def read(path: Path) -> Prices:
         if not (re.fullmatch(r"\+[1-9][0-9]{0,6}", prefix) and price.is_finite() and price >= 0):
             raise InvalidPrices(f"line {n} of the price table must be a prefix and a price, such as +44,0.0463")
         prices[prefix] = price
+    if not prices:
+        raise InvalidPrices(f"the price table {path} has no line with a prefix and a price, such as +44,0.0463")
     return prices
 
 

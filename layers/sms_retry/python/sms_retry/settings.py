@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 Settings = TypeVar("Settings")
 
 TWILIO_API_URL = "https://api.twilio.com"
-# SQL's sms_faults accepts the same senders.
+# SQL's sms_faults accepts the same senders, and `*` for that of the deployment. A name has a letter.
 SENDER = re.compile(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
 # The host of a function URL of Lambda.
 FUNCTION_URL = re.compile(r"[a-z0-9]+\.lambda-url\.[a-z0-9-]+\.on\.aws")
@@ -200,8 +200,14 @@ def sending(environ: Mapping[str, str]) -> Sending:
 
 def working(environ: Mapping[str, str]) -> Working:
     read = _Reader(environ)
-    most = read.number("MAX_WORKERS", 1, 1, 50)
+    most = _most_workers(read)
     return read.checked(Working(_database(read), _account(read), _sender(read), most, _linger(read)))
+
+
+def most_workers(environ: Mapping[str, str]) -> int:
+    """MAX_WORKERS alone."""
+    read = _Reader(environ)
+    return read.checked(_most_workers(read))
 
 
 def asking(environ: Mapping[str, str]) -> Asking:
@@ -325,6 +331,10 @@ def _database(read: _Reader) -> Database:
     return Database(url, arn)
 
 
+def _most_workers(read: _Reader) -> int:
+    return read.number("MAX_WORKERS", 1, 1, 50)
+
+
 def _account(read: _Reader) -> Account:
     arn = read.optional("TWILIO_SECRET_ARN")
     sid, token = read.optional("TWILIO_ACCOUNT_SID"), read.optional("TWILIO_AUTH_TOKEN")
@@ -338,7 +348,7 @@ def _account(read: _Reader) -> Account:
 def _sender(read: _Reader) -> Sender:
     sender = read.required("TWILIO_SENDER")
     if sender and not SENDER.fullmatch(sender):
-        forms = "a number (+1...), a short code, up to 11 letters and digits, or a Messaging Service (MG...)"
+        forms = "a number (+1...), a short code, a name of up to 11 letters and digits, or a Messaging Service (MG...)"
         read.faults.append(f"TWILIO_SENDER must be {forms}")
     only_to = read.listed("ONLY_TO", NUMBER, "numbers or their first digits, such as +1 or +447700900123")
     return Sender(sender, read.url("PUBLIC_WEBHOOK_URL"), read.number("SEND_CONCURRENCY", 20, 1, 200), only_to)

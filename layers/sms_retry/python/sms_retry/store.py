@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -48,8 +49,8 @@ class Overrides(NamedTuple):
     hours: list[tuple[Any, ...]]
 
 
-class SenderRefused(Exception):
-    """A sender that cannot be recorded; the message names each fault."""
+class Refused(Exception):
+    """A sender or a budget that cannot be recorded; the message names each fault."""
 
 
 class Known(NamedTuple):
@@ -350,12 +351,10 @@ class Store(Readings):
     def set_sender_by_hand(
         self, actor: str, subject: str, sender: str, business_id: str | None, pace: Decimal | None, account: str | None
     ) -> None:
-        """Add a sender, or replace its business, its pace and its subaccount. Raises SenderRefused."""
+        """Add a sender, or replace its business, its pace and its subaccount. Raises Refused."""
         given = (sender, business_id, pace, account)
-        try:
+        with _refusals():
             self._by_hand(actor, "sender", subject, "set_sms_sender", "text", *given)
-        except (psycopg.errors.InvalidParameterValue, psycopg.errors.ProgramLimitExceeded) as refused:
-            raise SenderRefused(refused.diag.message_primary) from None
 
     def budgets(self) -> list[Budget]:
         """The budgets; none on a database of release 0.1."""
@@ -370,8 +369,9 @@ class Store(Readings):
     def set_budget_by_hand(
         self, actor: str, subject: str, scope: str, key: str, segments: int | None, per: timedelta
     ) -> None:
-        """Set a budget; without `segments` it is removed."""
-        self._by_hand(actor, "budget", subject, "set_sms_budget", "text", scope, key, segments, per)
+        """Set a budget; without `segments` it is removed. Raises Refused."""
+        with _refusals():
+            self._by_hand(actor, "budget", subject, "set_sms_budget", "text", scope, key, segments, per)
 
     def set_consent_by_hand(self, actor: str, subject: str, business_id: str, phone_number: str, consent: str) -> int:
         """Record a person's consent; the number of waiting messages that it ended."""
@@ -437,6 +437,15 @@ _REPORTS = """%s::bigint[], %s::int[], %s::text[], %s::text[], %s::int[], %s::te
 
 # One value of one report may be refused; the others are written.
 REFUSED_VALUE = (psycopg.DataError, psycopg.IntegrityError)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Within it, a refusal of an SQL function is Refused with the same sentence."""
+    try:
+        yield
+    except (psycopg.errors.InvalidParameterValue, psycopg.errors.ProgramLimitExceeded) as refused:
+        raise Refused(refused.diag.message_primary) from None
 
 
 def _if_defined(run: Run, statement: str, given: Sequence[Any]) -> list[tuple[Any, ...]] | None:

@@ -120,7 +120,7 @@ def usage(
         rate = "-" if each.delivery_rate is None else f"{each.delivery_rate:.1%}"
         times = ("-" if s is None else f"{s:,} s" for s in (each.median_seconds, each.slowest_seconds))
         counts = (each.messages, each.segments, each.refused, each.delivered, each.undelivered)
-        estimate = [] if estimates is None else [f"{estimates.get(each.name, Decimal(0)):,.2f}"]
+        estimate = [] if estimates is None else [f"{estimates[each.name]:,.2f}" if each.name in estimates else "-"]
         rows.append([each.name, *(f"{n:,}" for n in counts), rate, *times, *estimate])
     if estimates is None:
         return _table("Usage", columns, rows)

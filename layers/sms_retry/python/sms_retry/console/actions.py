@@ -10,14 +10,13 @@ from decimal import Decimal
 
 from sms_retry import operate
 from sms_retry.console.fields import InvalidField, NoSuchMessage, batch_of, code, instant, message_id, number
-from sms_retry.intake import KINDS
+from sms_retry.intake import SENDER
 from sms_retry.readings import CurrentHold, MessageDetails
-from sms_retry.store import SenderRefused, Store
+from sms_retry.store import Refused, Store
 
 Fields = Mapping[str, str]
 
 PREFIX = re.compile(r"\+[1-9][0-9]{0,6}")
-SENDER = re.compile(r"[*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|[A-Za-z0-9 ]{1,11}")
 # An HTTP API waits 30 seconds, so a form stops after this many batches; the same form continues.
 MOST_BATCHES = 20
 # The reasons of SQL's sms_resend_forbidden.
@@ -105,18 +104,21 @@ def requeue(store: Store, actor: str, fields: Fields) -> Done:
 def hold(store: Store, actor: str, fields: Fields) -> Done | Question:
     scope, why = fields.get("scope"), fields.get("reason", "")
     match scope:
-        case "account" | "sender":
-            key = "*"
+        case "account":
+            # A hold on the main account lets the subaccounts go on.
+            keys = ["*", *sorted({each.account for each in store.senders() if each.account})]
+        case "sender":
+            keys = ["*"]
         case "country" if PREFIX.fullmatch(fields.get("key", "")):
-            key = fields["key"]
+            keys = [fields["key"]]
         case "country":
             raise InvalidField("Enter a country as the prefix of its numbers, such as +44 or +1876.")
         case "recipient":
-            key = number(fields.get("key", ""))
+            keys = [number(fields.get("key", ""))]
         case "batch" if "message_id" in fields:
-            key = batch_of(store, fields["message_id"])
-        case "business" | "batch" if fields.get("key"):
-            key = fields["key"]
+            keys = [batch_of(store, fields["message_id"])]
+        case "business" | "batch" if fields.get("key", "") not in ("", "*"):
+            keys = [fields["key"]]
         case _:
             raise InvalidField("Choose the account, a country, a person, or a business or batch by its name.")
     minutes = fields.get("minutes", "")
@@ -129,7 +131,8 @@ def hold(store: Store, actor: str, fields: Fields) -> Done | Question:
         _require_confirmation(fields)
         if not _is_asked_again(fields):
             return Question("Stop every message?", "Nothing is sent until the hold is over.", "Set the hold", "/holds")
-    operate.hold(store, actor, scope, key, wait, why)
+    for key in keys:
+        operate.hold(store, actor, scope, key, wait, why)
     return Done("/holds", "hold_set")
 
 
@@ -143,7 +146,9 @@ def clear(store: Store, actor: str, fields: Fields) -> Done:
 def sender(store: Store, actor: str, fields: Fields) -> Done:
     name, given = fields.get("sender", ""), {field: fields.get(field) or None for field in ("business_id", "account")}
     if not SENDER.fullmatch(name):
-        raise InvalidField("Enter a number, a short code, up to 11 letters and digits, MG and 32 digits, or *.")
+        raise InvalidField(
+            "Enter a number, a short code, a name of up to 11 letters and digits, MG and 32 digits, or *."
+        )
     pace = fields.get("pace", "")
     if pace and not (re.fullmatch(r"[0-9]{1,6}([.][0-9]{1,4})?", pace) and Decimal(pace)):
         raise InvalidField("Enter the segments a second as a number above 0, such as 10 or 0.5.")
@@ -151,7 +156,7 @@ def sender(store: Store, actor: str, fields: Fields) -> Done:
         raise InvalidField("Enter the name of a subaccount in the Twilio secret.")
     try:
         operate.set_sender(store, actor, name, given["business_id"], Decimal(pace) if pace else None, given["account"])
-    except SenderRefused as refused:
+    except Refused as refused:
         raise InvalidField(str(refused)) from None
     return Done("/senders", "sender_set")
 
@@ -159,23 +164,15 @@ def sender(store: Store, actor: str, fields: Fields) -> Done:
 def budget(store: Store, actor: str, fields: Fields) -> Done:
     """Sets a budget, or removes it: the button of a listed one has no field `segments`."""
     scope, key, segments, seconds = (fields.get(name, "") for name in ("scope", "key", "segments", "seconds"))
-    match scope:
-        case "account" if key == "*" or re.fullmatch("[A-Za-z0-9_-]{1,64}", key):
-            pass
-        case "country" if PREFIX.fullmatch(key):
-            pass
-        case "kind" if key in KINDS:
-            pass
-        case "business" if 1 <= len(key) <= 255:
-            pass
-        case _:
-            raise InvalidField("Enter * or a subaccount, a business, a prefix such as +44, or a kind such as otp.")
-    if not (re.fullmatch("[0-9]{1,9}", seconds) and int(seconds) >= 60):
+    if not re.fullmatch("[0-9]{1,9}", seconds):
         raise InvalidField("Choose an interval.")
     if "segments" in fields and not re.fullmatch("[0-9]{1,9}", segments):
         raise InvalidField("Enter the segments as a whole number.")
     amount = int(segments) if "segments" in fields else None
-    operate.set_budget(store, actor, scope, key, amount, timedelta(seconds=int(seconds)))
+    try:
+        operate.set_budget(store, actor, scope, key, amount, timedelta(seconds=int(seconds)))
+    except Refused as refused:
+        raise InvalidField(str(refused)) from None
     return Done("/budgets", "budget_removed" if amount is None else "budget_set")
 
 

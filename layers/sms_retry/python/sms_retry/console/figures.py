@@ -34,7 +34,9 @@ def headline(figures: Mapping[str, Any], holds: Sequence[CurrentHold]) -> Headli
     rate, overdue, status = figures["success_rate"], figures["overdue"], figures["health_status"]
     sent = "No message ended in the last day." if rate is None else f"{rate:.1%} of the last day's messages were sent."
     if everything:
-        return Headline("bad", "pause", "On hold", f"Nothing is sent: {reason(everything.reason)}. {sent}")
+        return Headline(
+            "bad", "pause", "On hold", f"The {everything.scope} sends nothing: {reason(everything.reason)}. {sent}"
+        )
     if status != "healthy":
         return Headline("bad" if status == "critical" else "wait", "warning", status.capitalize(), sent)
     if overdue:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import NamedTuple
 
 from sms_retry.readings import EndedInHour, Usage
@@ -108,5 +108,4 @@ def _segments(counts: Mapping[str, int], top: int) -> list[tuple[str, float, flo
 
 def _scale(most: int) -> int:
     """The next round number with a round half: 4, 8, 20, 40, 80, 200 ..."""
-    power = 10 ** max(0, len(str(most)) - 1)
-    return next(end for end in (4, 4 * power, 8 * power, 20 * power) if end >= most)
+    return int(next(end * 10**zeros for zeros in count() for end in (4, 8, 20) if end * 10**zeros >= most))

@@ -45,8 +45,7 @@ def examine(environ: Mapping[str, str], stack: str | None = None) -> Iterator[Fi
 
 def _database(environ: Mapping[str, str]) -> Iterator[Finding]:
     try:
-        workers = environ.get("MAX_WORKERS") or "1"
-        found = look_at_database.look(_conninfo(environ), wanted=int(workers) + 2)
+        found = look_at_database.look(_conninfo(environ), wanted=settings.most_workers(environ) + 2)
     except FAULTS as error:
         do = (
             "Check DATABASE_URL or the secret, the network and the server. A database in a VPC is seen from there only."

@@ -24,7 +24,10 @@ class Pooler:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The schema of the service: its owner, the rights that the user lacks, and the names that this release lacks."""
+    """The schema of the service.
+
+    The user lacks rights, the database lacks migrations and functions, and this release lacks later migrations.
+    """
 
     owner: str
     is_owner: bool
