@@ -16,11 +16,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
+
 from local.aws.triggers import load
 from local.openid import openid_provider
 from local.postgres.server import postgres
 from local.stack import ENVIRONMENT, POSTGRES_PORT, TWILIO_PORT, Stack, environment, stack
 from local.twilio.stand_in import Behaviour, Callbacks
+from sms_retry.intake import InvalidEvent
 
 BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)
 # Linux's request for an interface's IPv4 address.
@@ -35,7 +38,7 @@ The stack is running until Ctrl-C. Its schedules run at real speed: process_retr
   console    {console}
 
 Send a message:
-  python -m local send +4917612345678 "Your table is ready."
+  .venv/bin/python -m local send +4917612345678 "Your table is ready."
   psql {database} -c "select sms_retry.queue_sms_retry('+4917612345678', 'Your table is ready.', kind => 'otp')"
 
 Let Twilio fail, and see which messages it accepted:
@@ -86,6 +89,12 @@ def send_one(to: str, body: str) -> int:
         send_sms = load("send_sms")
         try:
             print(json.dumps(send_sms({"to": to, "body": body, "kind": "otp"}), indent=2))
+        except InvalidEvent as fault:
+            print(fault, file=sys.stderr)
+            return 1
+        except psycopg.OperationalError as away:
+            print(f"{away}\nIs `make dev` running?", file=sys.stderr)
+            return 1
         finally:
             send_sms.close()
     return 0

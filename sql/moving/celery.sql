@@ -1,7 +1,7 @@
 -- Shows the tables of a Celery service to bring_over.sql. Edit this file: the names of your tables and columns are here only.
 -- It expects, in the schema public:
 --   users             id int, phone_number, sms_enabled, timezone, updated_at
---   sms_usage_logs    user_id, phone_number, message, message_sid, status, error_code text, created_at
+--   sms_usage_logs    id, user_id, phone_number, message, message_sid, status, error_code text, created_at
 --   sms_retry_queue   id, user_id, phone_number, message, message_sid (of the last send), status, error_code text,
 --                     retry_count (retries that were made), next_retry_at, created_at, updated_at
 

@@ -124,6 +124,10 @@ def test_a_number_of_no_known_area_has_the_contiguous_zones_of_the_country(numbe
     assert names(number) == CONTIGUOUS["1"]
 
 
+def test_a_stated_zone_is_read_without_its_case_as_postgres_does() -> None:
+    assert names("+447700900123", "america/new_york") == {"America/New_York"}
+
+
 def test_a_stated_zone_precedes_the_number_and_an_unreadable_one_does_not_count() -> None:
     assert names("+14157770123", "Asia/Kolkata") == {"Asia/Kolkata"}
     assert names("+14157770123", "Mars/Olympus") == names("+14157770123", "") == {"America/Los_Angeles"}

@@ -28,11 +28,13 @@ def from_url(url: str) -> str:
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        # libpq's message quotes the URL, and with it the password.
+        given = None
+    # libpq's messages quote the URL, and with it the password. An `@` in the password ends up in the host.
+    if given is None or "@" in str(given.get("host") or "")[1:]:
         raise SettingsError(
             "DATABASE_URL cannot be read: it must be postgresql://user:password@host:port/dbname, and special"
             " characters in the password must be percent-encoded"
-        ) from None
+        )
     given = _spelled(given)
     if _is_rds(given) and "password" not in given:
         given["password"] = _token(given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from functools import cache, lru_cache
 from importlib.resources import files
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 # The contiguous zones of a calling code's main country, where all zones below the code share no hour.
 CONTIGUOUS = {"1": frozenset({"America/New_York", "America/Chicago", "America/Denver", "America/Los_Angeles"})}
@@ -20,9 +20,16 @@ def zones_of(to_number: str, stated: str | None) -> tuple[ZoneInfo, ...]:
         try:
             return (ZoneInfo(stated),)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            pass
+            # Postgres, which takes messages in, reads `america/new_york` too.
+            if name := _by_lower_case().get(stated.lower()):
+                return (ZoneInfo(name),)
     # The zone of a satellite phone is not known: UTC stands for it.
     return tuple(map(ZoneInfo, sorted(_names(to_number) or {"UTC"})))
+
+
+@cache
+def _by_lower_case() -> dict[str, str]:
+    return {name.lower(): name for name in available_timezones()}
 
 
 @lru_cache(maxsize=4096)
