@@ -24,9 +24,10 @@ MAY = {
     "refused": "processing>pending processing>failed processing>expired processing>completed"
     " unknown>pending unknown>failed unknown>expired unknown>completed",
     "opted_out": "processing>failed unknown>failed processing>completed unknown>completed pending>failed",
-    # An unknown message whose text was erased after its end fails when its worker reports at last that it was not sent.
+    # A message that was called off fails when its worker does not send it now. So does an unknown message whose text
+    # was erased after its end, when its worker reports at last.
     "deferred": "processing>pending unknown>pending processing>expired unknown>expired processing>completed"
-    " unknown>failed",
+    " processing>failed unknown>failed",
     "expired": "processing>expired unknown>expired processing>completed",
     "not_sent": "processing>failed unknown>failed processing>completed",
     "receipt delivered": "processing>completed unknown>completed pending>completed failed>completed"

@@ -1,6 +1,7 @@
--- Brings the numbers that earlier releases stored to their one spelling. An impossible number stays as it is. Only a
--- number that goes on with the trunk prefix of its calling code can have a second spelling, so one regular expression passes
--- over nearly every row before sms_number is called.
+-- Brings the numbers that earlier releases stored to their one spelling: those of consents and holds, and of the messages that
+-- may still be sent, which must meet them. An impossible number stays as it is. Only a number that goes on with the trunk
+-- prefix of its calling code can have a second spelling, so one regular expression passes over nearly every row before
+-- sms_number is called.
 do $$
 declare
     suspects text := (
@@ -68,7 +69,13 @@ begin
     update sms_retry.sms_messages m set to_number = s.spelled
     from (
         select id, to_number, sms_retry.sms_number(to_number) as spelled
-        from (select id, to_number from sms_retry.sms_messages where to_number ~ suspects offset 0) suspected
+        from (
+            select m.id, m.to_number from sms_retry.sms_messages m where m.status = 'sent' and m.to_number ~ suspects
+            union all
+            select m.id, m.to_number from sms_retry.sms_retry_queue q join sms_retry.sms_messages m on m.id = q.message_id
+            where q.finished_at is null and m.to_number ~ suspects
+            offset 0
+        ) suspected
     ) s
     where m.id = s.id and s.spelled <> s.to_number;
 end

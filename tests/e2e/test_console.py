@@ -228,7 +228,7 @@ def test_a_message_is_cancelled_only_while_it_waits(stack: Stack, visitor: Visit
     assert "The message is cancelled." in follow(visitor, visitor.post("/do/cancel", message_id=id)).words
     assert "cancelled by hand" in visitor.get(f"/messages/{id}").words
     sent = stack.invoke("send_sms", message(2))["message_id"]
-    assert "Nothing was changed" in follow(visitor, visitor.post("/do/cancel", message_id=sent)).words
+    assert "It is not sent again." in follow(visitor, visitor.post("/do/cancel", message_id=sent)).words
     assert statuses(stack) == {"cancelled": 1, "sent": 1}
 
 

@@ -227,6 +227,12 @@ def test_a_message_on_its_way_is_not_sent_again_after_its_batch_was_cancelled(
     assert store.batch("spring") == {"failed": 2, "unknown": 1}
 
 
+def test_a_failed_message_is_not_requeued_after_its_batch_was_cancelled(db: psycopg.Connection, store: Store) -> None:
+    finish(store, claimed(store, 1, batch="spring"), "refused", code=30003)
+    one(db, "select sms_retry.cancel_sms_batch('spring')")
+    assert one(db, "select sms_retry.requeue_failed_sms(30003, now() - interval '1 hour')") == 0
+
+
 def test_cancelling_a_batch_passes_over_a_row_that_a_worker_claims(
     db: psycopg.Connection, store: Store, database_url: str
 ) -> None:

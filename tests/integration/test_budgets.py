@@ -71,6 +71,18 @@ def test_a_budget_concerns_only_its_scope(
     assert sorted(names[post.to] for post in stand_in.accepted()) == sent
 
 
+@pytest.mark.parametrize(("per", "days"), [("1 month", 28.5), ("1 year", 365.1)])
+def test_an_interval_of_months_or_years_allows_its_budget_once(
+    db: psycopg.Connection, store: Store, per: str, days: float
+) -> None:
+    """A calendar's month or year is over before the 30 or 365.25 days of a budget."""
+    db.execute("select sms_retry.set_sms_budget('account', '*', 3, %s::interval)", [per])
+    db.execute("update sms_retry.sms_budgets set since = now() - make_interval(secs => %s)", [days * 86_400])
+    fill(db, 10)
+    allowed = [claim for _ in range(5) for claim in store.claim_due(2) if claim.budget_until is None]
+    assert len(allowed) == 3
+
+
 def test_a_long_text_costs_its_segments_and_a_shorter_one_goes_instead(
     db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send
 ) -> None:
@@ -143,11 +155,11 @@ def test_the_command_line_sets_shows_and_removes_a_budget(
     main(["budgets"])
     main(["status"])
     shown = capsys.readouterr().out
-    assert shown.count("business default: 1 of 1 segments per 1:00:00") == 2
+    assert shown.count("business default: 1 of 1 segments per 1h") == 2
     main(["budget", "business", "default", "--remove", "--per", "1h"])
     main(["budgets"])
     assert "No budget is set." in capsys.readouterr().out
     actions = db.execute("select action, subject from sms_retry.sms_actions order by id").fetchall()
-    assert actions[0] == ("budget", "business default: 1 segments per 1:00:00")
+    assert actions[0] == ("budget", "business default: 1 segments per 1h")
     runtime.store(timedelta(0)).close()
     runtime.store.cache_clear()

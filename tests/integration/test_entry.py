@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,9 +12,9 @@ import psycopg
 import pytest
 
 from local.waiting import let_time_pass
-from sms_retry import first_send, intake, operate
+from sms_retry import delivery, first_send, intake, operate
 from sms_retry.store import Store
-from sms_retry.values import Message
+from sms_retry.values import Message, Reply
 from tests.integration.examples import (
     MINUTE,
     accepted,
@@ -24,6 +25,7 @@ from tests.integration.examples import (
     in_parallel,
     number,
     one,
+    receipt,
     sid,
     state_of,
     statuses,
@@ -275,6 +277,29 @@ def test_a_first_send_to_an_opted_out_person_blocks_later_messages(db: psycopg.C
     assert statuses(db) == {"failed": 2}
 
 
+def test_a_first_send_that_met_a_stop_concerns_the_business_of_its_sender_until_a_start(
+    db: psycopg.Connection, store: Store
+) -> None:
+    db.execute("select sms_retry.set_sms_sender('+15005550001', business_id => 'acme')")
+    refused = replace(PARCEL, business_id="acme")
+    first_send.take_failed(store, refused, intake.Failed(21610, None), datetime.now(UTC))
+    consents = "select array_agg((business_id, consent)::text) from sms_retry.sms_recipients"
+    assert one(db, consents) == ["(acme,opted_out)"]
+    assert_state(db, 1, message="failed", queue="failed")
+
+    start = Reply("SMstart", PARCEL.to_number, "start", ("+15005550001",))
+    delivery.apply_reply(store, start)
+    assert one(db, consents) == ["(acme,unknown)"]
+
+
+def test_a_first_send_that_is_refused_opts_nobody_out(db: psycopg.Connection, store: Store) -> None:
+    take_in(store, 1, message_key="key")
+    other = replace(PARCEL, message_key="key", body="Another text.")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="message_key belongs to"):
+        first_send.take_failed(store, other, intake.Failed(21610, None), datetime.now(UTC))
+    assert count(db, "sms_recipients") == 0
+
+
 def test_a_message_sent_by_the_application_is_logged_once(db: psycopg.Connection, store: Store) -> None:
     message_id = store.log_sent(PARCEL, sid())
 
@@ -354,6 +379,30 @@ def test_a_cancelled_unknown_message_is_not_sent_again(db: psycopg.Connection, s
 def test_a_sent_message_cannot_be_cancelled(db: psycopg.Connection, store: Store) -> None:
     assert _cancel(db, accepted(store).message_id) == "sent"
     assert _cancel(db, 99) is None
+
+
+def test_a_cancelled_message_that_is_being_sent_or_was_sent_is_not_sent_again(
+    db: psycopg.Connection, store: Store
+) -> None:
+    claim = claimed(store, 1)
+    assert _cancel(db, claim.message_id) == "queued"
+    finish(store, claim, "refused", code=20429, spends=False, delays=(MINUTE,))
+    assert_state(db, claim.message_id, message="failed", queue="failed")
+
+    sent = accepted(store, 2)
+    assert _cancel(db, sent.message_id) == "sent"
+    receipt(store, sid(2), "undelivered", 30003, delays=(MINUTE,))
+    assert_state(db, sent.message_id, message="undelivered", queue="failed")
+
+
+def test_a_message_that_is_scheduled_late_expires_three_days_after_its_time(
+    db: psycopg.Connection, store: Store
+) -> None:
+    later = datetime.now(UTC) + timedelta(days=5)
+    store.queue(replace(PARCEL, scheduled_for=later))
+    store.queue_many(json.dumps([{"to": number(2), "body": "Hello.", "scheduled_for": later.isoformat()}]), None)
+    expiries = "select array_agg(expires_at) from sms_retry.sms_messages"
+    assert one(db, expiries) == [later + timedelta(days=3)] * 2
 
 
 def _cancel(db: psycopg.Connection, message_id: int) -> str | None:

@@ -21,6 +21,7 @@ from sms_retry.values import Answer, Claim, Hold, Message, Receipt, Report, Tick
 from tests import released
 from tests.integration.examples import (
     MINUTE,
+    accepted,
     assert_state,
     claimed,
     count,
@@ -308,6 +309,27 @@ def test_a_receipt_of_the_probe_decides_about_a_hold_that_a_receipt_set(
     finish(store, probe, "accepted", sid=sid())
 
     assert count(db, "sms_holds") == holds
+
+
+def test_a_repeated_receipt_sets_no_hold_again(db: psycopg.Connection, store: Store) -> None:
+    claim = accepted(store)
+    unregistered = Receipt(sid(), "undelivered", 30034, claim.ticket, number())
+    assert delivery.record(store, unregistered, datetime.now(UTC)).hold_set
+    db.execute("select sms_retry.close_sms_hold(scope, key) from sms_retry.sms_holds")
+    assert not delivery.record(store, unregistered, datetime.now(UTC)).hold_set
+    assert count(db, "sms_holds") == 0
+
+
+@pytest.mark.parametrize(("sender", "hold"), [("+14155550001", ("sender", "+14155550001")), (None, ("country", "+1"))])
+def test_a_sender_without_a_registration_holds_no_other_sender(
+    db: psycopg.Connection, store: Store, sender: str | None, hold: tuple[str, str]
+) -> None:
+    claim = store.claim_now(store.queue(Message("+12125550123", "Hello.", kind="otp", sender=sender)))
+    assert claim
+    finish(store, claim, "accepted", sid=sid())
+    told = Receipt(sid(), "undelivered", 30034, claim.ticket, claim.to_number, "+14155550001")
+    delivery.record(store, told, datetime.now(UTC))
+    assert db.execute("select scope, key from sms_retry.sms_holds").fetchall() == [hold]
 
 
 def test_a_probe_that_twilio_lists_as_sent_keeps_a_hold_that_a_receipt_set(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 
 import psycopg
 import pytest
@@ -15,7 +18,19 @@ from sms_retry.policy import Policy
 from sms_retry.store import Store
 from sms_retry.twilio import Send
 from sms_retry.values import Final, Hold, Message, Refused, Retry
-from tests.integration.examples import five_minutes_left, number, one, state_of, statuses, take_in
+from tests.integration.examples import (
+    accepted,
+    claimed,
+    finish,
+    five_minutes_left,
+    number,
+    one,
+    receipt,
+    sid,
+    state_of,
+    statuses,
+    take_in,
+)
 
 
 def limit(db: psycopg.Connection, business_id: str, messages_a_day: int) -> None:
@@ -77,10 +92,11 @@ def sent(db: psycopg.Connection, kind: str, days_ago: int, to_number: str = numb
 
 
 def days_until_allowed(store: Store, kind: str, to_number: str = number()) -> int | None:
-    """Queue and claim a message: the days until the limits allow it, None if they allow it now."""
+    """Queue and claim a message: the days until the limits allow it, None if they allow it now. It is not sent."""
     message_id = store.queue(Message(to_number, "Your parcel is here.", kind=kind))
     claim = store.claim_now(message_id)
     assert claim
+    finish(store, claim, "deferred", delays=(timedelta(days=99),))
     return claim.limited_until and round((claim.limited_until - claim.claimed_at) / timedelta(days=1))
 
 
@@ -110,6 +126,44 @@ def test_the_limit_of_a_kind_counts_beside_the_limit_of_all_kinds(db: psycopg.Co
 
     sent(db, "marketing", 2)
     assert (days_until_allowed(store, "otp"), days_until_allowed(store, "marketing")) == (1, 4)
+
+
+def test_the_claims_of_several_workers_count_together(
+    db: psycopg.Connection, open_store: Callable[[], Store], store: Store
+) -> None:
+    limit(db, "*", 1)
+    ids = [take_in(store) for _ in range(8)]
+    workers = [open_store() for _ in ids]
+    for worker_of_one in workers:
+        worker_of_one.health()
+    start = Barrier(len(ids))
+
+    def claim(one_store: Store, message_id: int) -> bool:
+        start.wait()
+        found = one_store.claim_now(message_id)
+        assert found
+        return found.limited_until is None
+
+    with ThreadPoolExecutor(len(ids)) as threads:
+        assert sum(threads.map(claim, workers, ids)) == 1
+
+
+def test_a_claim_that_is_not_sent_delays_another_message_by_ten_minutes(db: psycopg.Connection, store: Store) -> None:
+    limit(db, "*", 1)
+    claimed(store, 1)
+    other = store.claim_now(take_in(store, 1))
+    assert other
+    assert other.limited_until
+    assert other.limited_until - other.claimed_at == timedelta(minutes=10)
+
+
+def test_a_message_does_not_count_against_its_own_retry(db: psycopg.Connection, store: Store) -> None:
+    limit(db, "*", 1)
+    accepted(store, 1)
+    receipt(store, sid(1), "undelivered", 30003, delays=(timedelta(0),))
+    again = store.claim_now(1)
+    assert again
+    assert again.limited_until is None
 
 
 def test_messages_of_one_claim_count_against_the_limit_of_their_kind(db: psycopg.Connection, store: Store) -> None:

@@ -22,7 +22,7 @@ from sms_retry.matching import Listed, NoAnswer, Page
 from sms_retry.reconcile import Findings
 from sms_retry.store import Store
 from sms_retry.twilio import Credentials, Send, Wire
-from sms_retry.values import Message, Report
+from sms_retry.values import Accepted, Message, Report
 from tests.integration.examples import accepted, assert_state, fill, five_minutes_left, number, sid, statuses, take_in
 from tests.integration.plans import nodes, plan
 
@@ -279,6 +279,25 @@ def test_the_message_of_another_unknown_is_not_a_stranger(
     assert (counts := ask(35)).found == counts.released == 1
     assert_state(db, lost, queue="pending")
     assert_state(db, found, message="sent")
+
+
+def test_an_unknown_does_not_take_the_listed_message_of_an_equal_one_that_is_being_sent(
+    db: psycopg.Connection, store: Store, stand_in: TwilioStandIn, send: Send, ask: Ask
+) -> None:
+    lost = send_unanswered(store, stand_in, send, parcel("The same."), None)
+    let_time_pass(db, minutes=5)
+    stand_in.let_time_pass(300)
+    claim = store.claim_now(store.queue(parcel("The same.")))
+    assert claim
+    answer = send(claim, timedelta(hours=1))
+    assert isinstance(answer, Accepted)
+
+    assert ask(1).found == 0
+    store.finish([Report.accepted(claim.ticket, answer.sid)])
+    assert ask(35).released == 1
+
+    assert_state(db, lost, queue="pending")
+    assert_state(db, claim.message_id, message="sent", provider_sid=answer.sid)
 
 
 def test_of_two_equal_texts_the_accepted_one_is_found_beside_the_refused_one(

@@ -35,7 +35,7 @@ NUMBERS = {
     "+390612345678": "+390612345678",
     "+2105551234": "+2105551234",
 }
-REPAIRS = ("repairs/0001_numbers", "repairs/0002_holds", "repairs/0003_lanes")
+REPAIRS = ("repairs/0001_numbers", "repairs/0002_holds", "repairs/0003_lanes", "repairs/0004_numbers_of_ended")
 OTHER, PERSON = "+4407700900123", "+447700900123"
 
 
@@ -97,6 +97,39 @@ def test_messages_of_release_01_get_their_lanes(old: str, db: psycopg.Connection
     kinds = db.execute("select kind from sms_retry.claim_sms(12)").fetchall()
     assert {kind for (kind,) in kinds[:6]} == {"otp", "emergency"}
     assert {kind for (kind,) in kinds[9:]} == {"marketing"}
+
+
+def test_later_repairs_that_find_no_time_continue_at_the_next_run(
+    old: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db.execute(f"select sms_retry.queue_sms_retry('{OTHER}', 'Hello.') from generate_series(1, 5001)")
+    monkeypatch.setattr("sms_retry.migrate.LATER", 0)
+    assert migrate(old).repairs == REPAIRS[:2]
+    monkeypatch.undo()
+    assert migrate(old).repairs == REPAIRS[2:]
+    lane = "sms_retry.sms_lane('transactional', 'default', null, false)"
+    assert one(db, f"select count(*) from sms_retry.sms_retry_queue where lane <> {lane}") == 0
+    assert migrate(old).repairs == ()
+
+
+def test_a_later_repair_does_not_wait_for_a_row_that_traffic_has_locked(old: str, db: psycopg.Connection) -> None:
+    for number in (OTHER, PERSON):
+        db.execute("select sms_retry.queue_sms_retry(%s, 'Hello.')", [number])
+    lanes = (sql_folder() / "repairs/later/0003_lanes.sql").read_text()
+    migrate(old)
+    db.execute("update sms_retry.sms_retry_queue set lane = hashtext('default')")
+    with psycopg.connect(old) as worker_of_01:
+        worker_of_01.execute("select from sms_retry.sms_retry_queue where id = 1 for update")
+        assert db.execute(lanes).rowcount == 1
+
+
+def test_a_call_of_release_01_that_is_under_way_ends_as_it_began(old: str, db: psycopg.Connection) -> None:
+    """It has the body of release 0.1, and calls the functions that the migration leaves."""
+    entry = "select pg_get_functiondef(oid) from pg_proc where proname = 'queue_sms_retry'"
+    under_way = one(db, entry).replace(".queue_sms_retry(", ".under_way(").replace("queue_sms_retry.", "under_way.")
+    migrate(old)
+    db.execute(under_way)
+    assert one(db, "select sms_retry.under_way(%s, 'Hello.')", [PERSON]) == 1
 
 
 def test_every_number_with_a_second_spelling_is_found(old: str, db: psycopg.Connection) -> None:

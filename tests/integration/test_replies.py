@@ -14,17 +14,19 @@ from local.postgres.server import Server
 from sms_retry import delivery, operate
 from sms_retry.migrate import migrate
 from sms_retry.store import Store
-from sms_retry.values import Receipt, Reply, Ticket
+from sms_retry.values import Claim, Receipt, Reply, Ticket
 from tests import area_codes, released
 from tests.integration.examples import (
     accepted,
     assert_state,
+    fill,
     in_parallel,
     number,
     one,
     sid,
     state_of,
     take_in,
+    unknown,
     wait_until_blocked,
 )
 
@@ -133,6 +135,37 @@ def test_no_reply_ends_the_opt_out_of_an_operator(db: psycopg.Connection, store:
         operate.set_consent(store, "anna", "*", number(), "opted_out")
         hear(store, *stops_after, "start")
         assert consent(db) == "opted_out"
+
+
+def test_a_stop_that_meets_the_release_of_an_unknown_message_is_stored(
+    db: psycopg.Connection, open_store: Callable[[], Store]
+) -> None:
+    fill(db, 3_000)
+    db.execute("update sms_retry.sms_messages set to_number = %s", [number()])
+    stores = open_store(), open_store()
+    for n in range(10):
+        db.execute("delete from sms_retry.sms_recipients")
+        claim = unknown(stores[0], 1, message_key=f"key-{n}")
+        # The stop locks the 3,000 messages first, so that the release commits after it began and before its end.
+        db.execute(
+            "update sms_retry.sms_retry_queue set claimed_at = now() - interval '1 hour' where id = %s", [claim.id]
+        )
+        db.execute("update sms_retry.sms_retry_queue set status = 'pending', finished_at = null where id <= 3000")
+
+        def act(which: int, claim: Claim = claim) -> object:
+            return hear(stores[0], "stop") if which == 0 else stores[1].release_unknown([claim.ticket], ["absent"])
+
+        in_parallel(2, act)
+        assert consent(db) == "opted_out"
+
+
+def test_a_repeated_receipt_opts_nobody_out_again(db: psycopg.Connection, store: Store) -> None:
+    accepted(store)
+    stop = Receipt(sid(), "undelivered", 21610, None, number())
+    delivery.record(store, stop, one(db, "select now()"))
+    hear(store, "start")
+    assert delivery.record(store, stop, one(db, "select now()")).answer == "repeated"
+    assert consent(db) == "unknown"
 
 
 def test_a_start_leaves_the_opt_out_from_one_business(db: psycopg.Connection, store: Store) -> None:

@@ -14,7 +14,7 @@ from local.waiting import let_time_pass
 from sms_retry import health
 from sms_retry.store import Store
 from sms_retry.values import Claim, Hold, Message, Report
-from tests.integration.examples import accepted, assert_state, finish, in_parallel, number, one, sid
+from tests.integration.examples import accepted, assert_state, finish, in_parallel, number, one, receipt, sid
 
 A, B = "+15005550001", "+15005550002"
 HOUR = timedelta(hours=1)
@@ -335,6 +335,48 @@ def test_a_wrong_sender_is_refused_in_a_sentence(db: psycopg.Connection, given: 
     set_sender(db, A, business_id="acme")
     with pytest.raises(psycopg.errors.InvalidParameterValue, match=f"nothing was stored: .*{fault}"):
         set_sender(db, **given)
+
+
+@pytest.mark.parametrize("again", ["requeued", "retried by hand", "reported by a receipt"])
+def test_a_message_that_ended_has_the_pace_that_its_sender_has_since(
+    db: psycopg.Connection, store: Store, again: str
+) -> None:
+    for n in range(1, 6):
+        claim = store.claim_now(*queue(store, 1, n))
+        assert claim
+        if again == "reported by a receipt":
+            finish(store, claim, "accepted", sid=sid(n))
+        else:
+            finish(store, claim, "refused", code=30001)
+    set_sender(db, segments_per_second=1)
+
+    for n in range(1, 6):
+        match again:
+            case "requeued":
+                db.execute("select sms_retry.requeue_failed_sms(30001, now() - interval '1 hour')")
+            case "retried by hand":
+                db.execute("select sms_retry.retry_sms_now(%s)", [n])
+            case _:
+                receipt(store, sid(n), "undelivered", 30003, delays=(timedelta(0),))
+
+    assert one(db, "select count(*) from sms_retry.sms_retry_queue where status = 'pending'") == 5
+    let_time_pass(db, seconds=1)
+    assert 1 <= len(let_go(store)) <= 2
+
+
+def test_no_worker_waits_while_the_messages_of_a_sender_move(
+    db: psycopg.Connection, database_url: str, store: Store
+) -> None:
+    claims = [store.claim_now(message_id) for message_id in queue(store, 2, sender=B)]
+    set_sender(db, B, segments_per_second=5)
+    accepted(store, 9)
+    with psycopg.connect(database_url) as operator:
+        operator.execute("select sms_retry.set_sms_sender(%s, segments_per_second => 1)", [A])
+        assert store._once("select set_config('lock_timeout', '1s', false)", [])
+        for claim, outcome in zip(claims, ("refused", "deferred"), strict=True):
+            assert claim
+            finish(store, claim, outcome, delays=(HOUR,))
+        assert receipt(store, sid(9), "undelivered", 30003) == "settled"
 
 
 def test_more_than_4095_paced_senders_are_refused(db: psycopg.Connection) -> None:

@@ -91,6 +91,15 @@ WRONG = [
         [{"body": wrong, "content_sid": f"HX{'0' * 32}"} for wrong in (5, [], "x" * 1601)],
     ),
     ("expires_at must be an ISO 8601 time of the years 2000 to 9998", [{"expires_at": "1999-12-31T23:59:59+00:00"}]),
+    ("media_urls", [{"media_urls": [f"https://example.com/{wrong}"]} for wrong in ("\0", "\ud83d", "two words")]),
+    (
+        "content_variables",
+        [{"content_sid": f"HX{'0' * 32}", "content_variables": {"1": wrong}} for wrong in (1e999, "\0", "\ud83d")],
+    ),
+    (
+        "expires_at must be later",
+        [{"scheduled_for": "2026-02-01T09:00:00+00:00", "expires_at": "2026-01-31T09:00:00+00:00"}],
+    ),
     ("sent must not", [{"sent": {"provider_sid": SID}, "failed": {"error_code": 30003}}]),
     ("colour is not a field", [{"colour": "red"}]),
     ("to_number is not a field", [{"to_number": "+491761234567"}]),

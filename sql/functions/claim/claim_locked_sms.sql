@@ -13,6 +13,8 @@ declare
     has_accounts boolean := exists (select from sms_senders where account is not null);
 begin
     if exists (select from sms_holds where until <= now()) then
+        -- Two claims at once lock several holds in one order.
+        perform from sms_holds where until <= now() order by scope, key for update;
         update sms_holds h
         set until = now() + h.wait, probe_id = probe.id, probe_attempt = probe.attempt
         from (
@@ -27,6 +29,15 @@ begin
             order by o.scope, o.key, q.scheduled_for, q.id
         ) probe
         where h.scope = probe.scope and h.key = probe.key and h.until <= now();
+    end if;
+
+    if has_limits then
+        -- Two claims at once must not each find room for the same person's last message.
+        perform pg_advisory_xact_lock(hashtextextended(person.to_number, 0)) from (
+            select distinct m.to_number from sms_retry_queue q join sms_messages m on m.id = any (array[q.message_id])
+            where q.id = any (ids)
+            order by m.to_number
+        ) person;
     end if;
 
     if has_budgets then
@@ -55,24 +66,32 @@ begin
         -- A worker of release 0.1 defers a message beyond a budget as one beyond a limit.
         greatest(case when has_budgets then q.budget_until end,
             case when has_limits and m.kind <> 'emergency' then (
-            -- Counts the messages of the last `per`, and the earlier ones of this claim, which are about to be sent.
-            select max(coalesce(
-                (select sent.sent_at + l.per from sms_messages sent
-                    where sent.to_number = m.to_number and l.business_id in ('*', sent.business_id)
-                        and l.kind in ('*', sent.kind) and sent.kind <> 'emergency' and sent.sent_at > now() - l.per
-                    order by sent.sent_at desc offset greatest(l.messages_a_day - before.n, 1) - 1 limit 1),
-                case when before.n >= l.messages_a_day then now() + l.per end))
+            -- Counts the other messages of the last `per`, and those that are about to be sent: the earlier ones of this claim,
+            -- and then also the claimed ones of other workers, which may not be sent. Ten minutes later that is known.
+            select max(case when before.includes_others and until.at > now() + interval '10 minutes'
+                then now() + interval '10 minutes' else until.at end)
             from sms_limits l
             cross join lateral (
                 select sms_region(coalesce(own.region, everybodys.region), m.to_number) as code offset 0
             ) region
             cross join lateral (
-                select count(*) as n
-                from sms_retry_queue other join sms_messages o on o.id = other.message_id
-                where other.id = any (ids) and other.id < q.id and o.to_number = m.to_number
+                select unnest(array[count(*) filter (where other.id = any (ids)), count(*)]) as n,
+                    unnest(array[false, true]) as includes_others
+                from sms_messages o join sms_retry_queue other on other.message_id = any (array[o.id])
+                where o.to_number = m.to_number and o.status = 'queued'
+                    and (other.id = any (ids) and other.id < q.id or other.status = 'processing' and other.id <> all (ids))
                     and l.business_id in ('*', o.business_id)
                     and l.kind in ('*', o.kind) and o.kind <> 'emergency'
             ) before
+            cross join lateral (
+                select coalesce(
+                    (select sent.sent_at + l.per from sms_messages sent
+                        where sent.to_number = m.to_number and l.business_id in ('*', sent.business_id)
+                            and l.kind in ('*', sent.kind) and sent.kind <> 'emergency' and sent.sent_at > now() - l.per
+                            and sent.id <> m.id
+                        order by sent.sent_at desc offset greatest(l.messages_a_day - before.n, 1) - 1 limit 1),
+                    case when before.n >= l.messages_a_day then now() + l.per end) as at
+            ) until
             where l.business_id in ('*', m.business_id) and l.kind in ('*', m.kind)
                 -- A limit of US concerns US-FL too.
                 and (l.region = '*' or l.region in (region.code, split_part(region.code, '-', 1)))

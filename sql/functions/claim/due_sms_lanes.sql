@@ -50,7 +50,7 @@ begin
                 order by q.lane, q.scheduled_for, q.id
                 limit 1
             ) next on true
-            where w.part <= cardinality(highs) and w.found < limit_count and w.visits < limit_count + 1000
+            where w.part <= cardinality(highs) and w.found < limit_count and w.visits < limit_count::bigint + 1000
         )
         select array_agg(lane::int) from walk where is_due);
 end

@@ -76,8 +76,8 @@ begin
     ),
     checked as materialized (
         select g.*, nullif(concat_ws('; ', g.fault,
-            sms_faults(g.to_number, g.body, g.business_id, g.kind, g.on_unknown, g.scheduled_for, g.expires_at, g.sender,
-                g.batch, g.media_urls, g.content_sid, g.content_variables),
+            sms_message_faults(g.to_number, g.body, g.business_id, g.kind, g.on_unknown, g.scheduled_for, g.expires_at,
+                g.sender, g.batch, g.media_urls, g.content_sid, g.content_variables),
             case when g.is_scheduled and g.scheduled_for is null or g.expires and g.expires_at is null
                 then 'scheduled_for and expires_at must be ISO 8601 times with an offset from UTC' end,
             case when g.time_zone is not null and not sms_zone_is_known(g.time_zone)
@@ -128,7 +128,7 @@ begin
              sender, batch, segments, media_urls, content_sid, content_variables)
         overriding system value
         select f.id, f.message_key, f.business_id, f.to_number, f.body, f.kind, f.on_unknown, f.time_zone,
-            coalesce(f.expires_at, now() + interval '3 days'), case when f.opted_out then 'failed' else 'queued' end,
+            coalesce(f.expires_at, greatest(now(), f.scheduled_for) + interval '3 days'), case when f.opted_out then 'failed' else 'queued' end,
             f.origin, f.batch, sms_segments(f.body), f.media_urls, f.content_sid, f.content_variables
         from fresh f
         -- Two calls with the same keys insert them in the same order, so that they do not deadlock.

@@ -43,7 +43,8 @@ declare
                    case when has_failed and not is_final
                        then now() + coalesce(queue_sms_retry.delays[1], interval '1 minute') end,
                    now());
-    expiry     timestamptz := coalesce(queue_sms_retry.expires_at, now() + interval '3 days');
+    expiry     timestamptz := coalesce(queue_sms_retry.expires_at,
+                   greatest(now(), queue_sms_retry.scheduled_for) + interval '3 days');
     opted_out  boolean := (
                    select sms_consent(own.consent, everybodys.consent) = 'opted_out' or queue_sms_retry.kind = 'marketing'
                        and sms_consent(own.consent, everybodys.consent) <> 'opted_in'
@@ -54,7 +55,7 @@ declare
                        and everybodys.business_id = '*');
     queued     text := case when opted_out or is_final then 'failed' when has_failed and due >= expiry then 'expired'
                    else 'pending' end;
-    faults     text := nullif(concat_ws('; ', sms_faults(spelled, kept, queue_sms_retry.business_id,
+    faults     text := nullif(concat_ws('; ', sms_message_faults(spelled, kept, queue_sms_retry.business_id,
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
                    queue_sms_retry.expires_at, queue_sms_retry.sender, queue_sms_retry.batch, queue_sms_retry.media_urls,
                    queue_sms_retry.content_sid, queue_sms_retry.content_variables),

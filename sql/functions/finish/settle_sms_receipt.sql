@@ -12,7 +12,8 @@ begin
         array[queue_id], array[attempt], array[outcome], array[event.message_sid], array[event.error_code],
         error_messages => null, http_statuses => null, request_ids => null,
         delays => array[event.delays::text], spends => array[event.spends], reasons => array[event.reason]);
-    if event.reason = 'opted_out' then
+    -- A receipt that is repeated after a START opts nobody out again.
+    if event.reason = 'opted_out' and (settled or event.received_at = now()) then
         perform opt_out_sms_refusers(array[queue_id], array[outcome], array[event.reason]);
     end if;
     return settled;

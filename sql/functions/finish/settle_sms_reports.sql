@@ -180,6 +180,11 @@ begin
         attempt = q.attempt + (j.was = 'completed' and j.becomes = 'unknown')::int,
         reason = j.reason_after,
         last_error_code = coalesce(j.code, q.last_error_code),
+        -- set_sms_sender moves only messages that wait or are claimed.
+        lane = case when j.becomes = 'pending' and j.was in ('completed', 'failed') then (
+                select sms_lane(m.kind, m.business_id, m.sender, m.media_urls is not null or m.content_sid is not null)
+                from sms_messages m where m.id = j.message_id)
+            else q.lane end,
         finished_at = case
             when j.becomes in ('pending', 'processing', 'unknown') then null
             when j.becomes = j.was then q.finished_at

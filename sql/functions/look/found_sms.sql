@@ -12,6 +12,10 @@ as $$
         select (select m.business_id from sms_messages m
             where m.message_key is not null and m.business_id > b.business_id order by m.business_id limit 1)
         from businesses b where b.business_id is not null
+    ),
+    -- Found first, then sorted, as in sms_of_same_person.
+    theirs as materialized (
+        select m.id from sms_messages m where m.to_number = coalesce(sms_number(found_sms.number), found_sms.number)
     )
     select m.id, 'id' from sms_messages m where m.id = case when word ~ '^[0-9]{1,18}$' then word::bigint end
     union all
@@ -22,6 +26,5 @@ as $$
     union all
     select max(m.id), 'batch' from sms_messages m where m.batch = word having max(m.id) is not null
     union all
-    select max(m.id), 'number' from sms_messages m where m.to_number = coalesce(sms_number(found_sms.number), found_sms.number)
-    having max(m.id) is not null;
+    select max(t.id), 'number' from theirs t having max(t.id) is not null;
 $$;

@@ -38,12 +38,13 @@ begin
     if ended >= cancel_sms_batch.limit_count then
         return ended;
     end if;
-    -- A worker, an answer or a receipt may still report that one of these failed. Release 0.1 reads max_retries only.
+    -- A worker, an answer or a receipt may still report that one of these failed, and a failed one may be requeued by its
+    -- code. Release 0.1 reads max_retries only.
     with theirs as materialized (
         select q.id
         from sms_messages m join sms_retry_queue q on q.message_id = m.id
-        where m.batch = cancel_sms_batch.batch and m.status in ('queued', 'unknown', 'sent')
-            and (q.status in ('processing', 'unknown') or q.status = 'completed' and m.status = 'sent')
+        where m.batch = cancel_sms_batch.batch and m.status in ('queued', 'unknown', 'sent', 'failed', 'undelivered')
+            and (q.status in ('processing', 'unknown', 'failed') or q.status = 'completed' and m.status = 'sent')
             and q.reason is distinct from 'called_off'
         order by q.id
         for update of q skip locked

@@ -1,4 +1,5 @@
--- Calls a message off: a waiting one ends as cancelled, an unknown one is not sent again. Returns the message's status.
+-- Calls a message off: a waiting one ends as cancelled, and one that is being sent, was sent or may have been sent is not sent
+-- again. Returns the message's status.
 create or replace function sms_retry.cancel_sms_retry(message_id bigint) returns text
 language plpgsql security definer set search_path = sms_retry, pg_temp
 as $$
@@ -15,7 +16,9 @@ begin
 
     -- Release 0.1, which may run again after a rollback, does not read the reason, but does read that no retry is left.
     update sms_retry_queue q set reason = 'called_off', max_retries = q.retry_count
-    where q.message_id = cancel_sms_retry.message_id and q.status = 'unknown';
+    from sms_messages m
+    where q.message_id = cancel_sms_retry.message_id and m.id = q.message_id
+        and (q.status in ('processing', 'unknown') or q.status = 'completed' and m.status = 'sent');
 
     with message as (
         update sms_messages m set status = 'cancelled', updated_at = now()

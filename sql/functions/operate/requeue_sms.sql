@@ -6,10 +6,13 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 as $$
 #variable_conflict use_column
 begin
+    -- The sender may have another lane than when the message failed.
     update sms_retry_queue q
     set status = 'pending', scheduled_for = now(), finished_at = null, reason = 'by_hand',
-        retry_count = q.retry_count + 1, max_retries = q.retry_count + 1
-    where q.id = any (ids);
+        retry_count = q.retry_count + 1, max_retries = q.retry_count + 1,
+        lane = sms_lane(m.kind, m.business_id, m.sender, m.media_urls is not null or m.content_sid is not null)
+    from sms_messages m
+    where q.id = any (ids) and m.id = any (array[q.message_id]);
 
     update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now()
     from sms_retry_queue q

@@ -11,8 +11,11 @@ begin
     set status = 'pending', scheduled_for = now(), claimed_at = null, finished_at = null,
         reason = case when q.status = 'pending' then q.reason else 'by_hand' end,
         retry_count = q.retry_count + (q.status <> 'pending')::int,
-        max_retries = case q.status when 'pending' then q.max_retries else q.retry_count + 1 end
-    where q.message_id = retry_sms_now.message_id
+        max_retries = case q.status when 'pending' then q.max_retries else q.retry_count + 1 end,
+        -- The sender may have another lane than when the message failed.
+        lane = sms_lane(m.kind, m.business_id, m.sender, m.media_urls is not null or m.content_sid is not null)
+    from sms_messages m
+    where q.message_id = retry_sms_now.message_id and m.id = q.message_id
         and (q.status in ('pending', 'failed') or q.status = 'unknown' and force) and not q.body_erased;
     due := found;
 

@@ -29,8 +29,8 @@ begin
     if faults <> '' then
         raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
     end if;
-    -- Two calls at once must not choose the same number.
-    lock table sms_senders in share row exclusive mode;
+    -- Two calls at once must not choose the same number. Workers may write the table meanwhile.
+    lock table sms_senders in share update exclusive mode;
     select s.* into before from sms_senders s where s.sender = set_sms_sender.sender;
     if set_sms_sender.segments_per_second is not null or set_sms_sender.account is not null then
         number := coalesce(before.number, (

@@ -5,25 +5,29 @@ language plpgsql set search_path = sms_retry, pg_temp
 as $$
 #variable_conflict use_column
 declare
+    theirs  bigint[];
     stopped int;
 begin
-    with theirs as materialized (
+    -- The rows are locked in an earlier statement: an update of a row that was released after the start of its own
+    -- statement would first be checked in its former version, and refused.
+    select array_agg(id) into theirs from (
         -- A locked row is being claimed or settled: this claim or the next one sees the opt-out.
-        select q.id, q.message_id, q.status
+        select q.id
         from sms_retry_queue q join sms_messages m on m.id = q.message_id
         where m.to_number = end_sms_of_refuser.phone_number
             and end_sms_of_refuser.business_id in ('*', m.business_id)
             and q.status in ('pending', 'unknown')
         order by q.id
         for update of q skip locked
-    ),
-    unknown as (
+    ) locked;
+
+    with unknown as (
         update sms_retry_queue q set reason = 'opted_out'
-        from theirs where q.id = theirs.id and theirs.status = 'unknown' and q.reason is distinct from 'called_off'
+        where q.id = any (theirs) and q.status = 'unknown' and q.reason is distinct from 'called_off'
     ),
     ended as (
         update sms_retry_queue q set status = 'failed', reason = 'opted_out', finished_at = now()
-        from theirs where q.id = theirs.id and theirs.status = 'pending'
+        where q.id = any (theirs) and q.status = 'pending'
         returning q.message_id
     ),
     messages as (

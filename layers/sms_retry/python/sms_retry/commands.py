@@ -93,15 +93,14 @@ def cancel(given: Namespace) -> Result:
     match became:
         case "cancelled":
             return Result({"status": became}, f"Message {given.message_id} is cancelled.")
-        case "unknown":
-            shown = f"Message {given.message_id} may have been sent already. It is not sent again."
-            return Result({"status": became}, shown)
+        case "queued" | "sent" | "unknown":
+            # A message that waits would be cancelled: a queued one is being sent.
+            may = {"queued": "is being sent", "sent": "was sent", "unknown": "may have been sent already"}[became]
+            return Result({"status": became}, f"Message {given.message_id} {may}. It is not sent again.")
         case None:
             raise _no_such(given.message_id)
         case _:
-            # A message that waits would be cancelled.
-            now = "being sent" if became == "queued" else became
-            raise CannotBeDone(f"message {given.message_id} cannot be cancelled: it is {now}")
+            raise CannotBeDone(f"message {given.message_id} cannot be cancelled: it is {became}")
 
 
 def requeue(given: Namespace) -> Result:
@@ -123,7 +122,8 @@ def hold(given: Namespace) -> Result:
     operate.hold(store, _actor(given, store), given.scope, given.key, wait, given.reason)
     until = datetime.now(UTC) + wait
     shown = (
-        f"The hold is set. Nothing is sent there before {terminal.instant(until)} (UTC); then one message probes it."
+        f"The hold on {_place(given)} is set. Nothing is sent there before {terminal.instant(until)} (UTC); then one"
+        " message probes it."
     )
     return Result({"held_until": until}, shown)
 
@@ -274,6 +274,12 @@ def _story(store: Store, message_id: int) -> list[StoryStep]:
 
 def _without_numbers(text: str | None) -> str | None:
     return text and operate.without_numbers(text)
+
+
+def _place(given: Namespace) -> str:
+    if given.key == "*":
+        return {"account": "the main account", "sender": "TWILIO_SENDER"}[given.scope]
+    return f"the {given.scope} {operate.masked(given.key) if given.scope == 'recipient' else given.key}"
 
 
 def _messages(number: int) -> str:

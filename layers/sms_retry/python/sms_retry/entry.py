@@ -16,7 +16,8 @@ EXPIRES_AFTER = timedelta(days=3)
 
 def check_hours(store: Store, message: Message, overrides: Overrides, now: datetime) -> None:
     """Raise InvalidEvent for a message that no worker could send. A message that is stored already is left alone."""
-    due, expires_at = max(now, message.scheduled_for or now), message.expires_at or now + EXPIRES_AFTER
+    due = max(now, message.scheduled_for or now)
+    expires_at = message.expires_at or due + EXPIRES_AFTER
     if message.kind in ALWAYS_OPEN or expires_at <= due:
         return
     hours = SendingHours.of(overrides.hours)

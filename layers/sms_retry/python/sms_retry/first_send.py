@@ -18,7 +18,8 @@ def take_failed(store: Store, message: Message, failed: Failed, now: datetime) -
     if isinstance(verdict, Ask):
         return store.log_sent(message, None)
     if isinstance(verdict, StopSending):
-        store.set_consent("*", message.to_number, "opted_out")
+        message = replace(message, scheduled_for=None)
+        return store.queue_refused(message, failed.error_code, failed.error_message, verdict.delays)
     delays = verdict.delays
     if not verdict.spends:
         # The failure may concern the application's own account or sender only, so our first send finds that out. SQL

@@ -27,7 +27,7 @@ NOTHING_STORED = "nothing was stored: "
 # `*` is the sender of the deployment.
 SENDER = re.compile(rf"\*|{settings.SENDER.pattern}")
 SENDER_FORMS = "a number in E.164, a short code, a name of up to 11 letters and digits, or MG and 32 hexadecimal digits"
-# SQL's sms_faults accepts the same templates.
+# SQL's sms_message_faults accepts the same templates.
 CONTENT_SID = re.compile("HX[0-9a-fA-F]{32}")
 URL = re.compile(r"https://\S{1,1992}")
 SID = re.compile(r"(SM|MM)[0-9a-fA-F]{32}")
@@ -87,6 +87,8 @@ def read(event: Mapping[str, Any], allows_first_send: bool = True) -> tuple[Mess
         content_sid=content_sid,
         content_variables=fields.variables("content_variables"),
     )
+    if message.scheduled_for and message.expires_at and message.expires_at <= message.scheduled_for:
+        fields.wrong("expires_at", "must be later than scheduled_for")
     first_send = _first_send(fields) if allows_first_send else None
     known = {"to", "body", *Message.__dataclass_fields__} - {"to_number"}
     fields.check(known | {"failed", "sent"} if allows_first_send else known)
@@ -189,7 +191,7 @@ class _Fields:
         if value is None:
             return None
         given = value if isinstance(value, list) and 1 <= len(value) <= MOST_MEDIA else []
-        if not given or not all(isinstance(url, str) and URL.fullmatch(url) for url in given):
+        if not given or not all(isinstance(url, str) and _is_url(url) for url in given):
             self.wrong(name, f"must be a list of 1 to {MOST_MEDIA} https URLs")
         return tuple(given)
 
@@ -198,10 +200,13 @@ class _Fields:
         value = self.event.get(name)
         if value is None:
             return None
-        text = json.dumps(value, ensure_ascii=False)
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            text = "\0"
         is_storable = not UNSTORABLE.search(text) and "\\u0000" not in text
         if not (isinstance(value, dict) and is_storable and self.event.get("content_sid")):
-            self.wrong(name, "must be a JSON object, beside a content_sid")
+            self.wrong(name, f"must be a JSON object, beside a content_sid{STORABLE}")
         return text
 
     def body(self, name: str, required: bool = True) -> str:
@@ -246,7 +251,7 @@ class _Fields:
             instant = datetime.fromisoformat(value) if value is not None else None
         except (ValueError, TypeError):
             instant = None
-        # SQL's sms_faults accepts the same years.
+        # SQL's sms_message_faults accepts the same years.
         if value is not None and (instant is None or instant.tzinfo is None or not 2000 <= instant.year < 9999):
             forms = "of the years 2000 to 9998 with an offset from UTC, such as 2026-01-31T09:00:00+00:00"
             self.wrong(name, f"must be an ISO 8601 time {forms}")
@@ -261,3 +266,7 @@ class _Fields:
                 self.wrong(shown, "is not a field of this event")
         if self.faults:
             raise InvalidEvent(NOTHING_STORED + "; ".join(self.faults))
+
+
+def _is_url(text: str) -> bool:
+    return bool(URL.fullmatch(text)) and not UNSTORABLE.search(text)

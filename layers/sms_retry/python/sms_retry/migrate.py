@@ -1,19 +1,21 @@
 """Brings the database to this release, in one transaction: migrations, data, functions, repairs of rows.
 
 Each migration runs once, data and functions run each time. A repair needs the functions. It runs once, and again after
-the deploy of a release that does not know it, which may have written such rows again.
+the deploy of a release that does not know it, which may have written such rows again. Repairs of many rows run later:
+the tables are locked until the transaction ends, and traffic waits.
 
 The migrator is a guest. It creates only objects that are missing, and drops only functions of earlier releases.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -36,6 +38,9 @@ TRAFFIC = ("sms_retry_queue", "sms_messages", "sms_attempts", "sms_recipients", 
 # While a migration waits for a lock, all later statements on that table wait too: then it lets them pass, and begins
 # again.
 LOCK_TIMEOUT = "5s"
+
+# Seconds for the later repairs. The next run continues.
+LATER = 120.0
 
 # Until the end of the transaction. The files mean the same under all other settings of the role.
 SETTINGS = """
@@ -79,7 +84,7 @@ COMMENTS = re.compile(r"\A(?:\s|--[^\n]*|/\*.*?\*/)*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """The new migrations; the number of functions; the signatures of the dropped functions; the repairs."""
+    """The new migrations; the number of functions; the signatures of the dropped functions; the finished repairs."""
 
     migrations: tuple[str, ...]
     functions: int
@@ -117,12 +122,13 @@ def migrate(
             with open_session(database_url, connect_timeout=CONNECT_TIMEOUT) as connection:
                 # A snapshot of the whole transaction would not have the rows of the run that this one waited for.
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-                migrated = _migrate(connection, folder)
+                migrated, later = _migrate(connection, folder)
                 if (folder / "functions" / "events").is_dir():
                     rights.grant(connection, roles, runtime_role)
                     if event_types:
                         connection.execute("select sms_retry.subscribe_sms_events(%s)", [list(event_types)])
-                return migrated
+            done = _repair_later(database_url, folder, later)
+            return replace(migrated, repairs=migrated.repairs + done)
         except rights.WrongRole as error:
             raise MigrationError(str(error)) from error
         except (MigrationError, *CONFLICT) as error:
@@ -140,7 +146,8 @@ def role_of(database_url: str) -> str:
     return str(role)
 
 
-def _migrate(connection: psycopg.Connection, folder: Path) -> Migrated:
+def _migrate(connection: psycopg.Connection, folder: Path) -> tuple[Migrated, list[str]]:
+    """All that one transaction does, and the names of the repairs to run after it."""
     functions = sorted((folder / "functions").rglob("*.sql"), key=lambda path: path.name)
     connection.execute(SETTINGS)
     connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
@@ -162,13 +169,41 @@ def _migrate(connection: psycopg.Connection, folder: Path) -> Migrated:
             _run(connection, path, folder)
     names = {path.stem for path in functions}
     dropped = _drop(connection, names, folder)
-    repairs = {f"repairs/{path.stem}": path for path in sorted((folder / "repairs").glob("*.sql"))}
-    connection.execute(FORGET, [list(repairs)])
-    repaired = [name for name in repairs if not names <= defined or name not in applied]
+    repairs, later = _repairs(folder / "repairs"), _repairs(folder / "repairs" / "later")
+    due = [name for name in (*repairs, *later) if not names <= defined or name not in applied]
+    connection.execute(FORGET, [[name for name in (*repairs, *later) if name not in due]])
+    repaired = [name for name in due if name in repairs]
     for name in repaired:
         _run(connection, repairs[name], folder)
         connection.execute(RECORD, [name])
-    return Migrated(tuple(path.stem for path in new), len(functions), tuple(dropped), tuple(repaired))
+    migrated = Migrated(tuple(path.stem for path in new), len(functions), tuple(dropped), tuple(repaired))
+    return migrated, [name for name in due if name in later]
+
+
+def _repairs(folder: Path) -> dict[str, Path]:
+    return {f"repairs/{path.stem}": path for path in sorted(folder.glob("*.sql"))}
+
+
+def _repair_later(database_url: str, folder: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Run each of these repairs until it changes no row; the names of those that are done.
+
+    Each run is a transaction, beside the traffic.
+    """
+    done, give_up = [], time.monotonic() + LATER
+    later = _repairs(folder / "repairs" / "later")
+    with open_session(database_url, connect_timeout=CONNECT_TIMEOUT) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        for name in names:
+            changed = 1
+            while changed and time.monotonic() < give_up:
+                with contextlib.suppress(*CONFLICT), connection.transaction():
+                    connection.execute(SETTINGS)
+                    _enter(connection)
+                    changed = connection.execute(later[name].read_text()).rowcount
+                    if not changed:
+                        connection.execute(RECORD, [name])
+                        done.append(name)
+    return tuple(done)
 
 
 def _enter(connection: psycopg.Connection) -> None:

@@ -26,6 +26,8 @@ CANCELLED_AT_ONCE = 10_000
 # Seven to fifteen digits, as people write a number: `(415) 555-9876`, `+1.415.555.9876`.
 NUMBER = re.compile(r"\+?\(?[0-9](?:[\s().\-/\u2010-\u2015]{0,2}[0-9]){6,14}(?![0-9])")
 
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
 # Called after each batch with the number of messages that are done, and the number of all.
 Progress = Callable[[int, int], None]
 
@@ -114,7 +116,7 @@ def set_sender(
 
 def set_budget(store: Store, actor: str, scope: str, key: str, segments: int | None, per: timedelta) -> None:
     """Allow so many segments in each interval; None removes the budget. Messages that wait for a budget become due."""
-    amount = "none" if segments is None else f"{segments} segments per {per}"
+    amount = "none" if segments is None else f"{segments} segments per {interval(per)}"
     store.set_budget_by_hand(actor, f"{scope} {key}: {amount}", scope, key, segments, per)
 
 
@@ -162,6 +164,12 @@ def doubt(store: Store, actor: str, since: datetime) -> int:
     before it is sent. Returns their number.
     """
     return store.doubt_by_hand(actor, f"since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", since)
+
+
+def interval(per: timedelta) -> str:
+    """An interval as the command line reads it: `30d`, `36h` or `90m`."""
+    seconds = int(per.total_seconds())
+    return next(f"{seconds // size}{unit}" for size, unit in UNITS if seconds % size == 0)
 
 
 def named(cause: Cause) -> str:

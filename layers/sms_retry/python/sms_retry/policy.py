@@ -95,7 +95,8 @@ class Policy:
                 wait = _until_midnight_pacific(now) if strategy == "midnight_pacific" else rule.base
                 scope = "country" if rule.scope == "calling_code" else rule.scope
                 retries = rule.waits if rule.spends and rule.retries else ()
-                return Hold(scope, key, wait, reason, retries) if key else Final(reason)
+                hold = Hold(scope, key or "", wait, reason, retries, is_of_sender=rule.scope == "calling_code")
+                return hold if key else Final(reason)
             case CodeRule(verdict="opt_out"):
                 return StopSending()
             case CodeRule(verdict="unknown"):

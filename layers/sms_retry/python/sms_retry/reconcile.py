@@ -89,6 +89,9 @@ class _Run:
             if isinstance(seen, NoAnswer):
                 continue
             answers += 1
+            if seen.messages and self.store.is_being_sent(row.to_number):
+                # One of the listed messages may be that one.
+                continue
             if match := own(row.body, unfailed(self._unowned(seen)), row.media):
                 self._settle(row, match)
             elif row.has_waited:

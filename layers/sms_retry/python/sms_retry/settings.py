@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 Settings = TypeVar("Settings")
 
 TWILIO_API_URL = "https://api.twilio.com"
-# SQL's sms_faults accepts the same senders, and `*` for that of the deployment. A name has a letter.
+# SQL's sms_message_faults accepts the same senders, and `*` for that of the deployment. A name has a letter.
 SENDER = re.compile(r"\+[1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
 # The host of a function URL of Lambda.
 FUNCTION_URL = re.compile(r"[a-z0-9]+\.lambda-url\.[a-z0-9-]+\.on\.aws")
@@ -289,7 +289,7 @@ class _Reader:
 
     def checked(self, settings: Settings) -> Settings:
         if self.faults:
-            raise SettingsError("the environment is not complete: " + "; ".join(self.faults))
+            raise SettingsError("the environment is not complete: " + "; ".join(dict.fromkeys(self.faults)))
         return settings
 
     def optional(self, name: str) -> str | None:

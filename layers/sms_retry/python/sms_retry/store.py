@@ -111,6 +111,21 @@ class Store(Readings):
         [claim] = self._claim(newer, given, former, given)
         return claim.message_id, claim if claim.id is not None else None
 
+    def queue_refused(
+        self, message: Message, error_code: int, error_message: str | None, delays: Sequence[timedelta]
+    ) -> int:
+        """Opt out the person of a message whose first send met a stop, and queue the message; returns its id."""
+        places, given = _message(message)
+        statement = f"""select sms_retry.queue_sms_retry({places}, error_code => %s, error_message => %s, delays => %s)
+            from sms_retry.opt_out_first_sms_refuser(%s, %s, %s)"""
+        failed = [error_code, error_message, list(delays)]
+        person = [message.to_number, message.sender, message.business_id]
+        rows = _if_defined(self._once, statement, [*given, *failed, *person])
+        if rows is None:
+            self.set_consent("*", message.to_number, "opted_out")
+            return self.queue(message, error_code, error_message, delays)
+        return int(rows[0][0])
+
     def log_sent(self, message: Message, provider_sid: str | None) -> int:
         """Log a message that the application sent itself, or may have sent (no SID); returns its id."""
         places, given = _message(replace(message, scheduled_for=None))
@@ -320,6 +335,11 @@ class Store(Readings):
     def unowned_sids(self, sids: Sequence[str]) -> set[str]:
         """The SIDs among these that no attempt owns."""
         return {sid for (sid,) in self._again("select sms_retry.unowned_sms_sids(%s::text[])", [list(sids)])}
+
+    def is_being_sent(self, to_number: str) -> bool:
+        """Whether a message to this number is being sent now; false on a database of release 0.1."""
+        rows = _if_defined(self._again, "select sms_retry.sms_is_being_sent(%s)", [to_number])
+        return bool(rows and rows[0][0])
 
     def retry_by_hand(self, actor: str, subject: str, message_id: int, force: bool) -> bool:
         """Make one message due now; true if it is."""

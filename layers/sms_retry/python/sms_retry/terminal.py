@@ -11,9 +11,10 @@ from unicodedata import category
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from sms_retry.operate import interval
 from sms_retry.readings import CurrentHold, KnownSender, MessageDetails, Origin, StoryStep, Usage
 
 Shown = str | Group
@@ -51,13 +52,19 @@ FIGURES = {
     },
 }
 
+# Columns of a table that goes into a pipe or a file.
+PIPE = 200
+
 # SQL's sms_retry_health counts these up to a limit.
 COUNTED = {"due": 10_000, "overdue": 10_000, "callbacks_last_hour": 1_000}
 
 
 def show(shown: Shown) -> None:
     text = _printable(shown) if isinstance(shown, str) else shown
-    Console(highlight=False, soft_wrap=isinstance(shown, str)).print(text, markup=False)
+    console = Console(highlight=False, soft_wrap=isinstance(shown, str))
+    if not console.is_terminal:
+        console.width = max(console.width, PIPE)
+    console.print(text, markup=False)
 
 
 def together(*shown: Shown) -> Group:
@@ -71,7 +78,7 @@ def budgets(found: Sequence[dict[str, Any]]) -> str:
     for each in found:
         turns = f", turns at {each['turns_at']:%Y-%m-%d %H:%M %Z}" if each["turns_at"] else ""
         is_spent = "  SPENT: messages wait" if each["spent"] >= each["segments"] else ""
-        amount = f"{each['spent']:,} of {each['segments']:,} segments per {each['per']}"
+        amount = f"{each['spent']:,} of {each['segments']:,} segments per {interval(each['per'])}"
         lines.append(f"{each['scope']} {each['key']}: {amount}{turns}{is_spent}")
     return "\n".join(lines)
 
@@ -192,7 +199,11 @@ def _line(step: StoryStep) -> tuple[str, ...]:
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
-    table = Table(*columns, box=None, show_header=any(columns), header_style="dim", pad_edge=False)
+    # The first column names the row, so it is never cut.
+    first, *others = columns
+    table = Table(
+        Column(first, no_wrap=True), *others, box=None, show_header=any(columns), header_style="dim", pad_edge=False
+    )
     for row in rows:
         table.add_row(*(Text(_printable(value)) for value in row))
     return Group("", Text(_printable(title), "bold"), table)

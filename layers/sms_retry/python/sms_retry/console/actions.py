@@ -26,8 +26,8 @@ NOTICES = {
     "due": "The message is due now. It is sent within a minute.",
     "not_due": "Nothing was changed: only a waiting, failed or unknown message can be sent again.",
     "cancelled": "The message is cancelled.",
-    "never_again": "The message may have been sent already. It is not sent again.",
-    "too_late": "Nothing was changed: only a waiting or unknown message can be cancelled.",
+    "never_again": "The message is being sent, or was sent already. It is not sent again.",
+    "too_late": "Nothing was changed: the message has ended.",
     "batch_cancelled": "Messages cancelled: {n}. No message of the batch is sent again.",
     "batch_not_yet": "Messages cancelled: {n}. Some are left, such as one that is being sent now: cancel again.",
     "requeued": "Due now: {n}.",
@@ -79,8 +79,14 @@ def retry(store: Store, actor: str, fields: Fields) -> Done:
 
 def cancel(store: Store, actor: str, fields: Fields) -> Done:
     id = message_id(store, fields.get("message_id", ""))
-    notices = {"cancelled": "cancelled", "unknown": "never_again"}
-    return Done(f"/messages/{id}", notices.get(operate.cancel(store, actor, id) or "", "too_late"))
+    match operate.cancel(store, actor, id):
+        case "cancelled":
+            notice = "cancelled"
+        case "queued" | "sent" | "unknown":
+            notice = "never_again"
+        case _:
+            notice = "too_late"
+    return Done(f"/messages/{id}", notice)
 
 
 def cancel_batch(store: Store, actor: str, fields: Fields) -> Done:
@@ -233,7 +239,7 @@ def _person(store: Store, fields: Fields) -> tuple[str, str]:
 
 def _require_confirmation(fields: Fields) -> None:
     if fields.get("sure") != "yes":
-        raise InvalidField("Select the checkbox first: this action cannot be undone.")
+        raise InvalidField("Select the checkbox first.")
 
 
 def _is_asked_again(fields: Fields) -> bool:

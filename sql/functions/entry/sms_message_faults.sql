@@ -1,7 +1,7 @@
 -- Names every invalid argument of queue_sms_retry in one text, or returns null. It repeats no value: they are private.
 -- to_number is the result of sms_number, which is null for an impossible number. Postgres inlines this function into
 -- queue_sms_retries as long as it has no subquery.
-create or replace function sms_retry.sms_faults(
+create or replace function sms_retry.sms_message_faults(
     to_number     text,
     body          text,
     business_id   text,
