@@ -13,8 +13,6 @@ declare
     has_accounts boolean := exists (select from sms_senders where account is not null);
 begin
     if exists (select from sms_holds where until <= now()) then
-        -- Two claims at once lock several holds in one order.
-        perform from sms_holds where until <= now() order by scope, key for update;
         update sms_holds h
         set until = now() + h.wait, probe_id = probe.id, probe_attempt = probe.attempt
         from (

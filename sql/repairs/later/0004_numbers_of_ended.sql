@@ -5,7 +5,7 @@ from (
     select id, to_number, sms_retry.sms_number(to_number) as spelled
     from (
         select id, to_number from sms_retry.sms_messages
-        where to_number ~ (
+        where id > %(after)s and id <= %(upto)s and to_number ~ (
             select '^[+](?:' || string_agg(calling_code || '(?:' || trunk_prefix || ')', '|') || ')'
             from sms_retry.sms_calling_codes where trunk_prefix is not null)
         offset 0

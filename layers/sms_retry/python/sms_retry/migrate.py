@@ -39,8 +39,8 @@ TRAFFIC = ("sms_retry_queue", "sms_messages", "sms_attempts", "sms_recipients", 
 # again.
 LOCK_TIMEOUT = "5s"
 
-# Seconds for the later repairs. The next run continues.
-LATER = 120.0
+# Seconds for the later repairs, and the messages that one statement repairs. The next run repeats what is not done.
+LATER, PART = 120.0, 50_000
 
 # Until the end of the transaction. The files mean the same under all other settings of the role.
 SETTINGS = """
@@ -185,25 +185,35 @@ def _repairs(folder: Path) -> dict[str, Path]:
 
 
 def _repair_later(database_url: str, folder: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Run each of these repairs until it changes no row; the names of those that are done.
-
-    Each run is a transaction, beside the traffic.
-    """
+    """Run these repairs beside the traffic, for the newest messages first; the names of those that are done."""
+    if not names:
+        return ()
     done, give_up = [], time.monotonic() + LATER
     later = _repairs(folder / "repairs" / "later")
     with open_session(database_url, connect_timeout=CONNECT_TIMEOUT) as connection:
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        with connection.transaction():
+            _enter(connection)
+            [(newest,)] = connection.execute("select coalesce(max(id), 0) from sms_retry.sms_messages").fetchall()
         for name in names:
-            changed = 1
-            while changed and time.monotonic() < give_up:
-                with contextlib.suppress(*CONFLICT), connection.transaction():
-                    connection.execute(SETTINGS)
+            text = later[name].read_text()
+            if all(_repair_part(connection, text, upto, give_up) for upto in range(newest, 0, -PART)):
+                with connection.transaction():
                     _enter(connection)
-                    changed = connection.execute(later[name].read_text()).rowcount
-                    if not changed:
-                        connection.execute(RECORD, [name])
-                        done.append(name)
+                    connection.execute(RECORD, [name])
+                done.append(name)
     return tuple(done)
+
+
+def _repair_part(connection: psycopg.Connection, text: str, upto: int, give_up: float) -> bool:
+    """Run a repair for the messages with ids up to `upto`; false if the time is over."""
+    while time.monotonic() < give_up:
+        with contextlib.suppress(*CONFLICT), connection.transaction():
+            connection.execute(SETTINGS)
+            _enter(connection)
+            connection.execute(text, {"after": upto - PART, "upto": upto})
+            return True
+    return False
 
 
 def _enter(connection: psycopg.Connection) -> None:

@@ -91,12 +91,12 @@ class Policy:
             case CodeRule(verdict="retry"):
                 return Retry(tuple(_spread(wait, roll) for wait in rule.waits), reason)
             case CodeRule(verdict="hold", strategy=strategy):
-                key = _hold_key(rule.scope, to_number)
+                if not (key := _hold_key(rule.scope, to_number)):
+                    return Final(reason)
                 wait = _until_midnight_pacific(now) if strategy == "midnight_pacific" else rule.base
                 scope = "country" if rule.scope == "calling_code" else rule.scope
                 retries = rule.waits if rule.spends and rule.retries else ()
-                hold = Hold(scope, key or "", wait, reason, retries, is_of_sender=rule.scope == "calling_code")
-                return hold if key else Final(reason)
+                return Hold(scope, key, wait, reason, retries, is_of_sender=rule.scope == "calling_code")
             case CodeRule(verdict="opt_out"):
                 return StopSending()
             case CodeRule(verdict="unknown"):
