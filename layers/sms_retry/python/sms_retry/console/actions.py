@@ -81,12 +81,11 @@ def cancel(store: Store, actor: str, fields: Fields) -> Done:
     id = message_id(store, fields.get("message_id", ""))
     match operate.cancel(store, actor, id):
         case "cancelled":
-            notice = "cancelled"
+            return Done(f"/messages/{id}", "cancelled")
         case "queued" | "sent" | "unknown":
-            notice = "never_again"
+            return Done(f"/messages/{id}", "never_again")
         case _:
-            notice = "too_late"
-    return Done(f"/messages/{id}", notice)
+            return Done(f"/messages/{id}", "too_late")
 
 
 def cancel_batch(store: Store, actor: str, fields: Fields) -> Done:
