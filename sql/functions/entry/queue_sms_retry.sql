@@ -1,7 +1,8 @@
 -- The entry for applications: takes a message in, once per key, and returns its id. White space at the ends of the text is
--- removed. A key of a message with another recipient, text, media or content template is refused. After an opt-out of the person the message fails
--- at once. A message without a sender has the sender of its business, or (null) of the deployment. A message with media or a
--- content template needs no text. With an error_code the first send has failed already:
+-- removed. A key of a message with another recipient, text, media or content template is refused. After an opt-out of the
+-- person the message fails at once. A message without a sender has the sender of its business, or (null) of the deployment. A
+-- message with media or a content template needs no text. Without an expires_at it expires three days after its time. With an
+-- error_code the first send has failed already:
 --   with delays, or null       it waits for the first delay (null: one minute), and has spent a retry
 --   with a scheduled_for       it waits until then, and has spent no retry
 --   with empty delays          it has failed
