@@ -490,6 +490,16 @@ def test_a_stop_to_a_number_of_a_messaging_service_concerns_the_business_of_the_
     assert_state(db, others, message="queued")
 
 
+def test_a_stop_to_a_number_and_a_service_of_two_businesses_concerns_both(db: psycopg.Connection, store: Store) -> None:
+    service = "MG" + "0" * 32
+    set_sender(db, service, business_id="a")
+    set_sender(db, A, business_id="b")
+    for wish, status in (("stop", "opted_out"), ("start", "unknown")):
+        store.take_reply(f"SM{wish}", number(), wish, (service, A))
+        consents = db.execute("select business_id, consent from sms_retry.sms_recipients order by 1").fetchall()
+        assert consents == [("a", status), ("b", status)]
+
+
 @pytest.mark.parametrize("business_id", ["a", None])
 def test_a_refusal_by_the_person_concerns_the_business_of_the_sender(
     db: psycopg.Connection, store: Store, business_id: str | None

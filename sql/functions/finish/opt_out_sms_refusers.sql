@@ -6,7 +6,7 @@ language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = forc
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
 begin
-    perform stop_sms_recipient(sms_business_of(array[stop.sender]), stop.to_number)
+    perform stop_sms_recipient(business, stop.to_number)
     from (
         select distinct m.to_number, coalesce(m.sender, '*') as sender
         from unnest(ids, outcomes, reasons) as t (id, outcome, reason)
@@ -15,6 +15,7 @@ begin
         where t.reason = 'opted_out' and t.outcome in ('refused', 'undelivered', 'failed')
             -- set_sms_consent refuses an impossible number, which an earlier release may have stored.
             and sms_number(m.to_number) is not null
-    ) stop;
+    ) stop
+    cross join lateral sms_businesses_of(array[stop.sender]) business;
 end
 $$;

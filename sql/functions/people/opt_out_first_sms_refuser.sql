@@ -3,8 +3,9 @@
 create or replace function sms_retry.opt_out_first_sms_refuser(phone_number text, sender text, business_id text) returns int
 language sql set search_path = sms_retry, pg_temp
 as $$
-    select stop_sms_recipient(sms_business_of(array[coalesce(
+    select sum(stop_sms_recipient(business, opt_out_first_sms_refuser.phone_number))::int
+    from sms_businesses_of(array[coalesce(
         opt_out_first_sms_refuser.sender,
         (select s.sender from sms_senders s where s.business_id = opt_out_first_sms_refuser.business_id),
-        '*')]), opt_out_first_sms_refuser.phone_number);
+        '*')]) business;
 $$;
