@@ -308,6 +308,13 @@ def test_a_message_sent_by_the_application_is_logged_once(db: psycopg.Connection
     assert store.claim_due(10) == []
 
 
+def test_the_sid_of_a_message_to_another_person_is_refused(db: psycopg.Connection, store: Store) -> None:
+    store.log_sent(PARCEL, sid())
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="provider_sid belongs to a message with another"):
+        store.log_sent(replace(PARCEL, to_number=number(2), message_key="another"), sid())
+    assert count(db, "sms_messages") == 1
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_cancelled_message_cannot_be_retried(db: psycopg.Connection, store: Store, force: bool) -> None:
     message_id = store.queue(PARCEL)

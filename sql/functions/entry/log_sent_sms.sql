@@ -23,10 +23,18 @@ as $$
 declare
     id       bigint;
     queue_id bigint;
+    is_theirs boolean;
 begin
-    select q.message_id into this.id from sms_attempts a join sms_retry_queue q on q.id = a.queue_id
+    select m.id, sms_number(m.to_number) = sms_number(log_sent_sms.to_number) into this.id, is_theirs
+    from sms_attempts a
+    join sms_retry_queue q on q.id = a.queue_id
+    join sms_messages m on m.id = q.message_id
     where a.message_sid = log_sent_sms.provider_sid;
     if this.id is not null then
+        if not is_theirs then
+            raise exception 'nothing was stored: provider_sid belongs to a message with another to_number'
+                using errcode = 'invalid_parameter_value';
+        end if;
         return this.id;
     end if;
 
