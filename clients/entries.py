@@ -71,13 +71,13 @@ ENTRIES = (
     ),
     Entry(
         "cancel_sms_retry",
-        "Call one message off. Returns the message's status.",
+        "Cancel one message. Returns its status. A message that was sent, or is being sent, is not sent again.",
         (Argument("message_id", "bigint", "the id that the message was queued with", required=True),),
         returns="text",
     ),
     Entry(
         "cancel_sms_batch",
-        "Call a batch off. Returns how many messages were cancelled.",
+        "Cancel a batch. Returns how many messages were cancelled. No message of it is sent again.",
         (
             Argument("batch", "text", "the name of the batch", required=True),
             Argument("limit_count", "integer", "the most messages to cancel in one call"),

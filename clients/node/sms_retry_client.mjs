@@ -49,7 +49,7 @@ export async function queue_sms_retries(client, given) {
 }
 
 /**
- * Call one message off. Returns the message's status.
+ * Cancel one message. Returns its status. A message that was sent, or is being sent, is not sent again.
  * @param {Client} client
  * @param {object} given
  * @param {string | number | bigint} given.message_id the id that the message was queued with
@@ -60,7 +60,7 @@ export async function cancel_sms_retry(client, given) {
 }
 
 /**
- * Call a batch off. Returns how many messages were cancelled.
+ * Cancel a batch. Returns how many messages were cancelled. No message of it is sent again.
  * @param {Client} client
  * @param {object} given
  * @param {string} given.batch the name of the batch

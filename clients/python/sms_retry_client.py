@@ -149,7 +149,7 @@ def cancel_sms_retry(
     cursor: Cursor,
     message_id: int,
 ) -> str | None:
-    """Call one message off. Returns the message's status.
+    """Cancel one message. Returns its status. A message that was sent, or is being sent, is not sent again.
 
     message_id  the id that the message was queued with
     """
@@ -167,7 +167,7 @@ def cancel_sms_batch(
     *,
     limit_count: int | None = None,
 ) -> int:
-    """Call a batch off. Returns how many messages were cancelled.
+    """Cancel a batch. Returns how many messages were cancelled. No message of it is sent again.
 
     batch        the name of the batch
     limit_count  the most messages to cancel in one call

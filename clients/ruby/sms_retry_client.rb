@@ -86,7 +86,7 @@ module SmsRetry
     end
   end
 
-  # Call one message off. Returns the message's status.
+  # Cancel one message. Returns its status. A message that was sent, or is being sent, is not sent again.
   # @param connection [PG::Connection]
   # @param message_id [Integer] the id that the message was queued with
   # @return [String, nil]
@@ -97,7 +97,7 @@ module SmsRetry
     decode("text", found.first["cancel_sms_retry"])
   end
 
-  # Call a batch off. Returns how many messages were cancelled.
+  # Cancel a batch. Returns how many messages were cancelled. No message of it is sent again.
   # @param connection [PG::Connection]
   # @param batch [String] the name of the batch
   # @param limit_count [Integer, nil] the most messages to cancel in one call

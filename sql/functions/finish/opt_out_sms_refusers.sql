@@ -13,7 +13,7 @@ begin
         join sms_retry_queue q on q.id = t.id
         join sms_messages m on m.id = q.message_id
         where t.reason = 'opted_out' and t.outcome in ('refused', 'undelivered', 'failed')
-            -- set_sms_consent refuses an impossible number, which an earlier release may have stored.
+            -- No consent is stored for an impossible number, which an earlier release may have stored.
             and sms_number(m.to_number) is not null
     ) stop
     cross join lateral sms_businesses_of(array[stop.sender]) business;

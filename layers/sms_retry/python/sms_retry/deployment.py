@@ -14,6 +14,10 @@ from urllib.request import Request, urlopen
 
 # CloudFormation takes an answer of 4,096 bytes in all.
 LONGEST_REASON = 1000
+HINTS = {
+    "ResourceNotFoundException": "Is it in this region and in this account?",
+    "AccessDeniedException": "If it is encrypted with a key of your own, name that key in SecretsKeyArn.",
+}
 
 
 @contextmanager
@@ -61,12 +65,6 @@ def explained(error: BaseException) -> str | None:
         case BotoCoreError() as unreachable:
             return f"AWS cannot be reached ({type(unreachable).__name__}): in a VPC the functions need a NAT gateway"
     return None
-
-
-HINTS = {
-    "ResourceNotFoundException": "Is it in this region and in this account?",
-    "AccessDeniedException": "If it is encrypted with a key of your own, name that key in SecretsKeyArn.",
-}
 
 
 def _secret() -> str:

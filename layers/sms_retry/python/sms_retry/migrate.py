@@ -123,6 +123,7 @@ def migrate(
                 # A snapshot of the whole transaction would not have the rows of the run that this one waited for.
                 connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
                 migrated, later = _migrate(connection, folder)
+                # Release 0.1 has no room `events`, and no roles.
                 if (folder / "functions" / "events").is_dir():
                     rights.grant(connection, roles, runtime_role)
                     if event_types:

@@ -1,4 +1,4 @@
-"""The SQL functions as methods of one object; those that only read are in `readings`."""
+"""The SQL functions as methods of one object; lists and figures for people are in `readings`."""
 
 from __future__ import annotations
 
