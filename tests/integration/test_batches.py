@@ -233,6 +233,17 @@ def test_a_failed_message_is_not_requeued_after_its_batch_was_cancelled(db: psyc
     assert one(db, "select sms_retry.requeue_failed_sms(30003, now() - interval '1 hour')") == 0
 
 
+def test_a_receipt_that_explains_a_failure_is_recorded_after_its_batch_was_cancelled(
+    db: psycopg.Connection, store: Store
+) -> None:
+    accepted(store, 1, batch="spring")
+    record(store, "undelivered", 1)
+    one(db, "select sms_retry.cancel_sms_batch('spring')")
+    record(store, "undelivered", 1, code=30007)
+    assert one(db, "select error_code from sms_retry.sms_messages") == 30007
+    assert store.batch("spring") == {"undelivered": 1}
+
+
 def test_cancelling_a_batch_passes_over_a_row_that_a_worker_claims(
     db: psycopg.Connection, store: Store, database_url: str
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from local.twilio.stand_in import Refuse, TwilioStandIn
 from local.waiting import let_time_pass
-from sms_retry import runtime, worker
+from sms_retry import operate, runtime, worker
 from sms_retry.__main__ import main
 from sms_retry.store import Store
 from sms_retry.twilio import Send
@@ -81,6 +81,14 @@ def test_an_interval_of_months_or_years_allows_its_budget_once(
     fill(db, 10)
     allowed = [claim for _ in range(5) for claim in store.claim_due(2) if claim.budget_until is None]
     assert len(allowed) == 3
+
+
+def test_a_budget_of_a_year_is_removed_by_the_interval_that_is_shown(db: psycopg.Connection, store: Store) -> None:
+    db.execute("select sms_retry.set_sms_budget('account', '*', 3, '1 year')")
+    [budget] = store.budgets()
+    assert operate.interval(budget.per) == "8766h"
+    operate.set_budget(store, "anna", "account", "*", None, budget.per)
+    assert store.budgets() == []
 
 
 def test_a_long_text_costs_its_segments_and_a_shorter_one_goes_instead(

@@ -320,7 +320,27 @@ def test_a_repeated_receipt_sets_no_hold_again(db: psycopg.Connection, store: St
     assert count(db, "sms_holds") == 0
 
 
-@pytest.mark.parametrize(("sender", "hold"), [("+14155550001", ("sender", "+14155550001")), (None, ("country", "+1"))])
+def test_the_repetition_of_a_receipt_whose_hold_could_not_be_set_sets_it(
+    db: psycopg.Connection, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = accepted(store)
+    unregistered = Receipt(sid(), "undelivered", 30034, claim.ticket, number())
+
+    def fails(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("the database is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "set_hold", fails)
+        with pytest.raises(psycopg.OperationalError):
+            delivery.record(store, unregistered, datetime.now(UTC))
+    assert delivery.record(store, unregistered, datetime.now(UTC)).hold_set
+    assert count(db, "sms_holds") == 1
+
+
+@pytest.mark.parametrize(
+    ("sender", "hold"),
+    [("+14155550001", ("sender", "+14155550001")), (f"MG{'0' * 32}", ("country", "+1")), (None, ("country", "+1"))],
+)
 def test_a_sender_without_a_registration_holds_no_other_sender(
     db: psycopg.Connection, store: Store, sender: str | None, hold: tuple[str, str]
 ) -> None:

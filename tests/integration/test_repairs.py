@@ -113,6 +113,32 @@ def test_later_repairs_that_find_no_time_continue_at_the_next_run(
     assert migrate(old).repairs == ()
 
 
+@pytest.mark.parametrize("again", ["requeue_failed_sms(21211, now() - interval '1 day')", "retry_sms_now(1)"])
+def test_a_failed_message_that_is_sent_again_before_its_repair_meets_the_opt_out(
+    old: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    db.execute("select sms_retry.queue_sms_retry(%s, 'Hello.', error_code => 21211, delays => '{}')", [OTHER])
+    monkeypatch.setattr("sms_retry.migrate.LATER", 0)
+    migrate(old)
+    know(db, "*", PERSON, "opted_out", "2026-01-01")
+    db.execute(f"select sms_retry.{again}")
+    assert one(db, "select consent from sms_retry.claim_sms(1)") == "opted_out"
+
+
+def test_a_later_repair_that_waits_for_a_lock_ends_in_time(
+    old: str, db: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db.execute("select sms_retry.queue_sms_retry(%s, 'Hello.', error_code => 21211, delays => '{}')", [OTHER])
+    monkeypatch.setattr("sms_retry.migrate.LATER", 0)
+    migrate(old)
+    monkeypatch.setattr("sms_retry.migrate.LATER", 1)
+    monkeypatch.setattr("sms_retry.migrate.LOCK_TIMEOUT", "100ms")
+    with psycopg.connect(old) as traffic:
+        traffic.execute("select from sms_retry.sms_messages for update")
+        assert migrate(old).repairs == ("repairs/0003_lanes",)
+    assert migrate(old).repairs == ("repairs/0004_numbers_of_ended",)
+
+
 def test_a_later_repair_does_not_wait_for_a_row_that_traffic_has_locked(old: str, db: psycopg.Connection) -> None:
     for number in (OTHER, PERSON):
         db.execute("select sms_retry.queue_sms_retry(%s, 'Hello.')", [number])

@@ -49,6 +49,16 @@ begin
             doubted_since = null
         where q.id = any (ids)
         returning q.id, q.attempt, q.message_id, q.claimed_at, q.budget_until
+    ),
+    -- The messages of this claim, and those that other workers have claimed; read only for the limits.
+    in_flight as materialized (
+        select q.id, true as in_claim, m.to_number, m.business_id, m.kind
+        from sms_retry_queue q join sms_messages m on m.id = any (array[q.message_id])
+        where q.id = any (ids)
+        union all
+        select q.id, false, m.to_number, m.business_id, m.kind
+        from sms_retry_queue q join sms_messages m on m.id = any (array[q.message_id])
+        where q.status = 'processing' and q.id <> all (ids)
     )
     select q.id, q.attempt, m.id, m.business_id, m.to_number::text, m.body::text, m.kind::text, m.time_zone,
         coalesce(own.time_zone, everybodys.time_zone),
@@ -73,11 +83,10 @@ begin
                 select sms_region(coalesce(own.region, everybodys.region), m.to_number) as code offset 0
             ) region
             cross join lateral (
-                select unnest(array[count(*) filter (where other.id = any (ids)), count(*)]) as n,
+                select unnest(array[count(*) filter (where o.in_claim), count(*)]) as n,
                     unnest(array[false, true]) as includes_others
-                from sms_messages o join sms_retry_queue other on other.message_id = any (array[o.id])
-                where o.to_number = m.to_number and o.status = 'queued'
-                    and (other.id = any (ids) and other.id < q.id or other.status = 'processing' and other.id <> all (ids))
+                from in_flight o
+                where o.to_number = m.to_number and (o.id < q.id or not o.in_claim)
                     and l.business_id in ('*', o.business_id)
                     and l.kind in ('*', o.kind) and o.kind <> 'emergency'
             ) before

@@ -14,7 +14,7 @@ create or replace function sms_retry.due_sms_of_rank(
 language plpgsql set search_path = sms_retry, pg_temp
 as $$
 declare
-    -- The lanes of the rank, see sms_lane. Rank 2 (marketing) has those of release 0.1 too, until they are corrected.
+    -- The lanes of the rank, see sms_lane. Release 0.1 has lanes above all ranks too: rank 2 has them.
     first  bigint := -2147483648 + (rank::bigint << 30);
     last   bigint := case rank when 2 then 2147483647 else first + 1073741823 end;
     own    bigint := first + 536870912;

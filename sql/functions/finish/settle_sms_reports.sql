@@ -52,7 +52,8 @@ begin
         where sms_report_is_believed(t.outcome, t.attempt, q.attempt, q.status, m.status, is_accepted => exists (
                 select from sms_attempts a where a.queue_id = t.id and a.attempt = t.attempt and a.outcome = 'accepted'
                 offset 0),
-            explains => q.reason = 'no_code' and t.code is not null)
+            explains => t.code is not null and (q.reason = 'no_code'
+                or q.reason = 'called_off' and q.status = 'failed' and q.last_error_code is null))
     ),
     judged as materialized (
         select n.*, after.status as becomes, (after.status = 'pending' and n.spends)::int - n.given_back as spent,
@@ -180,8 +181,8 @@ begin
         attempt = q.attempt + (j.was = 'completed' and j.becomes = 'unknown')::int,
         reason = j.reason_after,
         last_error_code = coalesce(j.code, q.last_error_code),
-        -- set_sms_sender moves only messages that wait or are claimed.
-        lane = case when j.becomes = 'pending' and j.was in ('completed', 'failed') then (
+        -- Since the claim the sender may have got another lane, and release 0.1 has lanes of its own.
+        lane = case when j.becomes in ('pending', 'unknown') then (
                 select sms_lane(m.kind, m.business_id, m.sender, m.media_urls is not null or m.content_sid is not null)
                 from sms_messages m where m.id = j.message_id)
             else q.lane end,

@@ -14,7 +14,9 @@ begin
     from sms_messages m
     where q.id = any (ids) and m.id = any (array[q.message_id]);
 
-    update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now()
+    -- An earlier release stored a number as it was given: opt-outs have its one spelling.
+    update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now(),
+        to_number = coalesce(sms_number(m.to_number), m.to_number)
     from sms_retry_queue q
     where q.id = any (ids) and m.id = q.message_id;
     return coalesce(cardinality(ids), 0);

@@ -19,7 +19,9 @@ begin
         and (q.status in ('pending', 'failed') or q.status = 'unknown' and force) and not q.body_erased;
     due := found;
 
-    update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now()
+    -- An earlier release stored a number as it was given: opt-outs have its one spelling.
+    update sms_messages m set status = 'queued', retry_count = q.retry_count, updated_at = now(),
+        to_number = coalesce(sms_number(m.to_number), m.to_number)
     from sms_retry_queue q
     where due and m.id = retry_sms_now.message_id and q.message_id = m.id and m.status <> 'queued';
     return due;

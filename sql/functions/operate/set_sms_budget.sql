@@ -24,10 +24,11 @@ begin
     end if;
     if set_sms_budget.segments is null then
         delete from sms_budgets b
-        where b.scope = set_sms_budget.scope and b.key = set_sms_budget.key and b.per = set_sms_budget.per;
+        where b.scope = set_sms_budget.scope and b.key = set_sms_budget.key
+            and b.per in (set_sms_budget.per, sms_length_of(set_sms_budget.per));
     else
         insert into sms_budgets as b (scope, key, per, segments, since)
-        values (set_sms_budget.scope, set_sms_budget.key, set_sms_budget.per, set_sms_budget.segments,
+        values (set_sms_budget.scope, set_sms_budget.key, sms_length_of(set_sms_budget.per), set_sms_budget.segments,
             to_timestamp(floor(extract(epoch from now()) / seconds) * seconds))
         on conflict on constraint sms_budgets_pkey do update set segments = excluded.segments;
     end if;

@@ -1,6 +1,6 @@
 -- Adds a sender or replaces its facts: the business whose default it is, the segments that it may send a second
 -- (null: no pace) and its subaccount (null: the main account). The waiting messages of the sender move to its new lanes. A
--- message that another transaction is queueing at that moment keeps the former lane.
+-- message that another transaction is queueing or settling at that moment keeps the former lane.
 create or replace function sms_retry.set_sms_sender(
     sender              text,
     business_id         text = null,

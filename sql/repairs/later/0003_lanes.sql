@@ -1,5 +1,5 @@
 -- Brings waiting messages that release 0.1 queued to the lanes of this release. The lane of release 0.1 is the hash of the
--- business. Until then due_sms finds them in the rank of marketing.
+-- business: until then it may be in any rank. A row that is locked gets its lane when its message waits again.
 with wrong as materialized (
     select q.id, l.lane
     from sms_retry.sms_retry_queue q

@@ -44,16 +44,13 @@ def record(store: Store, receipt: Receipt, now: datetime, code_of: CodeOf | None
         receipt = replace(receipt, error_code=code_of(receipt))
     named = replace(receipt, from_number=receipt.from_number or sender)
     verdict = Policy.of(store.overrides()).judge_receipt(named, now)
+    # The hold comes first: if it cannot be set, the receipt is not recorded, and its repetition sets the hold.
+    hold = verdict.hold if not (verdict.hold and store.is_known(receipt)) else None
+    if hold:
+        store.set_hold(hold.of(*store.origin_of(receipt)), by_receipt=True)
     answer = store.record_delivery(receipt, verdict)
-    is_news = answer != "repeated"
-    if verdict.hold and is_news:
-        store.set_hold(verdict.hold.of(*store.origin_of(receipt)), by_receipt=True)
     _log(receipt, answer, verdict.reason)
-    return Recorded(
-        answer,
-        hold_set=verdict.hold is not None and is_news,
-        unlisted=verdict.reason == "unlisted" and is_news,
-    )
+    return Recorded(answer, hold_set=hold is not None, unlisted=verdict.reason == "unlisted" and answer != "repeated")
 
 
 def apply_reply(store: Store, reply: Reply) -> bool:

@@ -211,6 +211,7 @@ def _repair_part(connection: psycopg.Connection, text: str, upto: int, give_up: 
     while time.monotonic() < give_up:
         with contextlib.suppress(*CONFLICT), connection.transaction():
             connection.execute(SETTINGS)
+            connection.execute("select set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
             _enter(connection)
             connection.execute(text, {"after": upto - PART, "upto": upto})
             return True

@@ -99,6 +99,7 @@ RUNTIME_ENTRIES = (
     "sms_origin_of_receipt",
     "sms_overrides",
     "sms_policy_overrides",
+    "sms_receipt_is_known",
     "sms_retry_health",
     "sms_segments_by",
     "sms_senders_at_pace",

@@ -258,6 +258,12 @@ class Store(Readings):
             rows = self._again("select sms_retry.record_sms_delivery(%s, %s, %s, %s, %s, %s, %s, %s)", given)
         return str(rows[0][0])
 
+    def is_known(self, receipt: Receipt) -> bool:
+        """Whether this receipt was recorded before; false on a database of release 0.1."""
+        given = [receipt.message_sid, receipt.status, receipt.error_code]
+        rows = _if_defined(self._again, "select sms_retry.sms_receipt_is_known(%s, %s, %s)", given)
+        return bool(rows and rows[0][0])
+
     def origin_of(self, receipt: Receipt) -> tuple[str | None, str | None]:
         """The sender and the subaccount of the message of a receipt; None is that of the deployment."""
         given = [receipt.message_sid, receipt.ticket and receipt.ticket.id]

@@ -186,7 +186,7 @@ class Hold:
     """Every message in `scope` would fail alike: send nothing there for `wait`, then let one message probe the hold.
 
     `retries` are the waits of a message that may be the cause itself: it spends a retry for each of them. The cause
-    may be the registration of the sender: then a sender that is not the deployment's waits, and its country does not.
+    may be the registration of a number of +1: then one that is not the deployment's waits, and no other sender.
     """
 
     scope: str
@@ -198,8 +198,8 @@ class Hold:
 
     def of(self, sender: str | None, account: str | None) -> Hold:
         """The hold on the account or the sender of a message; None is that of the deployment."""
-        if self.is_of_sender and sender:
-            return replace(self, scope="sender", key=sender)
+        if self.is_of_sender and (sender or "").startswith("+1"):
+            return replace(self, scope="sender", key=str(sender))
         key = {"account": account or "*", "sender": sender or "*"}.get(self.scope, self.key)
         return replace(self, key=key)
 
