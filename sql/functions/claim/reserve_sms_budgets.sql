@@ -11,8 +11,8 @@ begin
     -- Every function that locks several budgets locks them in this order, after queue rows and holds.
     perform from sms_budgets order by scope, key, per for update;
     update sms_budgets set spent = 0,
-        since = since + floor(extract(epoch from now() - since) / extract(epoch from per)) * sms_length_of(per)
-    where since + sms_length_of(per) <= now();
+        since = since + floor(extract(epoch from now() - since) / extract(epoch from per)) * per
+    where since + per <= now();
 
     for row in
         select q.id, m.to_number, m.business_id, m.kind, s.account,
@@ -23,7 +23,7 @@ begin
         where q.id = any (ids)
         order by array_position(ids, q.id)
     loop
-        select max(b.since + sms_length_of(b.per)) into waits from sms_budgets b
+        select max(b.since + b.per) into waits from sms_budgets b
         where sms_budget_concerns(b.scope, b.key, row.to_number, row.business_id, row.kind, row.account)
             and b.spent + row.segments > b.segments;
         if waits is null then

@@ -1,6 +1,7 @@
 -- Names every invalid argument of queue_sms_retry in one text, or returns null. It repeats no value: they are private.
 -- to_number is the result of sms_number, which is null for an impossible number. Postgres inlines this function into
--- queue_sms_retries as long as it has no subquery.
+-- queue_sms_retries as long as it has no subquery. Release 0.1 has sms_faults: a call of its entry that is under way during a
+-- deploy needs that function, so this one has another name.
 create or replace function sms_retry.sms_message_faults(
     to_number     text,
     body          text,

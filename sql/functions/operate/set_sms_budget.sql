@@ -18,14 +18,14 @@ declare
         case when (set_sms_budget.per >= interval '1 minute') is not true then 'per must be at least a minute' end,
         case when set_sms_budget.segments < 0 then 'segments must not be negative' end);
 begin
-    -- A budget that an earlier release stored can be removed, whatever its key is.
+    -- A budget with any key may be removed.
     if set_sms_budget.segments is not null and faults <> '' then
         raise exception 'nothing was stored: %', faults using errcode = 'invalid_parameter_value';
     end if;
     if set_sms_budget.segments is null then
         delete from sms_budgets b
         where b.scope = set_sms_budget.scope and b.key = set_sms_budget.key
-            and b.per in (set_sms_budget.per, sms_length_of(set_sms_budget.per));
+            and b.per = sms_length_of(set_sms_budget.per);
     else
         insert into sms_budgets as b (scope, key, per, segments, since)
         values (set_sms_budget.scope, set_sms_budget.key, sms_length_of(set_sms_budget.per), set_sms_budget.segments,

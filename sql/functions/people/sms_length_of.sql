@@ -1,4 +1,5 @@
--- The length of an interval of a budget: a month is 30 days and a year 365.25 days, as set_sms_budget counts them.
+-- The length of an interval, in hours: a month is 30 days and a year 365.25 days. No calendar and no change of clocks moves its
+-- end.
 create or replace function sms_retry.sms_length_of(per interval) returns interval
 language sql immutable
 as $$

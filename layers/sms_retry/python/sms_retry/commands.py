@@ -157,8 +157,8 @@ def budgets(_given: Namespace) -> Result:
 
 def set_budget(given: Namespace) -> Result:
     store = _store()
-    is_set = (given.of, given.key, given.per) in [(each.scope, each.key, each.per) for each in store.budgets()]
-    if given.segments is None and not is_set:
+    wanted = (given.of, given.key, given.per)
+    if given.segments is None and wanted not in [(each.scope, each.key, each.per) for each in store.budgets()]:
         raise CannotBeDone("this budget is not set; `budgets` lists each with its interval")
     try:
         operate.set_budget(store, _actor(given, store), given.of, given.key, given.segments, given.per)
