@@ -244,7 +244,7 @@ class Soak:
         scheduled.invoke("cleanup_retries")
         with self._connected() as db:
             db.execute("checkpoint")
-        self.parts.twilio.forget((before - 2 * DAY).timestamp())
+        self.parts.twilio.forget(self.proof.needed_since(self.clock.now).timestamp())
 
     def _forward(self, by: timedelta) -> None:
         with self._connected() as db:

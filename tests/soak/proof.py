@@ -35,6 +35,18 @@ select q.message_id, array_agg(a.queue_id || '-' || a.attempt)
 from sms_retry.sms_attempts a join sms_retry.sms_retry_queue q on q.id = a.queue_id
 where a.outcome = 'unknown' group by 1
 """
+# The attempts and the receipts of a message. A number or a text is in neither.
+STORY = """
+select a.at, concat_ws(' ', 'attempt', a.queue_id || '-' || a.attempt, a.outcome, a.http_status, a.error_code)
+from sms_retry.sms_attempts a join sms_retry.sms_retry_queue q on q.id = a.queue_id
+where q.message_id = %(message)s
+union all
+select e.received_at, concat_ws(' ', 'receipt', e.ticket, e.status, e.error_code)
+from sms_retry.sms_delivery_events e
+where e.message_sid in (
+    select a.message_sid from sms_retry.sms_attempts a join sms_retry.sms_retry_queue q on q.id = a.queue_id
+    where q.message_id = %(message)s)
+"""
 # The most seconds between a worker's look at the time and the arrival of the POST, on a machine with other work.
 ON_ITS_WAY = 5
 TYPES = ("delivered", "undelivered", "failed", "expired", "cancelled")
@@ -64,6 +76,10 @@ class Proof:
     def expect(self, texts: Sequence[Text]) -> None:
         self.texts |= {(text.person.number, text.body): text for text in texts}
 
+    def needed_since(self, now: datetime) -> datetime:
+        """The time since which Twilio's record is needed: a message may end days after its first POST."""
+        return min((text.at for text in self.texts.values()), default=now)
+
     def compare(self, parts: Stack, bus: Bus, before: datetime | None = None) -> None:
         """Compare the messages that ended before this instant, or all. The others must be in the tables."""
         for event in bus.details:
@@ -89,7 +105,7 @@ class Proof:
         of_messages = [check for check in checks(part, len(messages), {}) if check.guarantee in SHARED]
         for check in (*of_messages, *of_posts(self._week(parts, keys))):
             self.add(check.guarantee, check.faults, len(messages))
-        self.add("An outage spends no retry", list(_spent(parts, part)), len(messages))
+        self.add("An outage spends no retry", list(_spent(parts.db, part)), len(messages))
         self.add("Endings are events", list(self._untold(messages)), len(messages))
         for key in keys:
             del self.texts[key]
@@ -124,16 +140,24 @@ class Proof:
         self.add("No POST after a STOP", [f"{post.to} opted out, and got a POST" for post in told], len(posts))
 
 
-def _spent(parts: Stack, evidence: Evidence) -> Iterator[str]:
+def _spent(db: psycopg.Connection, evidence: Evidence) -> Iterator[str]:
     """A retry is spent on a failure of the message, or on a ticket that may have been sent."""
-    unknown = dict(parts.db.execute(UNKNOWN).fetchall())
+    unknown = dict(db.execute(UNKNOWN).fetchall())
     for m in evidence.messages:
         posts = evidence.posts[m.to_number, m.body]
         # A worker may have been killed after a refusal that spends no retry: then its ticket is unknown too.
         others = {*unknown.get(m.id, ())} - {post.ticket for post in counted(posts)}
         reasons = len(counted(posts)) + m.failed_before + len(others)
         if m.retry_count > reasons:
-            yield f"message {m.id} has spent {m.retry_count} retries for {reasons} reasons"
+            story = _story(db, m.id, posts)
+            yield f"message {m.id} has spent {m.retry_count} retries for {reasons} reasons: {story}"
+
+
+def _story(db: psycopg.Connection, message_id: int, posts: Sequence[Post]) -> str:
+    """The POSTs, attempts and receipts of a message, in the order of their times."""
+    known = [(datetime.fromtimestamp(post.at, UTC), f"POST {post.ticket} {post.step}") for post in posts]
+    known += db.execute(STORY, {"message": message_id}).fetchall()
+    return ", ".join(f"{at:%d %H:%M:%S} {event}" for at, event in sorted(known))
 
 
 def _as_claimed(post: Post) -> Post:

@@ -1,12 +1,16 @@
-"""The rule of flatness of `make soak`."""
+"""The rule of flatness of `make soak`, and the time since which it needs Twilio's record."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
 
+from tests.simulation.plan import Text
 from tests.soak.lines import LEAST, Line, faults
+from tests.soak.proof import Proof
+from tests.soak.traffic import PEOPLE
 
 DAYS = 120
 
@@ -49,3 +53,17 @@ def test_a_small_line_may_rise_by_its_floor() -> None:
 
 def test_a_line_of_few_days_is_no_proof() -> None:
     assert "run more MINUTES" in faults([line([1.0] * (LEAST - 1))])[0]
+
+
+def test_the_record_of_twilio_is_needed_since_the_first_text_that_is_not_compared() -> None:
+    now = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    proof = Proof()
+    proof.expect([Text(now - timedelta(days=n), PEOPLE[n], "Notice.", "otp", "bank", "sql") for n in (2, 12, 7)])
+
+    assert proof.needed_since(now) == now - timedelta(days=12)
+
+
+def test_the_record_of_twilio_is_not_needed_when_every_text_is_compared() -> None:
+    now = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+    assert Proof().needed_since(now) == now
