@@ -15,12 +15,13 @@ from tests.soak.containers import Container
 from tests.soak.lines import Line
 from tests.soak.traffic import FIRST
 
-# sms_usage keeps the counts of each day, so its rows of one day are the line. The others here have no messages.
+# sms_usage keeps the counts of each day, and sms_replies each reply's SID, so their rows for a day are the lines. The
+# others here have no messages.
 SIZES = """
 select c.relname, pg_table_size(c.oid) / 1048576.0, pg_indexes_size(c.oid) / 1048576.0
 from pg_class c
 where c.relnamespace = 'sms_retry'::regnamespace and c.relkind = 'r'
-    and c.relname not in ('sms_usage', 'schema_migrations', 'sms_calling_codes', 'sms_area_codes')
+    and c.relname not in ('sms_usage', 'sms_replies', 'schema_migrations', 'sms_calling_codes', 'sms_area_codes')
 """
 COUNTS: Mapping[str, str] = {
     "messages": "select count(*) from sms_retry.sms_messages",
@@ -32,6 +33,10 @@ COUNTS: Mapping[str, str] = {
     "rows of usage for a day": """
         select count(*) / greatest(1.0, extract(day from virtual_time.now() - min(day)::timestamptz))
         from sms_retry.sms_usage
+    """,
+    "SIDs of replies for a day": """
+        select count(*) / greatest(1.0, extract(epoch from virtual_time.now() - min(received_at)) / 86400)
+        from sms_retry.sms_replies
     """,
 }
 CONNECTIONS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
@@ -108,5 +113,7 @@ def _line(name: str, values: tuple[float, ...]) -> Line:
             return Line(name, "MiB", values, 1.3, 0.1)
         case "claim":
             return Line(name, "times a fixed statement", values, 1.2)
+        case "SIDs":
+            return Line(name, "", values, 1.1)
         case _:
             return Line(name, "", values, 1.1, 10.0)
