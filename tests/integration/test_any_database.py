@@ -284,9 +284,7 @@ def test_pages_commands_and_claims_work_while_a_hold_has_no_end(
     if until in FUTURE:
         assert command(["release", scope, key]) == 0
         stack.invoke("process_retries")
-    # The message to the held country or person expired before the hold was cleared.
-    expected = {"sent": 2} if until not in FUTURE or scope == "account" else {"sent": 1, "expired": 1}
-    assert statuses(stack.db) == expected
+    assert statuses(stack.db) == {"sent": 2}
 
 
 @pytest.mark.xdist_group("any database")

@@ -15,7 +15,18 @@ from sms_retry.__main__ import main
 from sms_retry.store import Store
 from sms_retry.twilio import Send
 from sms_retry.values import Message
-from tests.integration.examples import assert_state, fill, finish, five_minutes_left, number, one, statuses, take_in
+from tests.integration.examples import (
+    assert_state,
+    claimed,
+    fill,
+    finish,
+    five_minutes_left,
+    number,
+    one,
+    sid,
+    statuses,
+    take_in,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -116,6 +127,48 @@ def test_messages_go_at_once_when_their_budget_is_raised_or_removed(
     worker.drain(store, send, five_minutes_left, concurrency=1)
     assert statuses(db) == {"sent": 3}
     assert len(stand_in.accepted()) == 3
+
+
+def test_a_message_outlives_a_budget_whose_interval_is_longer_than_its_life(
+    db: psycopg.Connection, store: Store, send: Send
+) -> None:
+    set_budget(db, "account", "*", 1, timedelta(days=30))
+    fill(db, 2)
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+    assert statuses(db) == {"sent": 1, "queued": 1}
+    set_budget(db, "account", "*", 2, timedelta(days=30))
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+    assert statuses(db) == {"sent": 2}
+
+
+def test_a_message_that_is_claimed_while_its_budget_is_raised_is_due_at_once(
+    db: psycopg.Connection, store: Store
+) -> None:
+    set_budget(db, "account", "*", 0)
+    message_id = take_in(store)
+    [claim] = store.claim_due(1)
+    set_budget(db, "account", "*", 1)
+    finish(store, claim, "deferred", delays=(HOUR,), reason="budget")
+    assert_state(db, message_id, message="queued", wait=0)
+
+
+def test_a_message_of_the_night_takes_no_segments_from_one_of_the_day(db: psycopg.Connection, store: Store) -> None:
+    set_budget(db, "account", "*", 1)
+    take_in(store, 1)
+    day = take_in(store, 2)
+    first, second = store.claim_due(2)
+    finish(store, first, "deferred", delays=(HOUR,), reason="quiet_hours")
+    finish(store, second, "deferred", delays=(HOUR,), reason="budget")
+    assert_state(db, day, message="queued", wait=0)
+    assert spent(db) == 0
+
+
+def test_a_stale_report_returns_no_segments(db: psycopg.Connection, store: Store) -> None:
+    set_budget(db, "account", "*", 10)
+    claim = claimed(store)
+    finish(store, claim, "accepted", sid=sid())
+    assert finish(store, claim, "refused", code=30001) is None
+    assert spent(db) == 1
 
 
 def test_a_refused_post_returns_its_segments_and_a_retry_of_a_delivery_spends_them_again(

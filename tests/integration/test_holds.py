@@ -247,6 +247,53 @@ def test_a_hold_can_be_cleared_by_hand(db: psycopg.Connection, store: Store) -> 
     assert len(store.claim_due(10)) == 3
 
 
+@pytest.mark.parametrize(
+    ("scope", "key"),
+    [
+        ("account", "sub"),
+        ("sender", "+15550100"),
+        ("country", "+49"),
+        ("recipient", number()),
+        ("business", "shop"),
+        ("batch", "spring"),
+    ],
+)
+def test_a_message_outlives_a_hold_of_any_length_that_is_cleared_in_its_life(
+    db: psycopg.Connection, store: Store, send: Send, scope: str, key: str
+) -> None:
+    db.execute("select sms_retry.set_sms_sender('+15550100', null, null, 'sub')")
+    fields = {"business_id": "shop", "batch": "spring", "sender": "+15550100"}
+    message_id = take_in(store, **fields)
+    other = take_in(store, 2, **{**fields, "business_id": "gym", "batch": "autumn"})
+    db.execute("select sms_retry.open_sms_hold(%s, %s, '100 years', 'by hand')", [scope, key])
+    db.execute("select sms_retry.open_sms_hold('recipient', %s, '2 days', 'by hand')", [number(2)])
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+    assert_state(db, message_id, message="queued", reason="hold", wait=3 * 24 * 60)
+
+    assert one(db, "select sms_retry.close_sms_hold(%s, %s)", [scope, key])
+    assert [claim.message_id for claim in store.claim_due(10) if claim.held_until is None] == [message_id]
+    assert_state(db, other, queue="pending" if key in ("shop", "spring", number()) else "processing")
+
+
+def test_a_message_under_a_hold_expires_at_the_end_of_its_life(
+    db: psycopg.Connection, store: Store, send: Send
+) -> None:
+    message_id = take_in(store)
+    db.execute("select sms_retry.open_sms_hold('country', '+49', '100 years', 'by hand')")
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+    let_time_pass(db, days=3)
+    worker.drain(store, send, five_minutes_left, concurrency=1)
+    assert_state(db, message_id, message="expired", reason="hold")
+
+
+@pytest.mark.parametrize(
+    ("scope", "key"), [("country", "44"), ("country", ""), ("recipient", "hello"), ("batch", ""), ("account", "")]
+)
+def test_a_hold_with_a_key_that_no_message_has_is_refused(db: psycopg.Connection, scope: str, key: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="the key of a country must be the first digits"):
+        db.execute("select sms_retry.open_sms_hold(%s, %s, '2 hours', 'by hand')", [scope, key])
+
+
 def test_the_next_probe_is_claimed_after_the_worker_of_a_probe_died(db: psycopg.Connection, store: Store) -> None:
     _probe(db, store, ACCOUNT)
     let_time_pass(db, minutes=11)

@@ -359,3 +359,36 @@ def _claim_resent(db: psycopg.Connection, store: Store, claim: Claim) -> Claim:
     again = store.claim_now(claim.message_id)
     assert again
     return again
+
+
+def test_a_sid_that_another_attempt_owns_settles_no_message(db: psycopg.Connection, store: Store) -> None:
+    accepted(store, 1)
+    second = unknown(store, 2)
+    finish(store, second, "delivered", sid=sid(1))
+    assert_state(db, second.message_id, message="unknown", queue="unknown")
+
+
+def test_a_failed_message_that_is_cancelled_is_not_sent_again_when_its_code_comes(
+    db: psycopg.Connection, store: Store
+) -> None:
+    claim = accepted(store)
+    receipt(store, sid(), "undelivered")
+    assert one(db, "select sms_retry.cancel_sms_retry(%s)", [claim.message_id]) == "undelivered"
+    receipt(store, sid(), "undelivered", 30003, delays=[MINUTE])
+    assert_state(db, claim.message_id, message="undelivered", error_code=30003)
+
+
+@pytest.mark.parametrize("reason", ["hold", "budget"])
+def test_a_message_that_waited_for_a_hold_or_a_budget_is_in_doubt_after_a_restore(
+    db: psycopg.Connection, store: Store, reason: str
+) -> None:
+    claim = claimed(store)
+    finish(store, claim, "deferred", delays=[timedelta(days=1)], reason=reason)
+    assert one(db, "select sms_retry.doubt_sms_since(now() - interval '1 hour')") == 1
+    assert_state(db, claim.message_id, message="unknown", reason="restored")
+
+
+def test_a_doubt_since_the_first_year_asks_since_2000(db: psycopg.Connection, store: Store) -> None:
+    unknown(store)
+    db.execute("select sms_retry.doubt_sms_since('0001-01-01T00:00Z')")
+    assert one(db, "select extract(year from doubted_since at time zone 'UTC') from sms_retry.sms_retry_queue") == 2000

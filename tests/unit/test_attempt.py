@@ -175,7 +175,7 @@ def test_a_hold_defers_otp_too() -> None:
 
 def test_expiry_and_opt_out_are_checked_before_holds_and_hours() -> None:
     night = new_york("2026-06-15T23:00")
-    assert at(night, expires_at=night, consent="opted_out", held_until=night + MINUTES[5]) == Expired()
+    assert at(night, expires_at=night, consent="opted_out", held_until=night + MINUTES[5]) == Expired("hold")
     assert at(night, consent="opted_out", held_until=night + MINUTES[5]) == OptedOut()
     assert at(night, held_until=night + MINUTES[5]) == Deferred(MINUTES[5], "hold")
 

@@ -50,7 +50,7 @@ begin
         attempted as (
             insert into sms_attempts (queue_id, attempt, outcome, message_sid, http_status, twilio_request_id)
             select q.id, q.attempt, 'accepted', q.sid, q.http_status, q.request_id from queue q
-            on conflict do nothing
+            on conflict (queue_id, attempt, outcome) do nothing
         ),
         probed as (
             -- A hold that a receipt set stays: its probe is accepted like every message that fails afterwards.

@@ -76,7 +76,7 @@ begin
             j.http_status, j.request_id
         from judged j
         where j.outcome in ('accepted', 'refused', 'unknown') or j.is_receipt
-        on conflict do nothing
+        on conflict (queue_id, attempt, outcome) do nothing
     ),
     probed as (
         delete from sms_holds h using judged j
@@ -173,8 +173,13 @@ begin
     )
     update sms_retry_queue q
     set status = j.becomes,
-        scheduled_for = case j.becomes when 'pending' then j.next_try when 'unknown' then now() + interval '1 minute'
-            else q.scheduled_for end,
+        scheduled_for = case j.becomes
+            -- set_sms_budget may have made a claimed message due.
+            when 'pending' then least(j.next_try, case when j.outcome = 'deferred' then j.expires_at end,
+                case when j.reason = 'budget' then q.budget_until end)
+            when 'unknown' then now() + interval '1 minute'
+            else q.scheduled_for
+        end,
         retry_count = q.retry_count + j.spent,
         claimed_at = case when j.becomes in ('processing', 'unknown') then coalesce(q.claimed_at, now()) end,
         -- The ticket of the claim that was lost with the database.

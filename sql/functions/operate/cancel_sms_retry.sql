@@ -18,7 +18,7 @@ begin
     update sms_retry_queue q set reason = 'called_off', max_retries = q.retry_count
     from sms_messages m
     where q.message_id = cancel_sms_retry.message_id and m.id = q.message_id
-        and (q.status in ('processing', 'unknown') or q.status = 'completed' and m.status = 'sent');
+        and (q.status in ('processing', 'unknown', 'failed') or q.status = 'completed' and m.status = 'sent');
 
     with message as (
         update sms_messages m set status = 'cancelled', updated_at = now()

@@ -38,5 +38,11 @@ begin
         for update skip locked
     )
     update sms_retry_queue q set scheduled_for = now() from waiting w where q.id = w.id and q.scheduled_for > now();
+    -- A worker is about to defer these: settle_sms_reports makes them due.
+    with claimed as materialized (
+        select q.id from sms_retry_queue q where q.status = 'processing' and q.budget_until > now() order by q.id
+        for update skip locked
+    )
+    update sms_retry_queue q set budget_until = now() from claimed c where q.id = c.id;
 end
 $$;

@@ -1,5 +1,6 @@
 -- After a restore to an earlier time: makes each message unknown that may have been sent since then, so that Twilio is
--- asked before it is sent. Returns the number of these messages. They are the due, the claimed and the unknown ones.
+-- asked before it is sent. Returns the number of these messages. They are the due, the claimed and the unknown ones, and those
+-- that wait for a hold or a budget, which may have been cleared or raised.
 --   claimed_at      is now, so that 30 minutes pass before Twilio's list decides
 --   doubted_since   is the start of the search in Twilio's list
 --   attempt         of a due message is that of the claim that may be lost: each ticket before it has its outcome
@@ -13,6 +14,8 @@ declare
     ids     bigint[];
     doubted int;
 begin
+    -- Python cannot compute with instants near the year 1, and nothing was sent before 2000.
+    since := greatest(since, '2000-01-01 00:00+00');
     if since is null or since > now() then
         raise exception 'since must be an instant in the past' using errcode = 'invalid_parameter_value';
     end if;
@@ -20,7 +23,7 @@ begin
     select array_agg(l.id) into ids from (
         select q.id from sms_retry_queue q
         where q.status in ('processing', 'unknown') and q.finished_at is null
-            or q.status = 'pending' and q.scheduled_for <= now()
+            or q.status = 'pending' and (q.scheduled_for <= now() or q.reason in ('hold', 'budget'))
             or q.status = 'completed'
                 and exists (select from sms_messages m where m.id = q.message_id and m.status = 'sent')
         order by q.id

@@ -66,7 +66,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The message cannot arrive before its `expires_at`; `reason` says so where its sending hours open too late."""
+    """The message cannot arrive before its `expires_at`; `reason` is the cause of its wait, where it waited."""
 
     reason: str | None = None
 
@@ -188,10 +188,11 @@ def before_sending(
     if only_to and not number.startswith(only_to):
         return NotSent("not_allowed")
     if claim.expires_at - now < SHORTEST_VALIDITY:
-        return Expired()
+        return Expired(_waits_for(claim, now))
     if claim.consent == "opted_out" or (claim.kind == "marketing" and claim.consent != "opted_in"):
         return OptedOut()
     if claim.held_until and claim.held_until > now:
+        # SQL ends the wait at `expires_at`: a person may clear the hold, or raise the budget, before.
         return Deferred(claim.held_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "hold")
     if claim.budget_until and claim.budget_until > now:
         return Deferred(claim.budget_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "budget")
@@ -209,6 +210,11 @@ def before_sending(
             return Expired("no_sending_hours")
         return Deferred(window.opens - claim.claimed_at + roll() * min(OPENING_SPREAD, left), "quiet_hours")
     return Go(min(LONGEST_VALIDITY, claim.expires_at - now, window.closes - now))
+
+
+def _waits_for(claim: Claim, now: datetime) -> str | None:
+    waits = (("hold", claim.held_until), ("budget", claim.budget_until), ("daily_limit", claim.limited_until))
+    return next((reason for reason, until in waits if until and until > now), None)
 
 
 def _log(claim: Claim, report: Report) -> None:
