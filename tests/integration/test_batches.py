@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 from sms_retry import bulk
 from sms_retry.intake import InvalidEvent
 from sms_retry.store import Queued, Store
-from sms_retry.values import Report
+from sms_retry.values import Report, Ticket
 from tests.integration.examples import (
     accepted,
     claimed,
@@ -244,13 +244,37 @@ def test_a_receipt_that_explains_a_failure_is_recorded_after_its_batch_was_cance
     assert store.batch("spring") == {"undelivered": 1}
 
 
-def test_cancelling_a_batch_passes_over_a_row_that_a_worker_claims(
-    db: psycopg.Connection, store: Store, database_url: str
+@pytest.mark.parametrize("outcome", ["refused", "deferred"])
+def test_one_call_cancels_a_batch_while_a_worker_claims(
+    db: psycopg.Connection, store: Store, database_url: str, outcome: str
 ) -> None:
     store.queue_many(json.dumps(texts(3)), "spring")
-    with psycopg.connect(database_url) as worker:
-        worker.execute("select * from sms_retry.claim_sms(1)")
-        assert one(db, "select sms_retry.cancel_sms_batch('spring')") == 2
+    with psycopg.connect(database_url) as worker, ThreadPoolExecutor(1) as pool:
+        row = worker.execute("select id, attempt from sms_retry.claim_sms(1)").fetchone()
+        cancelling = pool.submit(one, db, "select sms_retry.cancel_sms_batch('spring')")
+        with psycopg.connect(database_url, autocommit=True) as watcher:
+            wait_until_blocked(watcher, worker)
+        worker.commit()
+        assert cancelling.result() == 2
+    assert row
+    store.finish([Report(Ticket(*row), outcome, code=30001, delays=(timedelta(minutes=1),))])
+    assert "queued" not in store.batch("spring")
+
+
+def test_one_call_cancels_a_batch_while_a_worker_gives_a_message_back(
+    db: psycopg.Connection, store: Store, database_url: str
+) -> None:
+    claim = claimed(store, 1, batch="spring")
+    finishes = """select from sms_retry.finish_sms_retries(
+        array[%s]::bigint[], array[1], array['deferred'], delays => array['{00:01}'])"""
+    with psycopg.connect(database_url) as worker, ThreadPoolExecutor(1) as pool:
+        worker.execute(finishes, [claim.ticket.id])
+        cancelling = pool.submit(one, db, "select sms_retry.cancel_sms_batch('spring')")
+        with psycopg.connect(database_url, autocommit=True) as watcher:
+            wait_until_blocked(watcher, worker)
+        worker.commit()
+        assert cancelling.result() == 1
+    assert store.batch("spring") == {"cancelled": 1}
 
 
 def test_a_claim_does_not_wait_for_a_batch_that_is_being_cancelled(

@@ -1,6 +1,6 @@
 -- Cancels a batch: each waiting message ends as cancelled, and no other message of the batch is sent again. With limit_count
--- at most so many messages end in one call: call it until it returns 0. Returns how many ended. A message that another
--- transaction has locked is being claimed or settled: a later call finds it.
+-- at most so many messages end in one call: call it until it returns 0. Returns how many ended. The last call waits for the
+-- transactions that are changing messages of the batch.
 create or replace function sms_retry.cancel_sms_batch(batch text, limit_count int = null) returns int
 language plpgsql security definer set search_path = sms_retry, pg_temp
 -- pinned, see sql/README.md
@@ -10,6 +10,19 @@ as $$
 declare
     ended int;
 begin
+    -- Between the two updates no claim and no report may change a row, so the rows of the last call are locked first.
+    if (select count(*) from (
+            select from sms_messages m join sms_retry_queue q on q.message_id = m.id
+            where m.batch = cancel_sms_batch.batch and m.status = 'queued' and q.status = 'pending'
+            limit cancel_sms_batch.limit_count) waiting) < cancel_sms_batch.limit_count is not false
+    then
+        perform from sms_messages m join sms_retry_queue q on q.message_id = m.id
+        where m.batch = cancel_sms_batch.batch and m.status in ('queued', 'unknown', 'sent', 'failed', 'undelivered')
+            and q.reason is distinct from 'called_off'
+        order by q.id
+        for update of q;
+    end if;
+
     with theirs as materialized (
         select q.id
         from sms_messages m join sms_retry_queue q on q.message_id = m.id
