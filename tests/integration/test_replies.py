@@ -19,7 +19,9 @@ from tests import area_codes, released
 from tests.integration.examples import (
     accepted,
     assert_state,
+    claimed,
     fill,
+    finish,
     in_parallel,
     number,
     one,
@@ -165,6 +167,14 @@ def test_a_repeated_receipt_opts_nobody_out_again(db: psycopg.Connection, store:
     delivery.record(store, stop, one(db, "select now()"))
     hear(store, "start")
     assert delivery.record(store, stop, one(db, "select now()")).answer == "repeated"
+    assert consent(db) == "unknown"
+
+
+def test_a_repeated_report_of_a_worker_opts_nobody_out_again(db: psycopg.Connection, store: Store) -> None:
+    claim = claimed(store)
+    for _ in range(2):
+        finish(store, claim, "refused", code=21610, reason="opted_out")
+        hear(store, "start")
     assert consent(db) == "unknown"
 
 

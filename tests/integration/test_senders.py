@@ -512,6 +512,31 @@ def test_a_refusal_by_the_person_concerns_the_business_of_the_sender(
     assert one(db, "select business_id from sms_retry.sms_recipients") == (business_id or "*")
 
 
+def test_a_refusal_from_the_sender_of_the_deployment_concerns_every_business(
+    db: psycopg.Connection, store: Store
+) -> None:
+    set_sender(db, "*", business_id="a")
+    [message_id] = queue(store, 1, business_id="b", sender="*")
+    claim = store.claim_now(message_id)
+    assert claim
+    finish(store, claim, "refused", code=21610, reason="opted_out")
+    assert one(db, "select business_id from sms_retry.sms_recipients") == "*"
+
+
+def test_a_stop_to_the_sender_of_a_business_concerns_others_that_named_it_for_the_person(
+    db: psycopg.Connection, store: Store
+) -> None:
+    set_sender(db, A, business_id="a")
+    [theirs] = queue(store, 1, business_id="b", sender=A)
+    [others] = queue(store, 1, business_id="c", sender="*")
+    consents = "select array_agg((business_id, consent)::text order by business_id) from sms_retry.sms_recipients"
+    store.take_reply("SM1", number(1), "stop", (A,))
+    assert_state(db, theirs, message="failed", reason="opted_out")
+    assert_state(db, others, message="queued")
+    store.take_reply("SM2", number(1), "start", (A,))
+    assert one(db, consents) == ["(a,unknown)", "(b,unknown)"]
+
+
 def _of_two_businesses(store: Store, then: Callable[[], object] = lambda: None) -> tuple[int, int]:
     """A message to one person from each of the businesses a and b."""
     first, second = (store.queue(Message(number(), "Hello.", business_id=business)) for business in ("a", "b"))

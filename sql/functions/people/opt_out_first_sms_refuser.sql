@@ -7,5 +7,5 @@ as $$
     from sms_businesses_of(array[coalesce(
         opt_out_first_sms_refuser.sender,
         (select s.sender from sms_senders s where s.business_id = opt_out_first_sms_refuser.business_id),
-        '*')]) business;
+        '*')], opt_out_first_sms_refuser.phone_number) business;
 $$;

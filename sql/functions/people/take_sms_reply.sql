@@ -16,12 +16,13 @@ begin
     if wish = 'stop' then
         return (
             select sum(stop_sms_recipient(business, take_sms_reply.from_number))
-            from sms_businesses_of(take_sms_reply.senders) business);
+            from sms_businesses_of(take_sms_reply.senders, take_sms_reply.from_number) business);
     end if;
 
     update sms_recipients r
     set consent = r.consent_before, consent_before = null, consent_changed_at = now()
-    where r.phone_number = take_sms_reply.from_number and r.business_id in (select sms_businesses_of(take_sms_reply.senders))
+    where r.phone_number = take_sms_reply.from_number
+        and r.business_id in (select sms_businesses_of(take_sms_reply.senders, take_sms_reply.from_number))
         and r.consent = 'opted_out'
         and r.consent_before is not null and wish = 'start';
     return 0;
