@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from zoneinfo import available_timezones
 
 import psycopg
 import pytest
@@ -192,6 +193,13 @@ def test_a_first_wait_beyond_the_expiry_expires_the_message(db: psycopg.Connecti
     [
         {"time_zone": "Eastern Time"},
         {"time_zone": "Mars/Phobos"},
+        {"time_zone": "PST"},
+        {"time_zone": "UTC+3"},
+        {"time_zone": "Europe/Nowhere5"},
+        {"time_zone": "+05:30"},
+        {"time_zone": "2 hours"},
+        {"message_key": ""},
+        {"media_urls": ["https://example.com/a.png"], "content_sid": "HX" + "0" * 32},
         {"time_zone": ""},
         {"to_number": "0176 123"},
         {"to_number": "+0176123456"},
@@ -410,6 +418,27 @@ def test_a_message_that_is_scheduled_late_expires_three_days_after_its_time(
     store.queue_many(json.dumps([{"to": number(2), "body": "Hello.", "scheduled_for": later.isoformat()}]), None)
     expiries = "select array_agg(expires_at) from sms_retry.sms_messages"
     assert one(db, expiries) == [later + timedelta(days=3)] * 2
+
+
+def test_every_zone_that_python_and_the_database_know_is_taken(db: psycopg.Connection) -> None:
+    known = db.execute("select name from pg_timezone_names").fetchall()
+    both = sorted(available_timezones() & {name for (name,) in known})
+    refused = "select array_agg(name) from unnest(%s::text[]) name where not sms_retry.sms_zone_is_known(name)"
+    assert len(both) > 400
+    assert one(db, refused, [both]) is None
+
+
+def test_a_message_that_is_removed_while_its_key_is_queued_again_is_an_error(db: psycopg.Connection) -> None:
+    db.execute(
+        """create function pg_temp.stores_nothing() returns trigger language plpgsql as 'begin return null; end';
+        create trigger stores_nothing before insert on sms_retry.sms_messages
+        for each row execute function pg_temp.stores_nothing()"""
+    )
+    try:
+        with pytest.raises(psycopg.errors.SerializationFailure, match="was removed meanwhile: queue it again"):
+            db.execute("select sms_retry.queue_sms_retry('+4917612345678', 'Hello.', message_key => 'k')")
+    finally:
+        db.execute("drop trigger stores_nothing on sms_retry.sms_messages")
 
 
 def _cancel(db: psycopg.Connection, message_id: int) -> str | None:

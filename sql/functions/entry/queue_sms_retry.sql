@@ -60,6 +60,7 @@ declare
                    queue_sms_retry.kind, queue_sms_retry.on_unknown, queue_sms_retry.scheduled_for,
                    queue_sms_retry.expires_at, queue_sms_retry.sender, queue_sms_retry.batch, queue_sms_retry.media_urls,
                    queue_sms_retry.content_sid, queue_sms_retry.content_variables),
+                   case when queue_sms_retry.message_key = '' then 'message_key must not be empty' end,
                    case when not sms_zone_is_known(queue_sms_retry.time_zone)
                        then 'time_zone must be an IANA time zone that this database knows, such as America/New_York' end), '');
 begin
@@ -88,6 +89,10 @@ begin
             queue_sms_retry.content_variables) into this.id, is_same
         from sms_messages m
         where m.business_id = queue_sms_retry.business_id and m.message_key = queue_sms_retry.message_key;
+        if this.id is null then
+            raise exception 'nothing was stored: the message of this message_key was removed meanwhile: queue it again'
+                using errcode = 'serialization_failure';
+        end if;
         if not is_same then
             raise exception
                 'nothing was stored: message_key belongs to a message with another to_number, body, media or content template'

@@ -29,15 +29,17 @@ as $$
         case when (on_unknown in ('resend', 'hold')) is not true then 'on_unknown must be resend or hold' end,
         -- Python cannot represent an instant beyond these years, or infinity: a worker could not read the claim.
         case when not scheduled_for between '2000-01-01 00:00+00' and '9999-01-01 00:00+00'
-            then 'scheduled_for must lie between the years 2000 and 9999' end,
+            then 'scheduled_for must lie between the years 2000 and 9998' end,
         case when not expires_at between '2000-01-01 00:00+00' and '9999-01-01 00:00+00'
-            then 'expires_at must lie between the years 2000 and 9999' end,
+            then 'expires_at must lie between the years 2000 and 9998' end,
         case when sender !~ '^([*]|[+][1-9][0-9]{1,14}|[0-9]{3,8}|MG[0-9a-fA-F]{32}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11})$'
             then 'sender must be a number in E.164, a short code, a name of up to 11 letters and digits, '
                 'or MG and 32 hexadecimal digits' end,
         case when not char_length(batch) between 1 and 255 then 'batch must have 1 to 255 characters' end,
         case when not sms_retry.sms_media_are_valid(media_urls)
             then 'media_urls must be 1 to 10 https URLs' end,
+        case when media_urls is not null and content_sid is not null
+            then 'media_urls must not be given beside a content_sid: the template has its media' end,
         case when content_sid !~ '^HX[0-9a-fA-F]{32}$' then 'content_sid must be HX and 32 hexadecimal digits' end,
         case when content_variables is not null and (content_sid is null or jsonb_typeof(content_variables) <> 'object')
             then 'content_variables must be a JSON object, beside a content_sid' end), '');

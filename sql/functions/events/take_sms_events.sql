@@ -1,4 +1,4 @@
--- Leases at most limit_count events to the caller, the oldest first. No other consumer gets them until the lease is over.
+-- Leases at most limit_count events to the caller, the oldest first, for a day at most. No other consumer gets them until the lease is over.
 -- An event that done_sms_events has not confirmed by then is returned again. An event waits for the earlier events of its
 -- message, so that a consumer gets the endings of one message in order.
 create or replace function sms_retry.take_sms_events(limit_count int = 100, lease interval = '1 minute')
@@ -31,7 +31,7 @@ as $$
         for update skip locked
     ),
     taken as (
-        update sms_outbox o set leased_until = now() + lease
+        update sms_outbox o set leased_until = now() + least(lease, interval '1 day')
         from locked l
         where o.id = any (array[l.id])
             -- Another consumer may hold the lock of an earlier event.

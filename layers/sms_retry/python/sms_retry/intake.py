@@ -87,6 +87,8 @@ def read(event: Mapping[str, Any], allows_first_send: bool = True) -> tuple[Mess
         content_sid=content_sid,
         content_variables=fields.variables("content_variables"),
     )
+    if media_urls and content_sid:
+        fields.wrong("media_urls", "must not be given beside a content_sid: the template has its media")
     if message.scheduled_for and message.expires_at and message.expires_at <= message.scheduled_for:
         fields.wrong("expires_at", "must be later than scheduled_for")
     first_send = _first_send(fields) if allows_first_send else None
@@ -142,6 +144,7 @@ def _first_send(fields: _Fields) -> Failed | Sent | None:
         fields.wrong("sent", "must not be given together with failed")
     if failed is not None:
         inner = failed if isinstance(failed, Mapping) else {}
+        fields.refuse_others(inner, {"error_code", "error_message"}, "failed.")
         code, message = inner.get("error_code"), inner.get("error_message")
         if not isinstance(code, int) or isinstance(code, bool) or not 0 < code < 10**9:
             fields.wrong("failed.error_code", "must be Twilio's error code, a whole number from 1 to 999999999")
@@ -151,6 +154,7 @@ def _first_send(fields: _Fields) -> Failed | Sent | None:
         return Failed(code, message if isinstance(message, str) else None)
     if sent is not None:
         sid = sent.get("provider_sid") if isinstance(sent, Mapping) else None
+        fields.refuse_others(sent if isinstance(sent, Mapping) else {}, {"provider_sid"}, "sent.")
         if not isinstance(sid, str) or not SID.fullmatch(sid):
             fields.wrong("sent.provider_sid", "must be Twilio's message SID: SM or MM and 32 hexadecimal digits")
             sid = ""
@@ -259,13 +263,16 @@ class _Fields:
         return instant
 
     def check(self, known: set[str]) -> None:
-        for name in self.event:
+        self.refuse_others(self.event, known)
+        if self.faults:
+            raise InvalidEvent(NOTHING_STORED + "; ".join(self.faults))
+
+    def refuse_others(self, given: Mapping[str, Any], known: set[str], prefix: str = "") -> None:
+        for name in given:
             if name not in known:
                 # A name that no field could have may be a phone number or a text.
                 shown = name if isinstance(name, str) and FIELD.fullmatch(name) else "one name"
-                self.wrong(shown, "is not a field of this event")
-        if self.faults:
-            raise InvalidEvent(NOTHING_STORED + "; ".join(self.faults))
+                self.wrong(f"{prefix}{shown}", "is not a field of this event")
 
 
 def _is_url(text: str) -> bool:
