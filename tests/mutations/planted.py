@@ -26,6 +26,55 @@ class Mutation:
 
 MUTATIONS = [
     Mutation(
+        "a hold that is longer than a message's life ends the message at once",
+        f"{SQL}/finish/sms_status_after.sql",
+        "next_try >= expires_at and outcome <> 'deferred'",
+        "next_try >= expires_at",
+        (f"{TESTS}/test_holds.py",),
+    ),
+    Mutation(
+        "a cleared hold leaves its messages waiting",
+        f"{SQL}/operate/close_sms_hold.sql",
+        "update sms_retry_queue q set scheduled_for = now() from waiting w",
+        "update sms_retry_queue q set scheduled_for = q.scheduled_for from waiting w",
+        (f"{TESTS}/test_holds.py",),
+    ),
+    Mutation(
+        "a batch that is cancelled passes over the rows that a worker has locked",
+        f"{SQL}/operate/cancel_sms_batch.sql",
+        "        order by q.id\n        for update of q;",
+        "        order by q.id\n        for update of q skip locked;",
+        (f"{TESTS}/test_batches.py",),
+    ),
+    Mutation(
+        "a receipt with the SID of another attempt settles a message",
+        f"{SQL}/finish/settle_sms_reports.sql",
+        "on conflict (queue_id, attempt, outcome) do nothing",
+        "on conflict do nothing",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
+        "a repeated refusal opts a person out after the START",
+        f"{SQL}/finish/opt_out_sms_refusers.sql",
+        "where m.updated_at = now()",
+        "where true",
+        (f"{TESTS}/test_replies.py",),
+    ),
+    Mutation(
+        "a stop concerns only the owner of the sender",
+        f"{SQL}/people/sms_businesses_of.sql",
+        "and exists (select from owners)",
+        "and false",
+        (f"{TESTS}/test_senders.py",),
+    ),
+    Mutation(
+        "a restore passes over messages that wait for a hold",
+        f"{SQL}/reconcile/doubt_sms_since.sql",
+        "q.reason in ('hold', 'budget')",
+        "false",
+        (f"{TESTS}/test_unknown.py",),
+    ),
+    Mutation(
         "a claim waits for rows that another worker has locked",
         f"{SQL}/claim/due_sms_of_lanes.sql",
         "limit share\n                    for update skip locked",
@@ -927,7 +976,7 @@ MUTATIONS = [
     Mutation(
         "a message that is cancelled while it is being sent is sent again",
         f"{SQL}/operate/cancel_sms_retry.sql",
-        "q.status in ('processing', 'unknown')",
+        "q.status in ('processing', 'unknown', 'failed')",
         "q.status = 'unknown'",
         (f"{TESTS}/test_entry.py",),
     ),
