@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.exceptions import ProfileNotFound
 
 from deploy import check, section, stack
 
@@ -42,7 +43,10 @@ def deploy(environment: str, built: Path, more: Mapping[str, str], yes: bool) ->
     its = section.read(ROOT / "samconfig.toml", environment)
     its = replace(its, given={**its.given, **more})
     parameters = section.parameters(template, its)
-    session = boto3.Session(region_name=its.region, profile_name=its.profile)
+    try:
+        session = boto3.Session(region_name=its.region, profile_name=its.profile)
+    except ProfileNotFound as missing:
+        raise section.Refused(f"{missing}: correct AWS_PROFILE, or `profile` in the section.") from None
     found = check.check(session, parameters, built)
     before = stack.find(session, its.stack)
     if faults := [*found.faults, *stack.fixed(before, parameters)]:

@@ -65,11 +65,11 @@ def check(session: Any, parameters: Mapping[str, str], built: Path) -> Findings:
 def account(session: Any) -> str:
     """The id of the account that the credentials are for."""
     if not session.region_name:
-        raise Refused("No region is set: set AWS_REGION, or `region` in the section of samconfig.toml.")
+        raise Refused("No region is set: set AWS_DEFAULT_REGION, or `region` in the section of samconfig.toml.")
     try:
         return str(session.client("sts").get_caller_identity()["Account"])
     except (BotoCoreError, ClientError) as error:
-        raise Refused(f"AWS refuses your credentials: {error}. Try `aws sts get-caller-identity`.") from error
+        raise Refused(f"AWS cannot use your credentials: {error}. Try `aws sts get-caller-identity`.") from error
 
 
 def architecture(built: Path, wanted: str) -> Iterator[str]:

@@ -41,7 +41,9 @@ def can_be_deployed(stack: Mapping[str, Any] | None, name: str) -> None:
 
 
 def delete_first(name: str) -> str:
-    return f"Delete the stack, which is empty, and deploy again: `sam delete --stack-name {name} --no-prompts`."
+    return (
+        f"Delete the stack, which is empty, and deploy again: `.venv/bin/sam delete --stack-name {name} --no-prompts`."
+    )
 
 
 def changes(stack: Mapping[str, Any] | None, parameters: Mapping[str, str]) -> Iterator[tuple[str, str | None, str]]:

@@ -24,6 +24,9 @@ def main() -> int:
     commands.add_parser("screenshots", help="write new pictures of the console into docs/images")
     arguments = parser.parse_args()
     _ignore_the_database_of_the_service()
+    if fault := _fault_of_the_local_database():
+        print(f"LOCAL_DATABASE_URL cannot be used: {fault}\nCorrect it, or unset it.", file=sys.stderr)
+        return 1
     match arguments.command:
         case "demo":
             from local.commands.demo import demo
@@ -58,6 +61,20 @@ def _ignore_the_database_of_the_service() -> None:
                 f"{name} is ignored: the local stack brings a database, or uses that of LOCAL_DATABASE_URL.",
                 file=sys.stderr,
             )
+
+
+def _fault_of_the_local_database() -> str | None:
+    import psycopg
+
+    try:
+        if url := os.environ.get("LOCAL_DATABASE_URL"):
+            psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError as away:
+        return str(away).strip()
+    except psycopg.ProgrammingError:
+        # The error quotes the URL, and with it the password.
+        return "it must be a URL such as postgresql://user:password@localhost:5432/name."
+    return None
 
 
 if __name__ == "__main__":

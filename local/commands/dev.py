@@ -23,7 +23,6 @@ from local.openid import openid_provider
 from local.postgres.server import postgres
 from local.stack import ENVIRONMENT, POSTGRES_PORT, TWILIO_PORT, Stack, environment, stack
 from local.twilio.stand_in import Behaviour, Callbacks
-from sms_retry.intake import InvalidEvent
 
 BEHAVIOUR = Behaviour(callbacks=Callbacks(delay=2.0), latency=0.1)
 # Linux's request for an interface's IPv4 address.
@@ -49,7 +48,7 @@ Let Twilio fail, and see which messages it accepted:
 See its status, retry or cancel it: {console}
 
 In Lambda's own container, after `make build ARCHITECTURE={architecture}`:
-  sam local invoke ProcessRetriesFunction -e tests/events/process_retries.json -n tests/env.json \\
+  .venv/bin/sam local invoke ProcessRetriesFunction -e tests/events/process_retries.json -n tests/env.json \\
       --parameter-overrides Architecture={architecture} --add-host host.docker.internal:host-gateway
 """  # noqa: E501
 
@@ -89,7 +88,8 @@ def send_one(to: str, body: str) -> int:
         send_sms = load("send_sms")
         try:
             print(json.dumps(send_sms({"to": to, "body": body, "kind": "otp"}), indent=2))
-        except InvalidEvent as fault:
+        except ValueError as fault:
+            # The handler has its own copy of the class InvalidEvent.
             print(fault, file=sys.stderr)
             return 1
         except psycopg.OperationalError as away:

@@ -78,7 +78,7 @@ def test_the_overview_shows_the_state_of_the_queue_and_its_reasons(stack: Stack,
     stack.db.execute("select sms_retry.open_sms_hold('account', '*', '1 hour', 'error_20003')")
     seen = visitor.get("/").words
     assert "On hold The account sends nothing: error 20003: Twilio does not accept the credentials" in seen
-    assert "A hold is set: nothing is sent." in seen
+    assert "A hold on the account or the sender may keep it back." in seen
 
 
 def test_no_page_shows_a_number_or_a_text_without_the_form_for_them(stack: Stack, visitor: Visitor) -> None:

@@ -155,6 +155,27 @@ def test_a_message_of_the_local_stack_leaves_the_database_of_the_service_as_it_i
     assert sum(statuses(stack).values()) == 1
 
 
+def test_a_wrong_field_of_a_local_message_is_one_sentence(stack: Stack) -> None:
+    environ = {**os.environ, "LOCAL_DATABASE_URL": stack.database_url}
+    send = [sys.executable, "-m", "local", "send", "4917612345678", "Your table is ready."]
+    done = subprocess.run(send, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("nothing was stored: to must be a phone number in E.164")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql://postgres:secret@127.0.0.1:1/app", "secret"])
+@pytest.mark.parametrize("command", ["demo", "dev", "doctor"])
+def test_a_wrong_local_database_url_is_named(command: str, url: str) -> None:
+    environ = {**os.environ, "LOCAL_DATABASE_URL": url}
+    begin = [sys.executable, "-m", "local", command]
+    done = subprocess.run(begin, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert "LOCAL_DATABASE_URL cannot be used: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+
+
 def test_the_local_stack_leaves_the_database_of_the_service_as_it_is(server: Server, real: str) -> None:
     local = server.create_database(f"sms_retry_local_{uuid.uuid4().hex[:8]}")
     environ = {**os.environ, "DATABASE_URL": real, "LOCAL_DATABASE_URL": local}

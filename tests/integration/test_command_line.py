@@ -306,6 +306,8 @@ def test_a_missing_message_id_is_reported(run: Run, command: str) -> None:
         ),
         (["requeue", "30005", "--since", "noon"], "sms_retry requeue: argument --since: it must be a duration such as"),
         (["requeue", "30005", "--since", "2026-01-31"], "sms_retry requeue: argument --since: it must be a duration"),
+        (["doubt", "--since", "0001-01-01T00:00+05:00"], "sms_retry doubt: argument --since: it must be a duration"),
+        (["usage", "--since", "999999d"], "sms_retry usage: argument --since: it is too long ago"),
         (
             ["hold", "account", "--for", "soon"],
             "sms_retry hold: argument --for: it must be a duration such as 30m, 2h or 7d",
@@ -364,7 +366,7 @@ def test_a_number_can_be_read_from_standard_input(
         monkeypatch.setattr(sys, "stdin", io.StringIO(f"{number()}\n"))
         assert run(name, *(["--yes"] if name == "erase" else [])).out.startswith(result)
     monkeypatch.setattr(sys, "stdin", io.StringIO("0176123\n"))
-    assert run("opt-out") == ("", "sms_retry: the number must be a number such as +14155550123\n", 1)
+    assert run("opt-out") == ("", "sms_retry: NUMBER must be a phone number such as +14155550123\n", 1)
 
 
 def test_a_terminal_gets_no_control_character_of_a_text(store: Store, run: Run) -> None:
@@ -516,10 +518,11 @@ def test_a_batch_is_shown_held_and_cancelled(db: psycopg.Connection, store: Stor
     accepted(store, 3, batch="spring")
     assert facts_of(run("batch", "spring", "--json")) == {"messages": {"queued": 2, "sent": 1}}
     assert "queued" in run("batch", "spring").out
-    run("batch", "spring", "--hold", "2h")
+    assert run("batch", "spring", "--hold", "2h").out.startswith("The hold on the batch spring is set.")
     assert db.execute("select scope, key from sms_retry.sms_holds").fetchall() == [("batch", "spring")]
-    run("batch", "spring", "--release")
+    assert run("batch", "spring", "--release").out == "The hold is cleared.\n"
     assert count(db, "sms_holds") == 0
+    assert run("batch", "spring", "--release") == ("", "sms_retry: this hold is not set\n", 1)
     assert run("batch", "spring", "--cancel").code == 1
     cancelled = facts_of(run("batch", "spring", "--cancel", "--yes", "--json"))
     assert cancelled == {"cancelled": 2, "messages": {"cancelled": 2, "sent": 1}}

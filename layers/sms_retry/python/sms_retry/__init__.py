@@ -22,5 +22,6 @@ receipts and replies.
 and the `holidays` of its region; `entry` refuses a message that finds no such time. `store` calls the database
 over its `connection`; `readings` has the shapes that people look at, and `prices` the estimate of usage. `twilio`
 sends; `callback` and `intake` read the events of Twilio and of applications. `database_role` creates the role of the
-service in a database of the stack, and `rights` has the rights of each role. The other modules exchange `values`.
+service in a database of the stack, and `rights` has the rights of each role. `values` has the types that these
+modules exchange.
 """

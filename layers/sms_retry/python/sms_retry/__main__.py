@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = given.act(given)
     except SettingsError as fault:
         parser.error(str(fault))
+    except KeyboardInterrupt:
+        parser.exit(130, f"{parser.prog}: interrupted. If the command was at work, it is done in part: repeat it.\n")
     except (commands.CannotBeDone, psycopg.Error, GetParameterError, BotoCoreError) as why:
         parser.exit(1, f"{parser.prog}: {_sentence(why)}\n")
     if given.json:
@@ -180,7 +182,7 @@ def _limits(command: Command) -> None:
         "--per", type=_duration, default=timedelta(days=1), metavar="TIME", help="such as 1h or 30d; default: 1d"
     )
     usage = command("usage", commands.usage, "show segments, delivery rates and times to delivery, with an estimate")
-    usage.add_argument("--since", type=_duration, default=timedelta(days=30), metavar="TIME", help="such as 30d (ago)")
+    usage.add_argument("--since", type=_ago, default=timedelta(days=30), metavar="TIME", help="such as 30d (ago)")
     names_of_rows = ("day", "business", "sender", "country", "kind", "code")
     usage.add_argument("--by", choices=names_of_rows, default="day", help="default: day (UTC)")
     usage.add_argument("--prices", type=Path, metavar="FILE", help="CSV lines such as +44,0.0463 (price of a segment)")
@@ -244,17 +246,24 @@ def _duration(text: str) -> timedelta:
 
 def _since(text: str) -> datetime:
     if DURATION.fullmatch(text):
-        try:
-            return datetime.now(UTC) - _duration(text)
-        except OverflowError:
-            raise argparse.ArgumentTypeError("it is too long ago") from None
+        return datetime.now(UTC) - _ago(text)
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise argparse.ArgumentTypeError("it must be a duration such as 2h, or an instant with its UTC offset")
-    return instant
+        if instant.tzinfo:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # At the ends of the calendar an instant with an offset has no time in UTC.
+        pass
+    raise argparse.ArgumentTypeError("it must be a duration such as 2h, or an instant with its UTC offset")
+
+
+def _ago(text: str) -> timedelta:
+    ago = _duration(text)
+    try:
+        datetime.now(UTC) - ago
+    except OverflowError:
+        raise argparse.ArgumentTypeError("it is too long ago") from None
+    return ago
 
 
 if __name__ == "__main__":

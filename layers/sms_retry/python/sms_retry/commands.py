@@ -230,9 +230,9 @@ def batch(given: Namespace) -> Result:
         facts = {"cancelled": cancelled, "messages": store.batch(key)}
         return Result(facts, f"Cancelled: {_messages(cancelled)}. No message of the batch is sent again.")
     if given.wait:
-        operate.hold(store, _actor(given, store), "batch", key, given.wait, "by hand")
-    elif given.release:
-        operate.clear_hold(store, _actor(given, store), "batch", key)
+        return hold(Namespace(**vars(given), scope="batch", key=key, reason="by hand"))
+    if given.release:
+        return clear_hold(Namespace(**vars(given), scope="batch", key=key))
     return Result({"messages": counts}, terminal.counts(counts))
 
 
@@ -250,10 +250,10 @@ def _number(given: Namespace) -> str:
     """The number of the arguments, or else of a prompt or of standard input: there no list of processes shows it."""
     if given.number:
         return str(given.number)
-    text = input("Number: ") if sys.stdin.isatty() else sys.stdin.readline()
+    text = _asked("Number: ") if sys.stdin.isatty() else sys.stdin.readline()
     number = numbers.from_text(text.strip())
     if number is None:
-        raise CannotBeDone("the number must be a number such as +14155550123")
+        raise CannotBeDone("NUMBER must be a phone number such as +14155550123")
     return number
 
 
@@ -295,5 +295,12 @@ def _confirm(given: Namespace, question: str) -> None:
         return
     if not sys.stdin.isatty():
         raise CannotBeDone(f"{question} The input is not a terminal: confirm with --yes")
-    if input(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
+    if _asked(f"{question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise CannotBeDone("nothing was changed")
+
+
+def _asked(question: str) -> str:
+    try:
+        return input(question)
+    except EOFError:
+        raise CannotBeDone("nothing was changed") from None

@@ -28,7 +28,7 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """How to reach Postgres: a URL, or the ARN of a secret. All that health_check, migrate and console need."""
+    """How to reach Postgres: a URL, or the ARN of a secret. All that health_check needs."""
 
     url: str | None
     secret_arn: str | None

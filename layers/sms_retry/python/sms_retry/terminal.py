@@ -42,11 +42,13 @@ FIGURES = {
         "completed": "completed_last_day",
         "failed or expired": "failed_last_day",
     },
-    "Database": {
-        "receipts in the last hour": "callbacks_last_hour",
+    "Last hour": {
+        "receipts": "callbacks_last_hour",
         "receipt lag, s": "callback_lag_seconds",
-        "delivery rate in the last hour": "delivery_rate",
+        "delivery rate": "delivery_rate",
         "95 % delivered within, s": "delivery_seconds",
+    },
+    "Database": {
         "dead rows": "dead_tuples",
         "oldest snapshot, s": "oldest_snapshot_seconds",
     },

@@ -112,8 +112,6 @@ def hold(store: Store, actor: str, fields: Fields) -> Done | Question:
         case "account":
             # A hold on the main account lets the subaccounts go on.
             keys = ["*", *sorted({each.account for each in store.senders() if each.account})]
-        case "sender":
-            keys = ["*"]
         case "country" if PREFIX.fullmatch(fields.get("key", "")):
             keys = [fields["key"]]
         case "country":
@@ -132,7 +130,7 @@ def hold(store: Store, actor: str, fields: Fields) -> Done | Question:
         raise InvalidField("A hold lasts at least one minute and at most a hundred years.")
     if not 1 <= len(why) <= 100:
         raise InvalidField("Enter a reason of at most 100 characters.")
-    if scope in ("account", "sender"):
+    if scope == "account":
         _require_confirmation(fields)
         if not _is_asked_again(fields):
             return Question("Stop every message?", "Nothing is sent until the hold is over.", "Set the hold", "/holds")

@@ -105,7 +105,7 @@ def why(row: ListedMessage, now: datetime, on_hold: bool) -> str:
         case "processing", _:
             return f"Its worker has not reported for {duration(now - row.at)}. After ten minutes it becomes unknown."
         case _ if on_hold:
-            return "A hold is set: nothing is sent."
+            return "A hold on the account or the sender may keep it back."
         case _:
             return f"Due for {duration(now - row.at)}, and no worker has claimed it: check that process_retries runs."
 
