@@ -199,7 +199,6 @@ def test_a_first_wait_beyond_the_expiry_expires_the_message(db: psycopg.Connecti
         {"time_zone": "+05:30"},
         {"time_zone": "2 hours"},
         {"message_key": ""},
-        {"media_urls": ["https://example.com/a.png"], "content_sid": "HX" + "0" * 32},
         {"time_zone": ""},
         {"to_number": "0176 123"},
         {"to_number": "+0176123456"},

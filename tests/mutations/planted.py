@@ -27,9 +27,9 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "a hold that is longer than a message's life ends the message at once",
-        f"{SQL}/finish/sms_status_after.sql",
-        "next_try >= expires_at and outcome <> 'deferred'",
-        "next_try >= expires_at",
+        f"{SQL}/finish/settle_sms_reports.sql",
+        "t.reason in ('hold', 'budget', 'daily_limit')",
+        "false",
         (f"{TESTS}/test_holds.py",),
     ),
     Mutation(

@@ -104,10 +104,6 @@ WRONG = [
     ("colour is not a field", [{"colour": "red"}]),
     ("failed.code is not a field", [{"failed": {"error_code": 30001, "code": 1}}]),
     ("sent.sid is not a field", [{"sent": {"provider_sid": "SM" + "0" * 32, "sid": "SM1"}}]),
-    (
-        "media_urls must not be given beside a content_sid",
-        [{"media_urls": ["https://example.com/a.png"], "content_sid": "HX" + "0" * 32}],
-    ),
     ("to_number is not a field", [{"to_number": "+491761234567"}]),
     ("one name is not a field", [{"+491761234567": "x"}, {"to_491761234567": "x"}, {"Hello, Anna": "x"}, {"": "x"}]),
 ]

@@ -38,8 +38,6 @@ as $$
         case when not char_length(batch) between 1 and 255 then 'batch must have 1 to 255 characters' end,
         case when not sms_retry.sms_media_are_valid(media_urls)
             then 'media_urls must be 1 to 10 https URLs' end,
-        case when media_urls is not null and content_sid is not null
-            then 'media_urls must not be given beside a content_sid: the template has its media' end,
         case when content_sid !~ '^HX[0-9a-fA-F]{32}$' then 'content_sid must be HX and 32 hexadecimal digits' end,
         case when content_variables is not null and (content_sid is null or jsonb_typeof(content_variables) <> 'object')
             then 'content_variables must be a JSON object, beside a content_sid' end), '');

@@ -41,14 +41,21 @@ begin
         select t.*, q.message_id, q.status as was, q.attempt as latest, q.doubted_since, q.reason as reason_was, q.body_erased,
             m.status as message_was, m.expires_at,
             given.back as given_back,
-            sms_next_try(t.outcome, t.delays, t.spends, q.retry_count - given.back, q.max_retries, q.claimed_at,
-                resend_forbidden => q.body_erased or sms_resend_forbidden(q.reason)) as next_try
+            -- A person may clear the hold or raise the budget: the message waits until it expires.
+            case when t.outcome = 'deferred' and t.reason in ('hold', 'budget', 'daily_limit') and q.claimed_at < m.expires_at
+                    and next.try >= m.expires_at
+                then m.expires_at - interval '1 second'
+                else next.try
+            end as next_try
         from reports t
         join sms_retry_queue q on q.id = any (array[t.id])
         -- A retry was spent to send an unknown message again. The report comes before that send, which is not needed.
         cross join lateral (
             select (q.status = 'pending' and q.reason is not distinct from 'unknown' and t.attempt = q.attempt)::int as back) given
         join sms_messages m on m.id = any (array[q.message_id])
+        cross join lateral (
+            select sms_next_try(t.outcome, t.delays, t.spends, q.retry_count - given.back, q.max_retries, q.claimed_at,
+                resend_forbidden => q.body_erased or sms_resend_forbidden(q.reason)) as try) next
         where sms_report_is_believed(t.outcome, t.attempt, q.attempt, q.status, m.status, is_accepted => exists (
                 select from sms_attempts a where a.queue_id = t.id and a.attempt = t.attempt and a.outcome = 'accepted'
                 offset 0),
@@ -175,8 +182,7 @@ begin
     set status = j.becomes,
         scheduled_for = case j.becomes
             -- set_sms_budget may have made a claimed message due.
-            when 'pending' then least(j.next_try, case when j.outcome = 'deferred' then j.expires_at end,
-                case when j.reason = 'budget' then q.budget_until end)
+            when 'pending' then least(j.next_try, case when j.reason = 'budget' then q.budget_until end)
             when 'unknown' then now() + interval '1 minute'
             else q.scheduled_for
         end,

@@ -18,9 +18,8 @@ as $$
         when outcome in ('accepted', 'delivered') or message_status = 'delivered' then 'completed'
         when outcome = 'unknown' then 'unknown'
         when outcome = 'canceled' then 'cancelled'
-        -- The next send would come too late. A deferred message waits for the end of its life: a hold may be cleared sooner,
-        -- and a budget raised.
-        when outcome = 'expired' or next_try >= expires_at and outcome <> 'deferred' then 'expired'
+        -- The next send would come too late.
+        when outcome = 'expired' or next_try >= expires_at then 'expired'
         -- Since the restored time the lost database may have sent the message again: Twilio is asked first.
         when next_try is not null and is_doubted and queue_status = 'completed' then 'unknown'
         when next_try is not null then 'pending'

@@ -192,7 +192,7 @@ def before_sending(
     if claim.consent == "opted_out" or (claim.kind == "marketing" and claim.consent != "opted_in"):
         return OptedOut()
     if claim.held_until and claim.held_until > now:
-        # SQL ends the wait at `expires_at`: a person may clear the hold, or raise the budget, before.
+        # SQL ends these waits a second before `expires_at`: a person may clear the hold, or raise the budget, before.
         return Deferred(claim.held_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "hold")
     if claim.budget_until and claim.budget_until > now:
         return Deferred(claim.budget_until - claim.claimed_at + roll() * NARROWEST_SPREAD, "budget")

@@ -87,8 +87,6 @@ def read(event: Mapping[str, Any], allows_first_send: bool = True) -> tuple[Mess
         content_sid=content_sid,
         content_variables=fields.variables("content_variables"),
     )
-    if media_urls and content_sid:
-        fields.wrong("media_urls", "must not be given beside a content_sid: the template has its media")
     if message.scheduled_for and message.expires_at and message.expires_at <= message.scheduled_for:
         fields.wrong("expires_at", "must be later than scheduled_for")
     first_send = _first_send(fields) if allows_first_send else None
