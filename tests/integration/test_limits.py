@@ -30,6 +30,7 @@ from tests.integration.examples import (
     state_of,
     statuses,
     take_in,
+    wait_until_blocked,
 )
 
 
@@ -146,6 +147,21 @@ def test_the_claims_of_several_workers_count_together(
 
     with ThreadPoolExecutor(len(ids)) as threads:
         assert sum(threads.map(claim, workers, ids)) == 1
+
+
+def test_a_claim_waits_for_another_claim_of_the_same_person(
+    db: psycopg.Connection, store: Store, database_url: str
+) -> None:
+    limit(db, "*", 1)
+    first, second = take_in(store), take_in(store)
+    claims = "select limited_until is null from sms_retry.claim_sms_now(%s)"
+    with psycopg.connect(database_url) as worker_of_one, ThreadPoolExecutor(1) as pool:
+        assert one(worker_of_one, claims, [first])
+        other = pool.submit(one, db, claims, [second])
+        with psycopg.connect(database_url, autocommit=True) as watcher:
+            wait_until_blocked(watcher, worker_of_one)
+        worker_of_one.commit()
+        assert not other.result()
 
 
 def test_a_claim_that_is_not_sent_delays_another_message_by_ten_minutes(db: psycopg.Connection, store: Store) -> None:
