@@ -421,7 +421,8 @@ def test_a_message_that_is_scheduled_late_expires_three_days_after_its_time(
 
 def test_every_zone_that_python_and_the_database_know_is_taken(db: psycopg.Connection) -> None:
     known = db.execute("select name from pg_timezone_names").fetchall()
-    both = sorted(available_timezones() & {name for (name,) in known})
+    # Debian adds a link to the zone of the machine, which is no name of the list.
+    both = sorted(available_timezones() & {name for (name,) in known} - {"localtime"})
     refused = "select array_agg(name) from unnest(%s::text[]) name where not sms_retry.sms_zone_is_known(name)"
     assert len(both) > 400
     assert one(db, refused, [both]) is None
