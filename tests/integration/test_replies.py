@@ -170,7 +170,7 @@ def test_a_repeated_receipt_opts_nobody_out_again(db: psycopg.Connection, store:
     assert consent(db) == "unknown"
 
 
-def test_a_repeated_report_of_a_worker_opts_nobody_out_again(db: psycopg.Connection, store: Store) -> None:
+def test_a_repeated_report_of_a_worker_opts_no_person_out_again(db: psycopg.Connection, store: Store) -> None:
     claim = claimed(store)
     finish(store, claim, "refused", code=21610, reason="opted_out")
     hear(store, "start")

@@ -1,5 +1,5 @@
 -- Opts out the people of reports with the reason opted_out: Twilio says that they sent a stop to the sender. It concerns the
--- businesses of the sender, or every business. A stale report opts nobody out.
+-- businesses of the sender, or every business. A stale report opts no person out.
 create or replace function sms_retry.opt_out_sms_refusers(ids bigint[], outcomes text[], reasons text[]) returns void
 language plpgsql set search_path = sms_retry, pg_temp set plan_cache_mode = force_generic_plan
 -- pinned, see sql/README.md
